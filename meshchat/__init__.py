@@ -1,0 +1,1 @@
+"""meshchat: the same chat rooms on every router of a mesh, with no server anywhere."""

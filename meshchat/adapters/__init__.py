@@ -1,0 +1,1 @@
+"""What touches the machine: sockets, interfaces, the disk, the clock, the control socket."""

@@ -1,0 +1,213 @@
+"""Every fixed number, with what it is for: against whom, and why this size.
+
+Durations are seconds and sizes bytes unless the name says otherwise.
+"""
+
+VERSION = "0.1.0"
+"""Version of the program; `status` shows it."""
+
+RELEASED_MS = 1_795_219_200_000
+"""2026-11-21T00:00Z in milliseconds: no honest clock is earlier, so mesh time never starts before it."""
+
+PLAUSIBLE_MS = 20 * 365 * 86_400_000
+"""How far past `RELEASED_MS` a neighbour's clock is believed: a liar's "good, 2431" moves nobody."""
+
+# --- The wire -------------------------------------------------------------------------------------------
+
+WIRE_VERSION = 1
+"""Version of the datagram layout. A reader drops, counts and reports datagrams of a later one."""
+
+DEFAULT_GROUP = "224.1.1.1"
+DEFAULT_PORT = 8888
+
+IP_UDP_HEADERS = 28
+"""Bytes of IPv4 and UDP header that an interface's MTU has to hold beside the datagram."""
+
+MIN_MTU = 576
+"""The smallest MTU served (RFC 791's minimum reassembly size): every fixed packet fits into it."""
+
+MAX_MTU = 1500
+"""A larger MTU (loopback, jumbo frames) is not used: the next radio hop would have to fragment."""
+
+MAX_TEXT = 8 * 1024
+"""UTF-8 bytes in one message: about three printed pages, seven frames on the air."""
+
+MAX_NAME_CHARS = 32
+MAX_NAME_BYTES = MAX_NAME_CHARS * 4
+
+MAX_RECORD = 16 * 1024
+"""Bytes of one record as carried: the longest text and every header fit twice, and 32 of them
+being reassembled (`MAX_REASSEMBLIES`) cost 512 KiB, which a router with 128 MB can spare."""
+
+# --- Flooding -------------------------------------------------------------------------------------------
+
+RELAY_JITTER = 0.050
+"""Longest random wait before a relay; neighbours that heard the same frame must not answer as one."""
+
+RELAY_ALWAYS_UP_TO = 6
+"""With so few neighbours everybody relays: a sparse mesh has no copies to spare."""
+
+RELAY_COPIES = ((11, 4), (10**9, 3))
+"""(up to so many neighbours, silent after so many copies heard), the simulated optimum for dense cells."""
+
+CONFIRM_WAIT = 0.4
+"""How long after a relay to wait for every neighbour's copy before suspecting a loss: eight times the
+longest relay jitter, so that a neighbour behind a busy channel is not suspected."""
+
+AUTHOR_RATE = 20.0
+AUTHOR_BURST = 1000.0
+"""New messages of one author that are flooded, a second and in a burst. What exceeds it still spreads,
+through digests at the paced rate: a script that floods slows itself down and nobody else."""
+
+MAX_RELAY_QUEUE = 4096
+"""Records waiting to be relayed on one interface: more than a second of the fastest honest flood."""
+
+# --- Digests (RFC 6206) ---------------------------------------------------------------------------------
+
+TRICKLE_IMIN = 0.25
+TRICKLE_DOUBLINGS = 7
+"""Imax is 0.25 s * 2**7 = 32 s: a quiet line of ten routers costs under 6.6 B/s each."""
+TRICKLE_K = 3
+
+SILENCE_MAX = 128.0
+"""Longest a router stays silent although its digests are suppressed: neighbours count each other to
+decide about relaying, and a dense cell where only three speak would look sparse."""
+
+NEIGHBOUR_LIFETIME = 300.0
+"""A neighbour not heard for so long is gone: two missed `SILENCE_MAX` announcements and a lost third."""
+
+NEIGHBOUR_FRESH = 70.0
+"""A neighbour heard within this time (two Imax) is expected to confirm a relay."""
+
+MAX_NEIGHBOURS = 512
+"""Neighbours remembered. A stranger can invent router ids at will; 512 entries cost about 300 KB."""
+
+# --- Narrowing a difference -----------------------------------------------------------------------------
+
+RANGES_JITTER = 0.050
+"""Longest random wait before answering a differing digest, so that one answer serves a cell."""
+
+EXCHANGE_RETRY = 0.5
+EXCHANGE_FREE_TRIES = 4
+EXCHANGE_RETRY_MAX = 3600.0
+"""An exchange with a neighbour that changed nothing is tried again after 0.5 s; from the fifth on the
+wait doubles up to an hour, so that no disagreement, honest or malicious, costs the air for ever."""
+
+ANSWER_RATE = 8.0
+ANSWER_BURST = 32.0
+"""Digests, ASK-FILEs and ranges answered for one source address, a second and in a burst. An exchange
+over 100,000 records takes five steps; a flood of requests gains no more than this."""
+
+RECENT_IDS = 16
+"""Ids in the first step of an exchange: the usual difference is the last few messages."""
+
+SPLIT = 16
+LEAF_IDS = 32
+"""A differing range is split in 16; at or below 32 records its ids are listed instead."""
+
+SHORT_ID = 6
+"""Bytes of an id in a list, salted anew each time so that a collision made on purpose lasts one step."""
+
+TOKEN_EPOCH = 60.0
+"""A token from an OFFER or a range step is good for one to two epochs: a replayed request is void."""
+
+# --- ASK-FILE and dumps ---------------------------------------------------------------------------------
+
+ASK_REPEATS = (0.0, 1.0, 3.0, 9.0)
+"""When a starting router asks, in seconds after the interface came up: batman-adv drops the first
+seconds of a new listener's multicast, and a third of all frames may be lost."""
+
+OFFER_JITTER = 0.150
+OFFER_WAIT = 0.300
+"""An OFFER waits up to 150 ms at random; the asker chooses 300 ms after the first one."""
+
+SOURCE_SILENCE = 3.0
+"""A source that has sent nothing of a dump for so long is replaced."""
+
+FETCH_ROUNDS_IDLE = 4
+"""Rounds of a fetch that brought nothing before the asker leaves the rest to the digests."""
+
+DUMP_MIN_SHARE = 0.5
+"""An asker that holds less than this share of what a source offers takes a dump; else it narrows."""
+
+MAX_STREAMS = 8
+"""Dumps sent at once; further requests wait for the asker's next try."""
+
+MAX_REASSEMBLIES = 32
+REASSEMBLY_LIFETIME = 60.0
+
+# --- The air --------------------------------------------------------------------------------------------
+
+AIR_RATE = 1_000_000
+"""Bits a second of the slowest multicast rate of an OpenWrt radio (`mcast_rate`)."""
+
+REPAIR_SHARE = 0.25
+"""Share of the air that dumps and repairs may take on an interface."""
+
+NEWS_SHARE = 0.50
+"""Ceiling for new messages: they go first, and even a flood of them leaves the channel usable."""
+
+# --- Checking signatures --------------------------------------------------------------------------------
+
+FORGERY_RATE = 20.0
+FORGERY_BURST = 200.0
+"""Bad signatures checked for one source address: 75 microseconds each on a PC and ten times that on a
+router, so a forger costs at most 2% of a core after his burst."""
+
+# --- Time -----------------------------------------------------------------------------------------------
+
+AHEAD_MS = 15 * 60 * 1000
+"""A record stamped further than this ahead of mesh time waits in quarantine."""
+
+MAX_QUARANTINE = 1000
+"""Records waiting in quarantine; the one furthest in the future goes first."""
+
+CLOCK_SETTLE_MS = 2_000
+"""Two clock claims that differ by less are the same time: radio delays and polling stay below it."""
+
+STATE_EVERY = 600.0
+"""How often running time and the clock floor are written to flash: at most 144 small writes a day."""
+
+# --- What is kept ---------------------------------------------------------------------------------------
+
+DEFAULT_ROOMS = ("1", "2", "3", "4")
+
+DEFAULT_RETENTION_S = 86_400
+DEFAULT_WIPE_TIME = "04:00"
+
+CAP_AUTHOR = 4 * 1024 * 1024
+CAP_ROOM = 16 * 1024 * 1024
+CAP_ROUTER = 32 * 1024 * 1024
+"""Bytes of records, as carried, kept for an author in a room, a room, and the router. 100,000 short
+messages are about 25 MB as carried and 50 MB as JSON Lines; one author's flood evicts only his own."""
+
+CAP_ACCOUNTS = 2 * 1024 * 1024
+"""Bytes of accounts and rooms: 5,000 accounts. Those never used go first, so a stranger who registers
+without end evicts his own."""
+
+MAX_REMEMBERED = 50_000
+"""Ids remembered after a wipe or an eviction, 25 bytes each: two days of the fastest honest mesh."""
+
+MAX_SEEN = 8192
+"""Ids of records seen lately, for a duplicate check that costs no look-up in the set."""
+
+MAX_LOGIN_CANDIDATES = 4
+"""Accounts of one name that a login tries: each costs 16 MiB and up to a second on a router."""
+
+MAX_ARGON_MEMORY = 16 * 1024 * 1024
+MAX_ARGON_OPS = 4
+"""Bounds on what an account record may ask of a router that opens it."""
+
+# --- Front ends -----------------------------------------------------------------------------------------
+
+PERSON_RATE = 3.0
+PERSON_BURST = 10.0
+"""Messages a person may type, a second and in a burst."""
+
+MAX_CONTROL_LINE = 256 * 1024
+"""Bytes of one request on the control socket."""
+
+MAX_CONTROL_BACKLOG = 1024 * 1024
+"""Bytes waiting for a slow reader of the control socket before it is dropped."""
+
+MAX_CONTROL_CLIENTS = 64

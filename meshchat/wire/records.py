@@ -1,0 +1,196 @@
+"""The record: the signed, immutable unit that every router keeps and passes on.
+
+A record names its mesh, its log, its author and the router that took it inside the signed bytes, so it
+can be neither altered nor moved, and anyone can verify it before its account has arrived. Its id is a
+hash of the signed bytes without the signature: two signatures over one text are one record.
+
+All records form one set in one order, that of `Record.position`. It has two strata: stratum 0 is what no
+horizon wipes by date (accounts, rooms, and all that was stamped without a trusted clock), stratum 1 is dated
+history. People see both in the order of (stamp, id).
+"""
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+
+from meshchat.constants import MAX_NAME_BYTES, MAX_NAME_CHARS, MAX_RECORD
+from meshchat.errors import Malformed
+from meshchat.wire.codec import Reader, text, uint
+
+RECORD_VERSION = 1
+SIGNATURE_CONTEXT = b"meshchat record\x00"
+"""Goes before the signed bytes, so that no signature made for another purpose passes for a record."""
+
+MESH_ID_SIZE = 8
+ROUTER_ID_SIZE = 8
+RECORD_ID_SIZE = 16
+PUBLIC_KEY_SIZE = 32
+SIGNATURE_SIZE = 64
+POSITION_SIZE = 1 + 8 + RECORD_ID_SIZE
+STAMP_COUNTER_BITS = 16
+MAX_STAMP = 2**64 - 1
+
+
+class Grade(IntEnum):
+    """How far a clock is trusted."""
+
+    UNKNOWN = 0
+    ADOPTED = 1
+    GOOD = 2
+
+
+class Space(IntEnum):
+    """What kind of log a record belongs to. From 128 on a space is permanent: no wipe touches it."""
+
+    ROOM = 1
+    ACCOUNTS = 128
+    ROOMS = 129
+
+
+class Kind(IntEnum):
+    """What a record's body is. Kinds not listed are kept, relayed and not shown."""
+
+    MESSAGE = 1
+    ACCOUNT = 2
+    RETIREMENT = 3
+    ROOM = 4
+
+
+def mesh_id(name: str) -> bytes:
+    """The 8 bytes by which datagrams and records name the mesh called `name`."""
+    return hashlib.blake2b(name.encode("utf-8"), digest_size=MESH_ID_SIZE, person=b"meshchat mesh").digest()
+
+
+def router_id(public_key: bytes) -> bytes:
+    """The 8 bytes by which a router with this Ed25519 public key is known."""
+    return hashlib.blake2b(public_key, digest_size=ROUTER_ID_SIZE, person=b"meshchat router").digest()
+
+
+def make_stamp(milliseconds: int, counter: int = 0) -> int:
+    """A stamp from UTC milliseconds since 1970 and a counter below 65,536."""
+    return milliseconds << STAMP_COUNTER_BITS | counter
+
+
+def stamp_ms(stamp: int) -> int:
+    """UTC milliseconds since 1970 of a stamp."""
+    return stamp >> STAMP_COUNTER_BITS
+
+
+def is_name(name: str) -> bool:
+    """Whether `name` may name a user or a room.
+
+    1 to 32 characters in NFC: letters, digits and marks, and `-`, `_` and `.` between them. So a name is a
+    safe file name, a safe word on a terminal and never looks like an option.
+    """
+    if not 1 <= len(name) <= MAX_NAME_CHARS or len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
+        return False
+    if not unicodedata.is_normalized("NFC", name):
+        return False
+    kinds = [unicodedata.category(char) for char in name]
+    inside = all(kind[0] in "LNM" or char in "-_." for kind, char in zip(kinds, name, strict=True))
+    return inside and kinds[0][0] in "LN" and kinds[-1][0] in "LNM"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record. `stamp` is milliseconds << 16 | counter; `router` is the router that took it."""
+
+    mesh: bytes
+    space: int
+    log: str
+    kind: int
+    author: str
+    key: bytes
+    router: bytes
+    stamp: int
+    grade: Grade
+    body: bytes
+    signature: bytes
+
+    @cached_property
+    def carried(self) -> bytes:
+        """The record as datagrams carry it: the signed bytes less the mesh id, then the signature."""
+        return self._unsigned() + self.signature
+
+    @cached_property
+    def signed(self) -> bytes:
+        """The bytes that the author's key signs."""
+        return SIGNATURE_CONTEXT + self.mesh + self._unsigned()
+
+    def _unsigned(self) -> bytes:
+        return b"".join(
+            (
+                bytes((RECORD_VERSION, self.kind, self.space, self.grade)),
+                uint(self.stamp, 8),
+                self.router,
+                self.key,
+                text(self.log),
+                text(self.author),
+                self.body,
+            )
+        )
+
+    @cached_property
+    def id(self) -> bytes:
+        """16 bytes of BLAKE2b over the signed bytes."""
+        return hashlib.blake2b(self.signed, digest_size=RECORD_ID_SIZE).digest()
+
+    @property
+    def permanent(self) -> bool:
+        """Whether it is no history: an account, a room, or a later permanent space."""
+        return self.space >= 128
+
+    @property
+    def dated(self) -> bool:
+        """Whether it is history whose stamp can be trusted for the wipe: stratum 1."""
+        return not self.permanent and self.grade is not Grade.UNKNOWN
+
+    @cached_property
+    def position(self) -> bytes:
+        """Its place in the one order: stratum, stamp, id, as 25 bytes that compare as they sort."""
+        return position(1 if self.dated else 0, self.stamp, self.id)
+
+    @property
+    def order(self) -> tuple[int, bytes]:
+        """What people see records sorted by: (stamp, id)."""
+        return self.stamp, self.id
+
+
+def position(stratum: int, stamp: int, record_id: bytes = bytes(RECORD_ID_SIZE)) -> bytes:
+    """The place of a record in the one order; with no id, the lowest place at that stamp."""
+    return uint(stratum, 1) + uint(stamp, 8) + record_id
+
+
+def position_stamp(place: bytes) -> int:
+    """The stamp inside a position."""
+    return int.from_bytes(place[1:9], "big")
+
+
+def decode_record(mesh: bytes, carried: bytes) -> Record:
+    """The record of mesh `mesh` in `carried`; its signature is not checked here.
+
+    Raises `Malformed`: "record-version" for a later version, "size", "name" for a log or author name that
+    cannot be used as one, "grade", or the reader's reasons.
+    """
+    if len(carried) > MAX_RECORD:
+        raise Malformed("size")
+    reader = Reader(carried)
+    if reader.uint(1) != RECORD_VERSION:
+        raise Malformed("record-version")
+    kind, space, grade = reader.uint(1), reader.uint(1), reader.uint(1)
+    if grade > Grade.GOOD:
+        raise Malformed("grade")
+    stamp = reader.uint(8)
+    router, key = reader.take(ROUTER_ID_SIZE), reader.take(PUBLIC_KEY_SIZE)
+    log, author = reader.text(), reader.text()
+    if not is_name(author) or not (is_name(log) or (log == "" and space != Space.ROOM)):
+        raise Malformed("name")
+    if reader.remaining() < SIGNATURE_SIZE:
+        raise Malformed("truncated")
+    body = reader.take(reader.remaining() - SIGNATURE_SIZE)
+    signature = reader.rest()
+    record = Record(mesh, space, log, kind, author, key, router, stamp, Grade(grade), body, signature)
+    record.__dict__["carried"] = carried
+    return record
