@@ -1,0 +1,103 @@
+"""What the application asks of the engine: the one interface between the two.
+
+The daemon implements it over the router and the log store; tests implement it in memory.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from meshchat.wire.records import Grade, Record
+
+
+@dataclass(frozen=True)
+class RoomSummary:
+    """A room that holds messages. `last` is the newest stamp; equal `digest` (hex), equal content."""
+
+    name: str
+    messages: int
+    last: int | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What became of records from a file: new here, held already, and refused by reason."""
+
+    added: int
+    known: int
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+
+class Mesh(Protocol):
+    """The engine and its store, as the application sees them.
+
+    Stamps are milliseconds << 16 | counter. Iterators may be drained slowly while records come and go:
+    what has gone meanwhile is skipped. Whatever becomes stored, by whatever door, is handed to
+    `Service.deliver` before the call that stored it returns. All may raise `StoreError`.
+    """
+
+    @property
+    def mesh(self) -> bytes:
+        """The 8-byte mesh id."""
+
+    @property
+    def router(self) -> bytes:
+        """The 8-byte id of this router."""
+
+    def now_ms(self) -> int:
+        """Mesh time, UTC milliseconds since 1970."""
+
+    def stamp(self) -> tuple[int, Grade]:
+        """The next stamp for a record made here, with the clock's grade. Each call gives a later one."""
+
+    def submit(self, record: Record) -> str | None:
+        """Stores and floods a record made here. Returns when it is on disk as the fsync policy has it.
+
+        A returned line is for the author: his record is kept, but waits (quarantine) or may not last.
+        Raises `StoreError` where the disk does not take it; then it was not sent either.
+        """
+
+    def rooms(self) -> list[RoomSummary]:
+        """The rooms that hold messages, in any order."""
+
+    def messages(
+        self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
+    ) -> Iterator[Record]:
+        """The records of a room with since <= stamp < until, oldest first; of many, the newest `limit`."""
+
+    def permanent(self, space: int) -> Iterator[Record]:
+        """The records of a permanent space (`Space.ACCOUNTS`, `Space.ROOMS`)."""
+
+    def wipe(self, room: str | None) -> int:
+        """Deletes the history of a room, or all, on this router alone; says how many records went."""
+
+    def parse(self, line: str) -> Record:
+        """The record in a log line; raises `Malformed` with the reason."""
+
+    def merge(self, records: Iterable[Record]) -> MergeResult:
+        """Takes in records from a file, each through the same checks as a neighbour's."""
+
+    def export(self, room: str | None) -> Iterator[str]:
+        """The log lines (no newline) of a room, or of all there is, accounts and rooms included."""
+
+    def status(self) -> Mapping[str, object]:
+        """The `status` object of the control socket."""
+
+    def peers(self) -> list[Mapping[str, object]]:
+        """The neighbours, as the control socket shows them."""
+
+    def check(self) -> list[Mapping[str, object]]:
+        """Findings about this router's set-up: level, what, text, cure."""
+
+    def clock(self) -> Mapping[str, object]:
+        """Mesh time and how far it is trusted: time, quality, offset_ms, ..."""
+
+    def set_clock(self, ms: int) -> None:
+        """The operator vouches for this time (UTC milliseconds): the clock's grade becomes good."""
+
+    def keys(self) -> list[Mapping[str, object]]:
+        """The mesh keys: key, sends."""
+
+    def change_keys(self, do: str, key: str | None) -> None:
+        """Changes the mesh keys: `do` is new, add, use or drop. Raises `ConfigError` for a bad key."""
