@@ -1,0 +1,313 @@
+"""The small part of a file system that the stores need, and the real one.
+
+`Files` is what the stores see: a directory, and files in it by relative name (`rooms/1.log`). Two things
+implement it: `DiskFiles` here, and the simulator's disk, which cuts the power. Whatever goes wrong is a
+`StoreError` whose text names the path and the cure.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from meshchat.errors import StoreError
+
+TEMP_SUFFIX = ".meshchat-new"
+"""A file with this ending was being written when the daemon or the power died: it may be removed."""
+
+MAX_HANDLES = 32
+"""Files kept open for appending: the busy rooms of a mesh; OpenWrt allows a process 1,024."""
+
+FILE_MODE = 0o640
+PRIVATE_MODE = 0o600
+
+_CURES = {
+    errno.ENOSPC: "the disk is full: free some space there, or choose another directory",
+    errno.EDQUOT: "the disk quota is used up: free some space there, or choose another directory",
+    errno.EROFS: "the file system is read-only: remount it writable, or choose another directory",
+    errno.EACCES: "permission denied: give the user that runs meshchat access to it",
+    errno.EPERM: "permission denied: give the user that runs meshchat access to it",
+    errno.EIO: "the disk failed: check it (`dmesg`), and replace it or choose another directory",
+    errno.EMFILE: "too many open files: raise the limit (`ulimit -n`)",
+}
+
+
+class DirectoryInUse(StoreError):
+    """Another daemon has locked the directory."""
+
+
+class Files(Protocol):
+    """One directory. Names are relative, with `/` between parts; folders appear as they are needed."""
+
+    @property
+    def place(self) -> Hashable:
+        """Equal for two `Files` of one directory."""
+
+    def path(self, name: str) -> str:
+        """What to call the file `name` in a line for people; "" is the directory itself."""
+
+    def lock(self) -> None:
+        """Keeps others off the directory until `close`; raises `DirectoryInUse` where one is there."""
+
+    def close(self) -> None:
+        """Gives up the lock and every open handle. Nothing is synced."""
+
+    def names(self, folder: str = "") -> list[str]:
+        """The files in `folder`, by their last part, sorted; none where it does not exist."""
+
+    def folders(self, folder: str = "") -> list[str]:
+        """The folders in `folder`, likewise."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, or None where there is none."""
+
+    def read(self, name: str, offset: int = 0, count: int | None = None) -> bytes:
+        """Up to `count` bytes (None: all) from `offset` on."""
+
+    def append(self, name: str, data: bytes) -> int:
+        """Hands `data` to the kernel at the file's end, all or nothing; the offset where it begins."""
+
+    def truncate(self, name: str, size: int) -> None:
+        """Cuts the file to `size` bytes."""
+
+    def overwrite(self, name: str, offset: int, data: bytes) -> None:
+        """Writes over bytes that are there; a crash may leave part of it done."""
+
+    def sync(self, name: str) -> None:
+        """Returns when the file, its bytes and its name, outlasts a power cut."""
+
+    def replace(self, name: str, pieces: Iterable[bytes], *, private: bool = False) -> None:
+        """Makes `pieces` the file's whole content: durable, and at no moment anything but old or new.
+
+        `private` files can be read by their owner only. Where it raises, the old file is untouched.
+        """
+
+    def remove(self, name: str) -> None:
+        """Unlinks a file, durably; one that is not there is no error."""
+
+
+def store_error(error: OSError, path: str) -> StoreError:
+    """The line for people about an `OSError` at `path`."""
+    cure = _CURES.get(error.errno or 0, error.strerror or type(error).__name__)
+    return StoreError(f"{path}: {cure}.")
+
+
+@contextlib.contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise store_error(error, str(path)) from error
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class DiskFiles:
+    """`Files` in the directory `root` of this machine; `root` is made when it is first needed."""
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = Path(root).absolute()
+        self._lock: int | None = None
+        self._handles: OrderedDict[str, int] = OrderedDict()
+        self._new: set[str] = set()
+
+    @property
+    def place(self) -> Hashable:
+        """The directory's device and inode, or its path while there is none."""
+        try:
+            found = self._root.stat()
+        except OSError:
+            return str(self._root)
+        return found.st_dev, found.st_ino
+
+    def path(self, name: str) -> str:
+        """The absolute path."""
+        return str(self._root / name)
+
+    def lock(self) -> None:
+        """Locks the directory itself with flock(2), which works where no lock file could be written."""
+        with _blaming(self._root):
+            self._root.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise DirectoryInUse(
+                    f"{self._root} is in use by another meshchat daemon: stop that one, "
+                    "or give this one directories of its own (--logs, --state)."
+                ) from None
+            except OSError:
+                os.close(descriptor)
+                raise
+        self._lock = descriptor
+
+    def close(self) -> None:
+        """Closes the handles and the lock."""
+        for name in list(self._handles):
+            self._drop(name)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def names(self, folder: str = "") -> list[str]:
+        """Files and links to files."""
+        return self._entries(folder, lambda entry: entry.is_file())
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Folders and links to folders."""
+        return self._entries(folder, lambda entry: entry.is_dir())
+
+    def _entries(self, folder: str, wanted: "Callable[[os.DirEntry[str]], bool]") -> list[str]:
+        path = self._root / folder
+        with _blaming(path):
+            try:
+                with os.scandir(path) as entries:
+                    return sorted(entry.name for entry in entries if wanted(entry))
+            except FileNotFoundError:
+                return []
+
+    def size(self, name: str) -> int | None:
+        """By stat(2)."""
+        path = self._root / name
+        with _blaming(path):
+            try:
+                return path.stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def read(self, name: str, offset: int = 0, count: int | None = None) -> bytes:
+        """Raises `StoreError` where there is no such file."""
+        path = self._root / name
+        with _blaming(path), open(path, "rb", buffering=0) as file:
+            if offset:
+                file.seek(offset)
+            return file.read(-1 if count is None else count) or b""
+
+    def append(self, name: str, data: bytes) -> int:
+        """A write that did not fit is cut off again, so that a full disk leaves no torn line."""
+        path = self._root / name
+        with _blaming(path):
+            descriptor = self._handle(name, path)
+            start = os.fstat(descriptor).st_size
+            try:
+                _write(descriptor, data)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(descriptor, start)
+                raise
+        return start
+
+    def _handle(self, name: str, path: Path) -> int:
+        """An open descriptor; a new one where somebody has deleted or replaced the file meanwhile."""
+        descriptor = self._handles.get(name)
+        if descriptor is not None:
+            if os.fstat(descriptor).st_nlink:
+                self._handles.move_to_end(name)
+                return descriptor
+            self._drop(name)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, flags)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, flags | os.O_CREAT, FILE_MODE)
+            self._new.add(name)
+        self._handles[name] = descriptor
+        if len(self._handles) > MAX_HANDLES:
+            self._drop(next(iter(self._handles)))
+        return descriptor
+
+    def _drop(self, name: str) -> None:
+        descriptor = self._handles.pop(name, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def truncate(self, name: str, size: int) -> None:
+        """By truncate(2)."""
+        path = self._root / name
+        with _blaming(path):
+            os.truncate(path, size)
+
+    def overwrite(self, name: str, offset: int, data: bytes) -> None:
+        """By pwrite(2)."""
+        path = self._root / name
+        with _blaming(path), open(path, "r+b", buffering=0) as file:
+            file.seek(offset)
+            _write(file.fileno(), data)
+
+    def sync(self, name: str) -> None:
+        """By fsync(2) of the file and, if it is new, of the folders that lead to it."""
+        path = self._root / name
+        with _blaming(path):
+            descriptor = self._handles.get(name)
+            if descriptor is not None:
+                os.fsync(descriptor)
+            else:
+                with open(path, "rb", buffering=0) as file:
+                    os.fsync(file.fileno())
+            if name in self._new:
+                self._sync_folders(path)
+                self._new.discard(name)
+
+    def _sync_folders(self, path: Path) -> None:
+        for folder in path.parents:
+            _sync_folder(folder)
+            if folder == self._root:
+                break
+
+    def replace(self, name: str, pieces: Iterable[bytes], *, private: bool = False) -> None:
+        """By a temporary file, fsync(2), rename(2), and fsync(2) of the folder."""
+        path = self._root / name
+        temporary = path.with_name(path.name + TEMP_SUFFIX)
+        with _blaming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(temporary, flags, PRIVATE_MODE if private else FILE_MODE)
+            try:
+                try:
+                    for piece in pieces:
+                        _write(descriptor, piece)
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                temporary.rename(path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                raise
+        self._drop(name)
+        # The change is made; a folder that cannot be synced can only bring the old file back.
+        with contextlib.suppress(OSError):
+            self._sync_folders(path)
+            self._new.discard(name)
+
+    def remove(self, name: str) -> None:
+        """By unlink(2) and fsync(2) of the folder."""
+        path = self._root / name
+        self._drop(name)
+        self._new.discard(name)
+        with _blaming(path):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return
+        with contextlib.suppress(OSError):
+            _sync_folder(path.parent)

@@ -1,0 +1,321 @@
+"""One log file: a line per record in order of arrival, and beside it what was found damaged.
+
+What can have happened to a log and what `load` makes of it:
+
+| found                                 | done                                                        |
+| ------------------------------------- | ----------------------------------------------------------- |
+| a last line cut short                 | cut off; one that lacks nothing but its newline gets it     |
+| a damaged line                        | moved to `<name>.damaged`; the mesh still has the record    |
+| a line twice, or blanked by a wipe    | taken out                                                   |
+| lines out of the order (stamp, id)    | sorted; a log in order is left alone                        |
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from meshchat.adapters.files import Files
+from meshchat.adapters.logindex import ENTRY_SIZE, MAX_OFFSET, Entry, LogIndex, Place, pack, unpack
+from meshchat.adapters.logline import MAX_LINE, StoredRecord, decode_line, escape
+from meshchat.errors import Malformed, StoreError
+from meshchat.wire.records import POSITION_SIZE
+
+DAMAGED_SUFFIX = ".damaged"
+
+MAX_DAMAGED = 2 * MAX_LINE
+"""Bytes of a `.damaged` file: enough to see what happened; what is beyond is dropped."""
+
+COMPACT_SHARE = 8
+"""A log is rewritten once an eighth of it was removed; until then lines are blanked in place. Where the
+oldest message makes room for each new one, the flash must not take a whole log each time."""
+
+SMALL_LOG = 16 * 1024
+"""A log of at most so many bytes is always rewritten: that costs no more than a few blocks."""
+
+_BLOCK = 64 * 1024
+_ORDER = slice(1, POSITION_SIZE)
+
+
+class _Line(NamedTuple):
+    """A line as found. Of one that is too long for a record, `content` is only the beginning."""
+
+    offset: int
+    length: int
+    content: bytes
+    ended: bool  # by a newline
+
+
+@dataclass
+class _Findings:
+    """What a look through the file brought to light."""
+
+    entries: bytearray = field(default_factory=bytearray)
+    damaged: list[tuple[int, int]] = field(default_factory=list)
+    reason: str = ""
+    last: bytes = b""
+    unsorted: bool = False
+    superfluous: int = 0
+    torn: int | None = None
+    unended: bool = False
+
+    def add(self, position: bytes, place: Place) -> None:
+        order = position[_ORDER]
+        self.unsorted |= order < self.last
+        self.last = order
+        self.entries += pack(Entry(position, place))
+
+    def sorted(self) -> list[bytes]:
+        packed = (bytes(self.entries[at : at + ENTRY_SIZE]) for at in range(0, len(self.entries), ENTRY_SIZE))
+        return sorted(packed, key=lambda entry: entry[_ORDER])
+
+
+def _end(place: Place) -> int:
+    return place.offset + place.length + 1
+
+
+class LogFile:
+    """The log `name` of `files`; its records stand in the shared `index` under `number`."""
+
+    def __init__(self, files: Files, name: str, number: int, index: LogIndex) -> None:
+        self.files = files
+        self.name = name
+        self.size = 0
+        self.records = 0
+        self.dirty = False
+        self._number = number
+        self._index = index
+        self._blank = 0
+        self._ragged = False  # the last byte is no newline, and cannot be mended now
+
+    @property
+    def path(self) -> str:
+        """What to call it in a line for people."""
+        return escape(self.files.path(self.name))
+
+    # --- Loading --------------------------------------------------------------------------------------------
+
+    def load(self, mesh: bytes, report: list[str]) -> Iterator[StoredRecord]:
+        """Every record of mesh `mesh` in the file that the index does not hold yet, in the file's order.
+
+        Mends the file at the end and adds to `report` a line for people on each thing it did. Raises
+        `StoreError` where the file cannot be read.
+        """
+        findings = _Findings()
+        for line in self._lines():
+            self.size = line.offset + line.length + line.ended
+            stored = self._judge(mesh, line, findings)
+            if stored is not None:
+                yield stored
+        self._mend(findings, report)
+
+    def _judge(self, mesh: bytes, line: _Line, findings: _Findings) -> StoredRecord | None:
+        """The line's record if it is new; else what is the matter goes into `findings`."""
+        if not line.content or line.content[:1] == b" ":  # blanked, or half blanked when the power went
+            findings.superfluous += 1
+            findings.unended |= not line.ended
+            return None
+        try:
+            stored = decode_line(mesh, line.content)
+        except Malformed as error:
+            if line.ended:
+                findings.damaged.append((line.offset, line.length))
+                findings.reason = error.reason
+            else:
+                findings.torn = line.offset
+            return None
+        findings.unended |= not line.ended
+        position = stored.record.position
+        if position in self._index:
+            findings.superfluous += 1
+            return None
+        place = Place(self._number, line.offset, line.length, zlib.crc32(line.content))
+        self._index.put(position, place)
+        self.records += 1
+        findings.add(position, place)
+        return stored
+
+    def _lines(self) -> Iterator[_Line]:
+        """The file's lines, in memory for one block and the longest line."""
+        rest, start, length = b"", 0, 0  # the unfinished line: its beginning, its offset, its bytes so far
+        offset = 0
+        while offset < MAX_OFFSET and (block := self.files.read(self.name, offset, _BLOCK)):
+            offset += len(block)
+            *ended, tail = block.split(b"\n")
+            for piece in ended:
+                content = rest + piece if rest else piece
+                yield _Line(start, length + len(piece), content, True)
+                start += length + len(piece) + 1
+                rest, length = b"", 0
+            length += len(tail)
+            rest = (rest + tail)[: MAX_LINE + 1]
+        if length:
+            yield _Line(start, length, rest, False)
+
+    def _mend(self, findings: _Findings, report: list[str]) -> None:
+        try:
+            if findings.torn is not None:
+                report.append(f"{self.path}: the last line was cut short (power cut?) and is removed.")
+                self._ragged = True
+                self.files.truncate(self.name, findings.torn)
+                self.size = findings.torn
+            elif findings.unended:
+                self._ragged = True
+                self.files.append(self.name, b"\n")
+                self.size += 1
+            self._ragged = False
+            if findings.damaged:
+                report.append(
+                    f"{self.path}: {len(findings.damaged)} damaged lines ({findings.reason}) "
+                    f"are set aside in {self.name}{DAMAGED_SUFFIX}; the mesh may still have the records."
+                )
+                self._set_aside(findings.damaged)
+            if findings.damaged or findings.superfluous or findings.unsorted:
+                self._rewrite(findings.sorted())
+        except StoreError as error:
+            report.append(f"{self.path} could not be mended and is used as it is. {error}")
+
+    def _set_aside(self, lines: Iterable[tuple[int, int]]) -> None:
+        """Copies (offset, length) into the `.damaged` file, made safe for a terminal."""
+        name = self.name + DAMAGED_SUFFIX
+        room = MAX_DAMAGED - (self.files.size(name) or 0)
+        for offset, length in lines:
+            raw = self.files.read(self.name, offset, min(length, MAX_LINE))
+            line = escape(raw.decode("utf-8", "backslashreplace")).encode() + b"\n"
+            room -= len(line)
+            if room < 0:
+                break
+            self.files.append(name, line)
+
+    def _rewrite(self, entries: Sequence[bytes]) -> None:
+        """Makes the file just these packed entries' lines, in this order, or raises and changes nothing."""
+        if not entries:
+            self._unlink()
+            return
+        self.files.replace(self.name, self._copied(entries))
+        offset = 0
+        for position, place in map(unpack, entries):
+            self._index.put(position, place._replace(offset=offset))
+            offset += place.length + 1
+        self.size = offset
+        self._blank = 0
+        self._ragged = self.dirty = False
+
+    def _copied(self, entries: Iterable[bytes]) -> Iterator[bytes]:
+        """The lines' bytes; neighbours in the old file, most of a log, are read in one go."""
+        run: list[Place] = []
+        for _, place in map(unpack, entries):
+            if run and (place.offset != _end(run[-1]) or place.offset - run[0].offset >= _BLOCK):
+                yield self._read_run(run)
+                run = []
+            run.append(place)
+        yield self._read_run(run)
+
+    def _read_run(self, run: Sequence[Place]) -> bytes:
+        """Lines that follow each other. Raises where somebody changed them: offsets mean nothing then."""
+        start = run[0].offset
+        data = self.files.read(self.name, start, _end(run[-1]) - start)
+        for place in run:
+            at = place.offset - start
+            if zlib.crc32(data[at : at + place.length]) != place.crc:
+                raise StoreError(f"{self.path} was changed by another program: restart meshchat to read it.")
+        return data
+
+    def _unlink(self) -> None:
+        self.files.remove(self.name)
+        self.size = self.records = self._blank = 0
+        self._ragged = self.dirty = False
+
+    # --- Use ------------------------------------------------------------------------------------------------
+
+    def append(self, lines: Sequence[tuple[bytes, bytes]], *, sync: bool) -> None:
+        """Adds (position, line with newline) pairs in one write; with `sync` they are on the disk after it.
+
+        Raises `StoreError`, and then none of them is kept.
+        """
+        lead = b"\n" if self._ragged else b""
+        data = lead + b"".join(line for _, line in lines)
+        try:
+            if self.size + len(data) > MAX_OFFSET:
+                raise StoreError(f"{self.path} is full at 4 GiB: wipe the room.")
+            start = self.files.append(self.name, data)
+        except StoreError:
+            # Where a part could not be cut off again, the next line must not run into it.
+            self._ragged |= (self.files.size(self.name) or 0) != self.size
+            raise
+        self.dirty = True
+        if sync:
+            try:
+                self.sync()
+            except StoreError:
+                self.files.truncate(self.name, start)
+                raise
+        self._ragged = False
+        self.size = start + len(data)
+        offset = start + len(lead)
+        for position, line in lines:
+            place = Place(self._number, offset, len(line) - 1, zlib.crc32(line[:-1]))
+            self._index.put(position, place)
+            offset += len(line)
+        self.records += len(lines)
+
+    def sync(self) -> None:
+        """Forces to the disk what was written; `dirty` says whether there is anything."""
+        self.files.sync(self.name)
+        self.dirty = False
+
+    def line(self, place: Place) -> bytes | None:
+        """The line at `place`, or None where it is no longer what was written there."""
+        try:
+            line = self.files.read(self.name, place.offset, place.length)
+        except StoreError:
+            return None
+        return line if zlib.crc32(line) == place.crc else None
+
+    def forget(self, position: bytes) -> None:
+        """Takes a record whose line was lost out of the index; it may be appended again."""
+        self._index.discard(position)
+        self.records -= 1
+
+    def set_aside(self, entries: Sequence[Entry]) -> None:
+        """Moves lines into the `.damaged` file."""
+        self._set_aside((place.offset, place.length) for _, place in entries)
+        self.erase(entries)
+
+    def erase(self, entries: Sequence[Entry]) -> None:
+        """Takes lines out of the file: by removing it, rewriting it, or blanking them in place.
+
+        A power cut leaves each line there or gone. On a full disk, where there is no room to rewrite, lines
+        are blanked. Raises `StoreError` where that fails too; then the records are still there. Rewritten
+        files are synced; after blanking the log is `dirty`.
+        """
+        erased = sum(place.length + 1 for _, place in entries)
+        if len(entries) == self.records:
+            self._unlink()
+        elif self.size > SMALL_LOG and COMPACT_SHARE * (self._blank + erased) < self.size:
+            self._overwrite(entries)
+        else:
+            try:
+                self._compact(entries)
+            except StoreError:
+                self._overwrite(entries)
+        for position, _ in entries:
+            self._index.discard(position)
+        self.records = max(0, self.records - len(entries))
+
+    def _compact(self, erased: Iterable[Entry]) -> None:
+        gone = {position for position, _ in erased}
+        kept = [entry for entry in self._index.in_file(self._number) if entry[:POSITION_SIZE] not in gone]
+        self._rewrite(sorted(kept, key=lambda entry: unpack(entry).place.offset))
+
+    def _overwrite(self, entries: Iterable[Entry]) -> None:
+        """Blanks lines in place. `load` passes over what begins with a blank, so half a blanking suffices."""
+        for _, place in entries:
+            if self.line(place) is not None:  # else somebody changed the file, and another line may be there
+                self.files.overwrite(self.name, place.offset, b" " * place.length)
+                self._blank += place.length + 1
+                self.dirty = True
+
+    def drop_damaged(self) -> None:
+        """Removes the `.damaged` file: what was set aside may hold wiped text."""
+        self.files.remove(self.name + DAMAGED_SUFFIX)

@@ -1,0 +1,211 @@
+"""One record as one line of JSON: the format of the log files and of exports.
+
+`{"id":…,"time":…,"room":…,"user":…,"text":…,"space":…,"kind":…,"grade":…,"stamp":…,"router":…,"key":…,
+"signature":…}` and, where a router keeps them, `"age"` and `"run"`. A body that is no message text stands in
+base64 under `"body"` instead of `"text"`. `time` is for people; the stamp is what counts. The line holds all
+that is needed to re-create the signed bytes, and the id proves that it did; the signature is the caller's to
+check. No character that could split a line or drive a terminal stands in it unescaped.
+"""
+
+import binascii
+import json
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from meshchat.constants import MAX_RECORD
+from meshchat.errors import Malformed
+from meshchat.wire.records import (
+    MAX_STAMP,
+    MESH_ID_SIZE,
+    PUBLIC_KEY_SIZE,
+    ROUTER_ID_SIZE,
+    SIGNATURE_CONTEXT,
+    SIGNATURE_SIZE,
+    Grade,
+    Kind,
+    Record,
+    Space,
+    is_name,
+    stamp_ms,
+)
+
+MAX_LINE = 6 * MAX_RECORD + 1024
+"""Bytes of a line: at worst each byte of a body is escaped as `\\u0000`, beside under 1 KiB of fields."""
+
+MAX_SECONDS = 2**53
+"""Bound of `age` and `run`: what every JSON reader reads exactly."""
+
+_GRADES = {"unknown": Grade.UNKNOWN, "adopted": Grade.ADOPTED, "good": Grade.GOOD}
+_GRADE_NAMES = {grade: name for name, grade in _GRADES.items()}
+_EPOCH = datetime(1970, 1, 1)
+_LAST_MS = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z: RFC 3339 can say no later time, and shows later stamps as this."""
+
+_encode_json = json.JSONEncoder(ensure_ascii=False).encode
+_decode_json = json.JSONDecoder().decode
+_is_name = lru_cache(maxsize=1024)(is_name)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record as a router keeps it.
+
+    `age` is the seconds that other routers held it before it came here, `run` this router's own running
+    seconds when it did; both only for records that no clock dates (`Grade.UNKNOWN`), else None.
+    """
+
+    record: Record
+    age: int | None = None
+    run: int | None = None
+
+
+def time_text(milliseconds: int) -> str:
+    """UTC milliseconds since 1970 as RFC 3339, `2026-11-21T04:00:00.000Z`."""
+    moment = _EPOCH + timedelta(milliseconds=min(milliseconds, _LAST_MS))
+    return moment.isoformat(timespec="milliseconds") + "Z"
+
+
+def escape(written: str) -> str:
+    """`written` with all that could drive a terminal or split a line as `\\uXXXX`.
+
+    That is Unicode's categories C* (control, format, private, unassigned), Zl and Zp. Inside a JSON string
+    the result means the same.
+    """
+    if written.isprintable():
+        return written
+    return "".join(char if _harmless(char) else _escaped(char) for char in written)
+
+
+def _harmless(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) == "Zs"
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 | code >> 10:04x}\\u{0xDC00 | code & 0x3FF:04x}"
+
+
+def _base64(octets: bytes) -> str:
+    return binascii.b2a_base64(octets, newline=False).decode("ascii")
+
+
+def _content(record: Record) -> str:
+    if record.kind == Kind.MESSAGE and record.space == Space.ROOM:
+        try:
+            return '"text":' + escape(_encode_json(record.body.decode("utf-8")))
+        except UnicodeDecodeError:
+            pass
+    return f'"body":"{_base64(record.body)}"'
+
+
+def encode_line(record: Record, *, age: int | None = None, run: int | None = None) -> bytes:
+    """The record's line with its newline; `age` and `run` in seconds as in `StoredRecord`."""
+    held = "" if age is None else f',"age":{age}'
+    since = "" if run is None else f',"run":{run}'
+    return (
+        f'{{"id":"{record.id.hex()}","time":"{time_text(stamp_ms(record.stamp))}"'
+        f',"room":{escape(_encode_json(record.log))},"user":{escape(_encode_json(record.author))}'
+        f',{_content(record)},"space":{record.space},"kind":{record.kind}'
+        f',"grade":"{_GRADE_NAMES[record.grade]}","stamp":{record.stamp},"router":"{record.router.hex()}"'
+        f',"key":"{_base64(record.key)}","signature":"{_base64(record.signature)}"{held}{since}}}\n'
+    ).encode()
+
+
+def decode_line(mesh: bytes, line: bytes) -> StoredRecord:
+    """The record of mesh `mesh` (its id) in a line, with or without the newline.
+
+    Keys it does not know are passed over. Raises `Malformed`, and nothing else whatever the bytes are:
+    "line-size", "line-syntax", "line-field" for a field that is missing, of another type or out of range,
+    "line-time" where `time` contradicts the stamp, "name", "size", and "id" where the id is not the hash of
+    the rest, as after any edit. The signature is not checked.
+    """
+    if len(line) > MAX_LINE:
+        raise Malformed("line-size")
+    try:
+        fields = _decode_json(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise Malformed("line-syntax") from None
+    if type(fields) is not dict:
+        raise Malformed("line-syntax")
+    log, author = _string(fields, "room"), _string(fields, "user")
+    space, stamp = _uint(fields, "space", 255), _uint(fields, "stamp", MAX_STAMP)
+    if not _is_name(author) or not (_is_name(log) or (log == "" and space != Space.ROOM)):
+        raise Malformed("name")
+    if _string(fields, "time") != time_text(stamp_ms(stamp)):
+        raise Malformed("line-time")
+    grade = _GRADES.get(_string(fields, "grade"))
+    if grade is None:
+        raise Malformed("line-field")
+    record = Record(
+        mesh,
+        space,
+        log,
+        _uint(fields, "kind", 255),
+        author,
+        _octets(fields, "key", PUBLIC_KEY_SIZE),
+        _hex(fields, "router", ROUTER_ID_SIZE),
+        stamp,
+        grade,
+        _body(fields),
+        _octets(fields, "signature", SIGNATURE_SIZE),
+    )
+    if len(record.signed) - len(SIGNATURE_CONTEXT) - MESH_ID_SIZE + SIGNATURE_SIZE > MAX_RECORD:
+        raise Malformed("size")
+    if _hex(fields, "id", len(record.id)) != record.id:
+        raise Malformed("id")
+    return StoredRecord(record, _seconds(fields, "age"), _seconds(fields, "run"))
+
+
+def _string(fields: dict[str, object], key: str) -> str:
+    value = fields.get(key)
+    if type(value) is not str:
+        raise Malformed("line-field")
+    return value
+
+
+def _uint(fields: dict[str, object], key: str, most: int) -> int:
+    value = fields.get(key)
+    # `True` is an int to isinstance, not here.
+    if type(value) is not int or not 0 <= value <= most:
+        raise Malformed("line-field")
+    return value
+
+
+def _seconds(fields: dict[str, object], key: str) -> int | None:
+    return _uint(fields, key, MAX_SECONDS) if key in fields else None
+
+
+def _hex(fields: dict[str, object], key: str, size: int) -> bytes:
+    try:
+        value = bytes.fromhex(_string(fields, key))
+    except ValueError:
+        raise Malformed("line-field") from None
+    if len(value) != size:
+        raise Malformed("line-field")
+    return value
+
+
+def _octets(fields: dict[str, object], key: str, size: int | None = None) -> bytes:
+    try:
+        value = binascii.a2b_base64(_string(fields, key), strict_mode=True)
+    except ValueError:
+        raise Malformed("line-field") from None
+    if size is not None and len(value) != size:
+        raise Malformed("line-field")
+    return value
+
+
+def _body(fields: dict[str, object]) -> bytes:
+    if ("text" in fields) == ("body" in fields):
+        raise Malformed("line-field")
+    if "body" in fields:
+        return _octets(fields, "body")
+    try:
+        return _string(fields, "text").encode("utf-8")
+    except UnicodeEncodeError:
+        raise Malformed("line-field") from None

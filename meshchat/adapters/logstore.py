@@ -1,0 +1,329 @@
+"""The log files of a router: which record goes into which file, and finding it again.
+
+History stands under LOGS, `rooms/<room>.log` and `spaces/<n>/<name or _>.log`; what is permanent under STATE,
+`accounts.log`, `rooms.log` and `space-<n>.log`. The two may be one directory. A line says itself which record
+it is, so it counts wherever it stands.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from meshchat.adapters.files import TEMP_SUFFIX, DirectoryInUse, Files
+from meshchat.adapters.logfile import DAMAGED_SUFFIX, LogFile
+from meshchat.adapters.logindex import MAX_FILES, Entry, LogIndex
+from meshchat.adapters.logline import StoredRecord, decode_line, encode_line, escape
+from meshchat.errors import Malformed, StoreError
+from meshchat.wire.records import Record, Space, is_name
+
+FsyncPolicy = Literal["always", "interval", "never"]
+
+MESH_FILE = "mesh.id"
+"""Says which mesh a directory belongs to: to another mesh every line in it would count as damaged."""
+
+MAX_NAMED_LOGS = 1024
+"""Logs that have a file of their own. A stranger can open a new room with each message, and on a router each
+file takes a page of RAM at least; records of further rooms share `spaces/<n>/_.log`."""
+
+_SUFFIX = ".log"
+_HISTORY = frozenset(map(str, range(128)))
+_PERMANENT = range(128, 256)
+_PERMANENT_NAMES = {int(Space.ACCOUNTS): "accounts", int(Space.ROOMS): "rooms"}
+
+
+class AppendFailed(StoreError):
+    """Part of a batch could not be stored; `stored` are the records that were."""
+
+    def __init__(self, text: str, stored: tuple[StoredRecord, ...]) -> None:
+        super().__init__(text)
+        self.stored = stored
+
+
+@dataclass(frozen=True)
+class StoreStatus:
+    """What the store holds: log files, their bytes, the records in them, and the fsync policy."""
+
+    files: int
+    bytes: int
+    records: int
+    fsync: FsyncPolicy
+
+
+def _permanent_name(space: int) -> str:
+    return _PERMANENT_NAMES.get(space, f"space-{space}") + _SUFFIX
+
+
+def log_name(space: int, log: str) -> str:
+    """The file for a log's records, relative to STATE for a permanent space (from 128 on), else to LOGS."""
+    if space in _PERMANENT:
+        return _permanent_name(space)
+    if space == Space.ROOM and log:
+        return f"rooms/{log}{_SUFFIX}"
+    return f"spaces/{space}/{log or '_'}{_SUFFIX}"
+
+
+class LogStore:
+    """The records of one router on its disk.
+
+    `logs` and `state` are the two directories, `mesh` the 8-byte mesh id. `fsync` says when history is
+    forced to the disk: "always" before `append` returns, "interval" when the daemon calls `sync_due`,
+    "never" when the kernel likes. Permanent records always are at once.
+
+    Call `open`, then exhaust `load`, before anything else.
+    """
+
+    def __init__(self, logs: Files, state: Files, mesh: bytes, *, fsync: FsyncPolicy = "interval") -> None:
+        self._history = logs
+        self._state = state
+        self._mesh = mesh
+        self._fsync = fsync
+        self._index = LogIndex()
+        self._logs: list[LogFile] = []
+        self._by_name: dict[str, LogFile] = {}
+        self._damaged: list[bytes] = []
+        self._report: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __contains__(self, position: bytes) -> bool:
+        return position in self._index
+
+    @property
+    def report(self) -> tuple[str, ...]:
+        """What `open` and `load` found amiss, and did about it: one line for people each."""
+        return tuple(self._report)
+
+    # --- Start ----------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Locks both directories.
+
+        Raises `DirectoryInUse` where another daemon has one of them, and `StoreError` where one belongs to
+        another mesh. Any other trouble is only reported: a router whose disk is full or read-only still
+        shows and relays what it has.
+        """
+        same = self._history.place == self._state.place
+        directories = [self._history] if same else [self._history, self._state]
+        try:
+            for files in directories:
+                self._lock(files)
+        except StoreError:
+            for files in directories:
+                files.close()
+            raise
+
+    def _lock(self, files: Files) -> None:
+        try:
+            files.lock()
+            found = files.read(MESH_FILE, 0, 64).strip() if files.size(MESH_FILE) else b""
+            if len(found) != 2 * len(self._mesh):
+                found = self._mesh.hex().encode()
+                files.replace(MESH_FILE, [found + b"\n"])
+        except DirectoryInUse:
+            raise
+        except StoreError as error:
+            self._report.append(str(error))
+            return
+        if found != self._mesh.hex().encode():
+            raise StoreError(
+                f"{files.path('')} holds another mesh: set the old mesh name again, "
+                "or give this mesh directories of its own (--logs, --state)."
+            )
+
+    def load(self) -> Iterator[StoredRecord]:
+        """Every record on the disk, once each, log by log; mends what it finds amiss on the way.
+
+        A line is known to be what its id says and no more: the caller checks the signatures, and hands what
+        fails to `set_aside`. Memory is bounded by the longest log's index, not by the records.
+        """
+        for name in self._permanent_logs():
+            yield from self._load(self._state, name)
+        for name in self._history_logs():
+            yield from self._load(self._history, name)
+
+    def _load(self, files: Files, name: str) -> Iterator[StoredRecord]:
+        try:
+            yield from self._add(files, name).load(self._mesh, self._report)
+        except StoreError as error:
+            self._report.append(f"{error} What could not be read is fetched from the mesh.")
+
+    def _permanent_logs(self) -> list[str]:
+        valid = {_permanent_name(space) for space in _PERMANENT}
+        return [name for name in self._names(self._state, "") if name in valid]
+
+    def _history_logs(self) -> Iterator[str]:
+        for folder in self._history_folders():
+            for last in self._names(self._history, folder):
+                stem = last.removesuffix(_SUFFIX)
+                if last.endswith(_SUFFIX) and (is_name(stem) or stem == "_"):
+                    yield f"{folder}/{last}"
+                elif not last.endswith(_SUFFIX + DAMAGED_SUFFIX):
+                    path = escape(self._history.path(f"{folder}/{last}"))
+                    self._report.append(f"{path}: not a log, left alone.")
+
+    def _history_folders(self) -> list[str]:
+        numbers: list[str] = []
+        with suppress(StoreError):  # reported for `rooms`
+            numbers = self._history.folders("spaces")
+        return ["rooms", *(f"spaces/{number}" for number in numbers if number in _HISTORY)]
+
+    def _names(self, files: Files, folder: str) -> list[str]:
+        """The files in a folder, less what a crash left half written: that is removed."""
+        names = []
+        try:
+            for name in files.names(folder):
+                if name.endswith(TEMP_SUFFIX):
+                    with suppress(StoreError):  # it does no harm
+                        files.remove(f"{folder}/{name}" if folder else name)
+                else:
+                    names.append(name)
+        except StoreError as error:
+            self._report.append(str(error))
+        return names
+
+    def _add(self, files: Files, name: str) -> LogFile:
+        if len(self._logs) >= MAX_FILES:
+            raise StoreError(f"{files.path(name)}: too many log files: remove those of rooms not used.")
+        log = LogFile(files, name, len(self._logs), self._index)
+        self._logs.append(log)
+        self._by_name[name] = log
+        return log
+
+    # --- Use ------------------------------------------------------------------------------------------------
+
+    def append(self, records: Sequence[StoredRecord]) -> None:
+        """Stores records, each log's in one write; they have left this process when it returns.
+
+        One that is stored already is passed over. Raises `AppendFailed` where a log did not take its part:
+        of that log's part nothing is kept, and `stored` are the records of the others.
+        """
+        batches: dict[LogFile, dict[bytes, StoredRecord]] = {}
+        stored = []
+        for item in records:
+            if item.record.position in self._index:
+                stored.append(item)
+            else:
+                batches.setdefault(self._log_of(item.record), {})[item.record.position] = item
+        failure: StoreError | None = None
+        for log, batch in batches.items():
+            try:
+                self._append(log, batch)
+            except StoreError as error:
+                failure = failure or error
+            else:
+                stored.extend(batch.values())
+        if failure is not None:
+            raise AppendFailed(str(failure), tuple(stored)) from failure
+
+    def _append(self, log: LogFile, batch: dict[bytes, StoredRecord]) -> None:
+        lines = [
+            (position, encode_line(item.record, age=item.age, run=item.run))
+            for position, item in batch.items()
+        ]
+        permanent = next(iter(batch.values())).record.permanent
+        log.append(lines, sync=permanent or self._fsync == "always")
+
+    def _log_of(self, record: Record) -> LogFile:
+        files = self._state if record.permanent else self._history
+        name = log_name(record.space, record.log)
+        if name not in self._by_name and len(self._logs) >= MAX_NAMED_LOGS and not record.permanent:
+            name = f"spaces/{record.space}/_{_SUFFIX}"
+        return self._by_name.get(name) or self._add(files, name)
+
+    def sync_due(self) -> None:
+        """Forces to the disk what was written since the last call; nothing under the policy "never".
+
+        Raises `StoreError` where a log cannot be; it is tried again at the next call.
+        """
+        failure: StoreError | None = None
+        for log in self._logs:
+            if log.dirty and self._fsync != "never":
+                try:
+                    log.sync()
+                except StoreError as error:
+                    failure = error
+        if failure is not None:
+            raise failure
+
+    def read(self, position: bytes) -> Record | None:
+        """The record at `position`, or None: never stored, or damaged on the disk since.
+
+        A damaged one counts as not stored from then on, and `take_damaged` names it.
+        """
+        place = self._index.get(position)
+        if place is None:
+            return None
+        log = self._logs[place.file]
+        line = log.line(place)
+        if line is not None:
+            with suppress(Malformed):
+                record = decode_line(self._mesh, line).record
+                if record.position == position:
+                    return record
+        log.forget(position)
+        self._damaged.append(position)
+        return None
+
+    def take_damaged(self) -> list[bytes]:
+        """The positions that `read` found damaged since the last call: to be fetched from the mesh again."""
+        damaged, self._damaged = self._damaged, []
+        return damaged
+
+    def remove(self, positions: Iterable[bytes]) -> None:
+        """Takes records off the disk, and with them what was set aside as damaged in their logs.
+
+        Emptied logs are unlinked, others rewritten or the lines blanked in place; flash memory may keep old
+        blocks until it needs them. Works on a full disk: what frees the most comes first. Raises
+        `StoreError` where a log could not be changed; all others are, and those records are still stored.
+        """
+        self._erase(positions, wipe=True)
+
+    def set_aside(self, positions: Iterable[bytes]) -> None:
+        """Moves lines that do not deserve trust into their logs' `.damaged` files. Raises as `remove`."""
+        self._erase(positions, wipe=False)
+
+    def _erase(self, positions: Iterable[bytes], *, wipe: bool) -> None:
+        victims: dict[LogFile, list[Entry]] = {}
+        for position in dict.fromkeys(positions):
+            place = self._index.get(position)
+            if place is not None:
+                victims.setdefault(self._logs[place.file], []).append(Entry(position, place))
+        failure: StoreError | None = None
+        # Emptied logs first, then those of which least remains: a full disk gets room to rewrite the next.
+        for log in sorted(victims, key=lambda log: log.records - len(victims[log])):
+            try:
+                if wipe:
+                    log.erase(victims[log])
+                    log.drop_damaged()
+                else:
+                    log.set_aside(victims[log])
+                if log.dirty and self._fsync == "always":
+                    log.sync()
+            except StoreError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def drop_damaged(self, room: str | None = None) -> None:
+        """Removes what was set aside as damaged, of one room or of all history; part of every wipe."""
+        wanted = None if room is None else log_name(Space.ROOM, room) + DAMAGED_SUFFIX
+        for folder in self._history_folders():
+            for last in self._history.names(folder):
+                name = f"{folder}/{last}"
+                if name.endswith(_SUFFIX + DAMAGED_SUFFIX) and wanted in (None, name):
+                    self._history.remove(name)
+
+    def describe(self) -> StoreStatus:
+        """For `status`."""
+        used = [log.size for log in self._logs if log.size]
+        return StoreStatus(len(used), sum(used), len(self._index), self._fsync)
+
+    def close(self) -> None:
+        """Syncs as the policy says and unlocks the directories. Raises `StoreError` where the sync fails."""
+        try:
+            self.sync_due()
+        finally:
+            self._history.close()
+            self._state.close()

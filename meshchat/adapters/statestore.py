@@ -1,0 +1,233 @@
+"""The small things a router must not forget, in STATE: its key, the mesh keys, clocks, what was wiped.
+
+| file         | what                                                                         |
+| ------------ | ---------------------------------------------------------------------------- |
+| `router.key` | the seed of the router's Ed25519 key, 64 hex digits; mode 0600               |
+| `mesh.keys`  | mesh keys as `meshchat key new` prints them; the first one sends; mode 0600  |
+| `state.json` | `State`                                                                      |
+| `wiped.log`  | positions of records that somebody could still bring back, 50 hex digits each |
+
+Secrets that cannot be read stop the daemon: a new router key would be a new router, and no mesh key an open
+mesh. The rest is set aside, reported and begun anew.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+
+from meshchat.adapters.files import TEMP_SUFFIX, Files
+from meshchat.constants import MAX_REMEMBERED, RELEASED_MS
+from meshchat.errors import ConfigError, StoreError
+from meshchat.identity import SEED_SIZE, RouterIdentity, SigningKey, mesh_key_text, parse_mesh_key
+from meshchat.wire.records import MAX_STAMP, POSITION_SIZE
+
+STATE_VERSION = 1
+
+_ROUTER_KEY = "router.key"
+_MESH_KEYS = "mesh.keys"
+_STATE = "state.json"
+_WIPED = "wiped.log"
+_DAMAGED = ".damaged"
+_MAX_STATE = 64 * 1024
+_MAX_MS = MAX_STAMP >> 16
+_WIPED_LINE = 2 * POSITION_SIZE + 1
+
+
+@dataclass(frozen=True)
+class State:
+    """What is written every few minutes and at every wipe.
+
+    `horizon`: the stamp below which dated history is wiped. `floor_ms`: mesh time when it was written, UTC
+    milliseconds; mesh time never resumes earlier. `running_s`: seconds that this router has run in all its
+    life. `boot_id`: the kernel boot in which the operator set the clock, and `clock_offset_ms` how far from
+    the system clock; an offset means nothing after that boot.
+    """
+
+    horizon: int = 0
+    floor_ms: int = RELEASED_MS
+    running_s: int = 0
+    boot_id: str = ""
+    clock_offset_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        ok = (
+            _is_int(self.horizon, 0, MAX_STAMP)
+            and _is_int(self.floor_ms, 0, _MAX_MS)
+            and _is_int(self.running_s, 0, 2**53)
+            and isinstance(self.boot_id, str)
+            and (self.clock_offset_ms is None or _is_int(self.clock_offset_ms, -_MAX_MS, _MAX_MS))
+        )
+        if not ok:
+            raise ValueError("a field of the state is out of range")
+
+
+def _is_int(value: object, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+class StateStore:
+    """The state of one router, in the directory `files`.
+
+    Every save is durable when it returns, or raises `StoreError` and leaves what was there.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._wiped_lines = 0
+        self._wiped_ragged = False  # the last line was cut short, and cannot be mended now
+        self._report: list[str] = []
+
+    @property
+    def report(self) -> tuple[str, ...]:
+        """What was found amiss when loading, one line for people each."""
+        return tuple(self._report)
+
+    # --- Secrets --------------------------------------------------------------------------------------------
+
+    def identity(self) -> RouterIdentity:
+        """This router's key; made on the first start.
+
+        Raises `StoreError` where the file is damaged or cannot be read or made.
+        """
+        if self._files.size(_ROUTER_KEY) is None:
+            key = SigningKey.random()
+            self._files.replace(_ROUTER_KEY, [key.seed.hex().encode() + b"\n"], private=True)
+            return RouterIdentity(key)
+        try:
+            seed = bytes.fromhex(self._files.read(_ROUTER_KEY, 0, 1024).decode("ascii"))
+        except ValueError:
+            seed = b""
+        if len(seed) != SEED_SIZE:
+            raise StoreError(
+                f"{self._files.path(_ROUTER_KEY)} is damaged: restore it from a backup, "
+                "or remove it and this router starts as a new one."
+            )
+        return RouterIdentity(SigningKey.from_seed(seed))
+
+    def mesh_keys(self) -> tuple[bytes, ...]:
+        """The mesh keys, the one that sends first; none on an open mesh.
+
+        Empty lines and those that begin with `#` are passed over. Raises `ConfigError` on any other line
+        that is no key, and `StoreError` where the file cannot be read.
+        """
+        if self._files.size(_MESH_KEYS) is None:
+            return ()
+        keys = []
+        text = self._files.read(_MESH_KEYS, 0, _MAX_STATE).decode("utf-8", "replace")
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            try:
+                keys.append(parse_mesh_key(line))
+            except ConfigError as error:
+                raise ConfigError(f"{self._files.path(_MESH_KEYS)}, line {number}: {error}") from None
+        return tuple(keys)
+
+    def save_mesh_keys(self, keys: Iterable[bytes]) -> None:
+        """Writes the mesh keys, the one that sends first."""
+        lines = [mesh_key_text(key).encode() + b"\n" for key in keys]
+        self._files.replace(_MESH_KEYS, lines, private=True)
+
+    # --- State ----------------------------------------------------------------------------------------------
+
+    def load(self) -> State:
+        """The state as last saved; that of a first start where there is none or it is damaged (reported)."""
+        try:
+            for name in (_ROUTER_KEY, _MESH_KEYS, _STATE, _WIPED):
+                if self._files.size(name + TEMP_SUFFIX) is not None:
+                    self._files.remove(name + TEMP_SUFFIX)
+            if self._files.size(_STATE) is None:
+                return State()
+            raw = self._files.read(_STATE, 0, _MAX_STATE)
+        except StoreError as error:
+            self._report.append(str(error))
+            return State()
+        try:
+            return _parse(raw)
+        except (ValueError, RecursionError):
+            self._set_aside(raw)
+            return State()
+
+    def _set_aside(self, raw: bytes) -> None:
+        self._report.append(
+            f"{self._files.path(_STATE)} is damaged and set aside as {_STATE}{_DAMAGED}: "
+            "the clock and the wipe begin anew."
+        )
+        try:
+            self._files.replace(_STATE + _DAMAGED, [raw])
+            self._files.remove(_STATE)
+        except StoreError as error:
+            self._report.append(str(error))
+
+    def save(self, state: State) -> None:
+        """Writes the state: durable when it returns."""
+        content = json.dumps({"version": STATE_VERSION} | asdict(state), indent=1)
+        self._files.replace(_STATE, [content.encode() + b"\n"])
+
+    # --- What was wiped -------------------------------------------------------------------------------------
+
+    def wiped(self) -> list[bytes]:
+        """The remembered positions, oldest entry first, each once; what is no position is passed over."""
+        try:
+            if self._files.size(_WIPED) is None:
+                return []
+            lines = self._files.read(_WIPED).split(b"\n")
+        except StoreError as error:
+            self._report.append(str(error))
+            return []
+        found = dict.fromkeys(place for line in lines if (place := _parse_position(line)) is not None)
+        kept = list(found)[-MAX_REMEMBERED:]
+        self._wiped_lines = len(kept)
+        if len(lines) != len(kept) + 1 or lines[-1]:
+            self._wiped_ragged = bool(lines[-1])
+            try:
+                self.save_wiped(kept)
+            except StoreError as error:
+                self._report.append(str(error))
+        return kept
+
+    def add_wiped(self, positions: Iterable[bytes]) -> None:
+        """Remembers more positions: durable when it returns.
+
+        The file holds at most twice `MAX_REMEMBERED`; then the oldest half goes. Call `wiped` first.
+        """
+        lines = [place.hex().encode() + b"\n" for place in positions]
+        if not lines:
+            return
+        if self._wiped_lines + len(lines) > 2 * MAX_REMEMBERED:
+            self.save_wiped(
+                (self.wiped() + [bytes.fromhex(line.decode()) for line in lines])[-MAX_REMEMBERED:]
+            )
+            return
+        lead = b"\n" if self._wiped_ragged else b""
+        start = self._files.append(_WIPED, lead + b"".join(lines))
+        try:
+            self._files.sync(_WIPED)
+        except StoreError:
+            self._files.truncate(_WIPED, start)
+            raise
+        self._wiped_ragged = False
+        self._wiped_lines += len(lines)
+
+    def save_wiped(self, positions: Iterable[bytes]) -> None:
+        """Remembers these positions and no others."""
+        lines = [place.hex().encode() + b"\n" for place in positions]
+        self._files.replace(_WIPED, lines)
+        self._wiped_lines = len(lines)
+        self._wiped_ragged = False
+
+
+def _parse(raw: bytes) -> State:
+    content = json.loads(raw.decode("utf-8"))
+    if not isinstance(content, dict) or content.get("version") != STATE_VERSION:
+        raise ValueError("not a state of this version")
+    known = {field.name for field in fields(State)}
+    return State(**{key: value for key, value in content.items() if key in known})
+
+
+def _parse_position(line: bytes) -> bytes | None:
+    try:
+        place = bytes.fromhex(line.decode("ascii"))
+    except ValueError:
+        return None
+    return place if len(place) == POSITION_SIZE else None

@@ -1,0 +1,250 @@
+"""A disk in memory that forgets what a real one may forget when the power goes.
+
+What was synced stays. Of what was written since, a power cut keeps a part: appends and cuts in their order up
+to some point, the last one torn at any byte, sometimes with zeros where the rest would be; bytes overwritten
+in place each on their own; a name that was made, moved or removed without syncing its folder may be either as
+before or as after.
+"""
+
+import random
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+from meshchat.adapters.files import TEMP_SUFFIX, DirectoryInUse
+from meshchat.errors import StoreError
+
+
+class PowerCut(Exception):
+    """The machine died in the middle of an operation; call `SimFiles.power_cut` or `kill` and start over."""
+
+
+@dataclass
+class _Append:
+    data: bytes
+
+
+@dataclass
+class _Truncate:
+    size: int
+
+
+@dataclass
+class _Overwrite:
+    offset: int
+    data: bytes
+
+
+_Change = _Append | _Truncate | _Overwrite
+
+
+def _apply(content: bytearray, change: _Change) -> None:
+    match change:
+        case _Append(data):
+            content += data
+        case _Truncate(size):
+            del content[size:]
+        case _Overwrite(offset, data):
+            content[offset : offset + len(data)] = data
+
+
+@dataclass
+class _Inode:
+    content: bytearray = field(default_factory=bytearray)
+    synced: bytes = b""
+    pending: list[_Change] = field(default_factory=list)
+
+    def change(self, change: _Change) -> None:
+        _apply(self.content, change)
+        self.pending.append(change)
+
+    def sync(self) -> None:
+        self.synced = bytes(self.content)
+        self.pending.clear()
+
+    def power_cut(self, rng: random.Random) -> None:
+        content = bytearray(self.synced)
+        reached = rng.randint(0, len(self.pending))
+        for change in self.pending[:reached]:
+            if not isinstance(change, _Overwrite) or rng.random() < 0.5:
+                _apply(content, change)
+        if reached < len(self.pending):
+            self._tear(content, self.pending[reached], rng)
+        self.content = content
+        self.sync()
+
+    @staticmethod
+    def _tear(content: bytearray, change: _Change, rng: random.Random) -> None:
+        match change:
+            case _Append(data):
+                kept = rng.randint(0, len(data))
+                zeros = rng.randint(0, len(data) - kept) if rng.random() < 0.2 else 0
+                content += data[:kept] + bytes(zeros)
+            case _Overwrite(offset, data):
+                kept = rng.randint(0, len(data))
+                content[offset : offset + kept] = data[:kept]
+            case _Truncate():
+                pass
+
+
+class SimFiles:
+    """`Files` in memory.
+
+    Faults are set as attributes at any time: `capacity` in bytes (None: endless), `read_only`, `failing`
+    (numbers of coming operations that fail with an input/output error), `crash_at` (the operation at which
+    `PowerCut` is raised, before or after it took effect). `operations` counts those that write.
+    """
+
+    def __init__(self, name: str = "/sim") -> None:
+        self.name = name
+        self.capacity: int | None = None
+        self.read_only = False
+        self.failing: set[int] = set()
+        self.crash_at: int | None = None
+        self.operations = 0
+        self._locked = False
+        self._current: dict[str, _Inode] = {}
+        self._durable: dict[str, _Inode] = {}
+
+    # --- Faults ---------------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """The process dies (SIGKILL): the kernel keeps all that was written."""
+        self._locked = False
+        self.crash_at = None
+
+    def power_cut(self, rng: random.Random) -> None:
+        """The power goes: what was not synced survives in part, as `rng` decides."""
+        self.kill()
+        survivors: dict[str, _Inode] = {}
+        for name in sorted(self._current.keys() | self._durable.keys()):
+            inode = (self._current if rng.random() < 0.5 else self._durable).get(name)
+            if inode is not None:
+                survivors[name] = inode
+        for inode in {id(inode): inode for inode in survivors.values()}.values():
+            inode.power_cut(rng)
+        self._current = survivors
+        self._durable = dict(survivors)
+
+    def used(self) -> int:
+        """Bytes in files."""
+        return sum(len(inode.content) for inode in self._current.values())
+
+    def _operation(self, growth: int = 0) -> bool:
+        """Counts one; raises what is set for it; whether to die right after it took effect."""
+        number = self.operations
+        self.operations += 1
+        if number in self.failing:
+            raise StoreError(f"{self.name}: the disk failed.")
+        if self.read_only:
+            raise StoreError(f"{self.name}: the file system is read-only.")
+        if growth > 0 and self.capacity is not None and self.used() + growth > self.capacity:
+            raise StoreError(f"{self.name}: the disk is full.")
+        if self.crash_at is None or self.operations < self.crash_at:
+            return False
+        if self.crash_at % 2:
+            raise PowerCut
+        return True
+
+    def _change(self, inode: _Inode, change: _Change) -> None:
+        growth = len(change.data) if isinstance(change, _Append) else 0
+        dies = self._operation(growth)
+        inode.change(change)
+        if dies:
+            raise PowerCut
+
+    def _existing(self, name: str) -> _Inode:
+        inode = self._current.get(name)
+        if inode is None:
+            raise StoreError(f"{self.path(name)}: no such file.")
+        return inode
+
+    # --- Files ----------------------------------------------------------------------------------------------
+
+    @property
+    def place(self) -> Hashable:
+        return self.name
+
+    def path(self, name: str) -> str:
+        return f"{self.name}/{name}" if name else self.name
+
+    def lock(self) -> None:
+        if self._locked:
+            raise DirectoryInUse(f"{self.name} is in use by another meshchat daemon.")
+        self._locked = True
+
+    def close(self) -> None:
+        self._locked = False
+
+    def names(self, folder: str = "") -> list[str]:
+        prefix = f"{folder}/" if folder else ""
+        rest = [name.removeprefix(prefix) for name in self._current if name.startswith(prefix)]
+        return sorted(name for name in rest if "/" not in name)
+
+    def folders(self, folder: str = "") -> list[str]:
+        prefix = f"{folder}/" if folder else ""
+        rest = [name.removeprefix(prefix) for name in self._current if name.startswith(prefix)]
+        return sorted({name.split("/")[0] for name in rest if "/" in name})
+
+    def size(self, name: str) -> int | None:
+        inode = self._current.get(name)
+        return None if inode is None else len(inode.content)
+
+    def read(self, name: str, offset: int = 0, count: int | None = None) -> bytes:
+        content = self._existing(name).content
+        return bytes(content[offset : None if count is None else offset + count])
+
+    def append(self, name: str, data: bytes) -> int:
+        inode = self._current.get(name) or _Inode()
+        start = len(inode.content)
+        dies = self._operation(len(data))
+        self._current[name] = inode
+        inode.change(_Append(data))
+        if dies:
+            raise PowerCut
+        return start
+
+    def truncate(self, name: str, size: int) -> None:
+        self._change(self._existing(name), _Truncate(size))
+
+    def overwrite(self, name: str, offset: int, data: bytes) -> None:
+        self._change(self._existing(name), _Overwrite(offset, data))
+
+    def sync(self, name: str) -> None:
+        inode = self._existing(name)
+        dies = self._operation()
+        inode.sync()
+        self._durable[name] = inode
+        if dies:
+            raise PowerCut
+
+    def replace(self, name: str, pieces: Iterable[bytes], *, private: bool = False) -> None:
+        temporary = name + TEMP_SUFFIX
+        inode = self._current[temporary] = _Inode()
+        try:
+            for piece in pieces:
+                self._change(inode, _Append(piece))
+            if self._operation():
+                raise PowerCut
+        except StoreError:
+            del self._current[temporary]
+            raise
+        inode.sync()
+        self._current[name] = self._current.pop(temporary)
+        if self._crashes():
+            raise PowerCut
+        self._durable[name] = inode
+        self._durable.pop(temporary, None)
+
+    def remove(self, name: str) -> None:
+        if name not in self._current:
+            return
+        dies = self._operation()
+        del self._current[name]
+        if dies or self._crashes():
+            raise PowerCut
+        self._durable.pop(name, None)
+
+    def _crashes(self) -> bool:
+        """Whether to die between a change of names and its sync."""
+        self.operations += 1
+        return self.crash_at is not None and self.operations >= self.crash_at
