@@ -1,0 +1,16 @@
+"""Leaves the tests of this directory out, with one line that says why, where they cannot run."""
+
+import pytest
+
+from tests.mesh.namespaces import why_not
+
+WHY_NOT = why_not()
+
+if WHY_NOT:
+    collect_ignore_glob = ["test_*.py"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says that they were left out."""
+    if WHY_NOT:
+        terminalreporter.write_line(f"tests/mesh left out: {WHY_NOT}")
