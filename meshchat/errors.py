@@ -30,6 +30,12 @@ class TextRefused(MeshchatError):
     code = "text"
 
 
+class PasswordRefused(MeshchatError):
+    """A password that cannot be used."""
+
+    code = "password"
+
+
 class NameTaken(MeshchatError):
     """This username is already taken"""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from meshchat.errors import MeshchatError
 
@@ -53,3 +53,6 @@ class Work(Generic[T]):
 
     compute: Callable[[], T]
     finish: Callable[[T, float], Answer]
+
+
+Outcome: TypeAlias = Answer | Work[Any]

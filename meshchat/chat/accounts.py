@@ -1,0 +1,277 @@
+"""Accounts: who may use a name, as far as this router knows, and the records that say so.
+
+An account is a key. Of its records the highest sequence number counts, whatever their stamps say, and a
+signed retirement counts over all. Two keys under one name (two partitions, or a forger) stay two people: all
+are shown with the tag of their key, and nobody's name is taken by a record that claims to be older.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from meshchat.chat.authoring import submit
+from meshchat.chat.names import Strangers, fold, key_tag, split_tag, tagged
+from meshchat.chat.ports import Mesh
+from meshchat.constants import MAX_ARGON_MEMORY, MAX_LOGIN_CANDIDATES
+from meshchat.errors import Malformed, MeshchatError, PasswordRefused
+from meshchat.identity import (
+    NONCE_SIZE,
+    SALT_SIZE,
+    SEAL_OVERHEAD,
+    SEED_SIZE,
+    SealedKey,
+    SigningKey,
+    open_key,
+    seal_key_random,
+)
+from meshchat.wire.codec import Reader, uint
+from meshchat.wire.records import PUBLIC_KEY_SIZE, Kind, Record, Space
+
+MAX_PASSWORD = 1024
+"""UTF-8 bytes of a password: more than anyone types, and Argon2 hashes it in no time."""
+
+SEQUENCE_SIZE = 4
+MAX_SEQUENCE = 2 ** (8 * SEQUENCE_SIZE) - 1
+
+
+@dataclass(frozen=True)
+class Sealing:
+    """What sealing a key under a password costs: Argon2 passes, and bytes of memory."""
+
+    operations: int = 3
+    memory: int = MAX_ARGON_MEMORY
+
+
+@dataclass(frozen=True)
+class Account:
+    """A key with its name. `since` is the lowest stamp of its records; no `sealed` key: retired."""
+
+    name: str
+    key: bytes
+    since: int
+    sequence: int
+    order: tuple[int, bytes]
+    sealed: SealedKey | None
+
+
+@dataclass(frozen=True)
+class Login:
+    """An account whose password was given, with its opened key."""
+
+    account: Account
+    signer: SigningKey
+
+
+def encode_account(sequence: int, sealed: SealedKey) -> bytes:
+    """The body of an account record: sequence u32, then the sealed key."""
+    return uint(sequence, SEQUENCE_SIZE) + sealed.encode()
+
+
+def decode_account(body: bytes) -> tuple[int, SealedKey]:
+    """The sequence number and the sealed key; raises `Malformed`."""
+    reader = Reader(body)
+    sequence, sealed = reader.uint(SEQUENCE_SIZE), SealedKey.decode(reader)
+    reader.end()
+    return sequence, sealed
+
+
+def encode_retirement(sequence: int) -> bytes:
+    """The body of a retirement record: sequence u32."""
+    return uint(sequence, SEQUENCE_SIZE)
+
+
+def decode_retirement(body: bytes) -> int:
+    """The sequence number; raises `Malformed`."""
+    reader = Reader(body)
+    sequence = reader.uint(SEQUENCE_SIZE)
+    reader.end()
+    return sequence
+
+
+def clean_password(typed: str) -> str:
+    """The password in NFC (RFC 8265, OpaqueString). Raises `PasswordRefused`: empty, or over 1024 bytes."""
+    password = unicodedata.normalize("NFC", typed)
+    if not password:
+        raise PasswordRefused("A password has at least one character.")
+    if len(password.encode("utf-8")) > MAX_PASSWORD:
+        raise PasswordRefused(f"A password has at most {MAX_PASSWORD} bytes of UTF-8.")
+    return password
+
+
+def new_key(password: str, sealing: Sealing) -> tuple[SigningKey, SealedKey]:
+    """A new random key and itself sealed under `password`. Slow: Argon2."""
+    signer = SigningKey.random()
+    return signer, seal(signer, password, sealing)
+
+
+def seal(signer: SigningKey, password: str, sealing: Sealing) -> SealedKey:
+    """The key sealed under `password`. Slow: Argon2."""
+    return seal_key_random(signer, password, operations=sealing.operations, memory=sealing.memory)
+
+
+def try_login(candidates: Sequence[Account], password: str, sealing: Sealing) -> Login | None:
+    """The first of the accounts that the password opens. Slow: Argon2, once for each.
+
+    With no candidate it takes the time of one, so that a stranger does not learn which names exist.
+    """
+    for account in candidates:
+        if account.sealed and (signer := open_key(account.sealed, account.key, password)):
+            return Login(account, signer)
+    if not candidates:
+        decoy = SealedKey(
+            sealing.operations,
+            sealing.memory,
+            bytes(SALT_SIZE),
+            bytes(NONCE_SIZE),
+            bytes(SEED_SIZE + SEAL_OVERHEAD),
+        )
+        open_key(decoy, bytes(PUBLIC_KEY_SIZE), password)
+    return None
+
+
+class Accounts:
+    """The account table. The store's byte budget for accounts bounds how many others can make."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._by_key: dict[bytes, Account] = {}
+        self._by_name: dict[str, dict[bytes, None]] = {}
+        self._strangers = Strangers()
+        self._writers: set[bytes] = set()
+        self._logged_in: set[bytes] = set()
+        self.reload()
+
+    def reload(self) -> None:
+        """Reads accounts and authors anew, after records have gone."""
+        self._by_key.clear()
+        self._by_name.clear()
+        for record in self._mesh.permanent(Space.ACCOUNTS):
+            self.feed(record)
+        self._logged_in &= self._by_key.keys()
+        self._read_authors()
+
+    def history_gone(self) -> None:
+        """After a wipe: clashes with authors whose messages have gone are over."""
+        if self._strangers:
+            self._read_authors()
+
+    def _read_authors(self) -> None:
+        self._strangers.clear()
+        self._writers.clear()
+        for room in self._mesh.rooms():
+            for record in self._mesh.messages(room.name):
+                self.saw_author(record)
+
+    def feed(self, record: Record) -> Account | None:
+        """Takes in a record of the account log; the account as it now is, or None where nothing changed.
+
+        A kind of a later version and a body that breaks the layout change nothing.
+        """
+        account = _account_in(record)
+        if account is None:
+            return None
+        known = self._by_key.get(account.key)
+        if known:
+            since = min(known.since, account.since)
+            if _rank(account) <= _rank(known):
+                self._by_key[account.key] = replace(known, since=since)
+                return None
+            account = replace(account, since=since)
+            self._unlist(known)
+        self._by_key[account.key] = account
+        self._by_name.setdefault(fold(account.name), {})[account.key] = None
+        return account
+
+    def _unlist(self, account: Account) -> None:
+        folded = fold(account.name)
+        del self._by_name[folded][account.key]
+        if not self._by_name[folded]:
+            del self._by_name[folded]
+
+    def saw_author(self, record: Record) -> None:
+        """Takes in who wrote a message."""
+        account, folded = self._by_key.get(record.key), fold(record.author)
+        if account and fold(account.name) == folded:
+            self._writers.add(record.key)
+        else:
+            self._strangers.add(folded, record.key)
+
+    def display(self, name: str, key: bytes) -> str:
+        """The name as people are shown it: with the tag of its key where other keys use the name too."""
+        folded = fold(name)
+        keys = self._by_name.get(folded, {}).keys() | self._strangers.keys(folded)
+        return tagged(name, key) if keys - {key} else name
+
+    def taken(self, name: str) -> bool:
+        """Whether the name is in use, retired, or that of somebody whose messages are held."""
+        folded = fold(name)
+        return folded in self._by_name or bool(self._strangers.keys(folded))
+
+    def active(self) -> list[Account]:
+        """The accounts that can log in, by name."""
+        accounts = [account for account in self._by_key.values() if account.sealed]
+        return sorted(accounts, key=lambda account: (fold(account.name), account.key))
+
+    def get(self, key: bytes) -> Account | None:
+        """The account of a key, unless it is retired or unknown."""
+        account = self._by_key.get(key)
+        return account if account and account.sealed else None
+
+    def candidates(self, typed: str) -> list[Account]:
+        """The accounts that a typed name (`ja`, or `ja~` and a tag) may mean; the likeliest, at most 4.
+
+        Who logged in here goes first, then this very spelling, then who has written, then who came first.
+        """
+        name, tag = split_tag(unicodedata.normalize("NFC", typed))
+        accounts = [
+            account
+            for key in self._by_name.get(fold(name), ())
+            if (account := self.get(key)) and tag in (None, key_tag(key))
+        ]
+        accounts.sort(
+            key=lambda account: (
+                account.key not in self._logged_in,
+                account.name != name,
+                account.key not in self._writers,
+            )
+        )
+        return accounts[:MAX_LOGIN_CANDIDATES]
+
+    def logged_in(self, account: Account) -> None:
+        """Somebody logged in here: in a later clash this account is the likelier one."""
+        self._logged_in.add(account.key)
+
+    def publish(self, signer: SigningKey, name: str, sealed: SealedKey) -> str | None:
+        """Submits the account, or its next version. A line for its owner, or None; raises `StoreError`."""
+        body = encode_account(self._next_sequence(signer.public), sealed)
+        return submit(self._mesh, signer, name, Space.ACCOUNTS, "", Kind.ACCOUNT, body).notice
+
+    def retire(self, signer: SigningKey, name: str) -> str | None:
+        """Submits the retirement. A line for its owner, or None; raises `StoreError`."""
+        body = encode_retirement(self._next_sequence(signer.public))
+        return submit(self._mesh, signer, name, Space.ACCOUNTS, "", Kind.RETIREMENT, body).notice
+
+    def _next_sequence(self, key: bytes) -> int:
+        known = self._by_key.get(key)
+        if known and known.sequence == MAX_SEQUENCE:
+            raise MeshchatError("This account cannot change any more; make a new one.")
+        return known.sequence + 1 if known else 1
+
+
+def _account_in(record: Record) -> Account | None:
+    sealed = None
+    try:
+        if record.kind == Kind.ACCOUNT:
+            sequence, sealed = decode_account(record.body)
+        elif record.kind == Kind.RETIREMENT:
+            sequence = decode_retirement(record.body)
+        else:
+            return None
+    except Malformed:
+        return None
+    return Account(record.author, record.key, record.stamp, sequence, record.order, sealed)
+
+
+def _rank(account: Account) -> tuple[bool, int, tuple[int, bytes]]:
+    """A retirement over all, then the higher sequence; between equal ones, a rule that all routers share."""
+    return account.sealed is None, account.sequence, account.order

@@ -1,0 +1,35 @@
+"""Making a record in a user's name and handing it to the mesh."""
+
+from dataclasses import dataclass
+
+from meshchat.chat.ports import Mesh
+from meshchat.identity import SigningKey, sign_record
+from meshchat.wire.records import Kind, Record, Space
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A record that is stored, and the mesh's line for its author, if any."""
+
+    record: Record
+    notice: str | None
+
+
+def submit(
+    mesh: Mesh, signer: SigningKey, author: str, space: Space, log: str, kind: Kind, body: bytes
+) -> Submitted:
+    """Stamps, signs, stores and floods a record. Raises `StoreError`."""
+    stamp, grade = mesh.stamp()
+    record = sign_record(
+        signer,
+        mesh=mesh.mesh,
+        space=space,
+        log=log,
+        kind=kind,
+        author=author,
+        router=mesh.router,
+        stamp=stamp,
+        grade=grade,
+        body=body,
+    )
+    return Submitted(record, mesh.submit(record))

@@ -1,0 +1,343 @@
+"""The requests that front ends make: one function each, and the table of them with their fields.
+
+Each takes the application, the session, the monotonic time in seconds and the checked fields, and raises a
+`MeshchatError` where it refuses.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from meshchat.chat.accounts import Account, Login, clean_password, new_key, seal, try_login
+from meshchat.chat.answers import Answer, Outcome, Work
+from meshchat.chat.application import Application, stamp_time, with_notice
+from meshchat.chat.authoring import submit
+from meshchat.chat.fields import (
+    LINES,
+    OPTIONAL_COUNT,
+    OPTIONAL_FLAG,
+    OPTIONAL_WORD,
+    OPTIONAL_WORDS,
+    TEXT,
+    WORD,
+    Field,
+)
+from meshchat.chat.names import fold, key_tag, room_name, split_tag, user_name
+from meshchat.chat.sessions import Session
+from meshchat.constants import MAX_TEXT
+from meshchat.errors import (
+    LoginFailed,
+    Malformed,
+    MeshchatError,
+    NameTaken,
+    PasswordRefused,
+    TextRefused,
+    TooFast,
+)
+from meshchat.identity import SealedKey, SigningKey
+from meshchat.wire.records import Kind, Record, Space, make_stamp
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A request: what runs it, and the fields that it reads."""
+
+    run: Callable[..., Outcome]
+    fields: Mapping[str, Field]
+
+
+# --- Accounts -------------------------------------------------------------------------------------------
+
+
+def _register(app: Application, session: Session, now: float, *, user: str, password: str) -> Outcome:
+    name, secret = user_name(user), clean_password(password)
+
+    def refuse_taken() -> None:
+        if app.accounts.taken(name):
+            raise NameTaken
+
+    def publish(made: tuple[SigningKey, SealedKey], now: float) -> Answer:
+        refuse_taken()
+        signer, sealed = made
+        notice = app.accounts.publish(signer, name, sealed)
+        return Answer.done(**with_notice({"user": app.accounts.display(name, signer.public)}, notice))
+
+    refuse_taken()
+    return _work(lambda: new_key(secret, app.sealing), publish)
+
+
+def _login(app: Application, session: Session, now: float, *, user: str, password: str) -> Outcome:
+    def enter(login: Login | None) -> Answer:
+        if login is None or app.accounts.get(login.account.key) is None:
+            raise LoginFailed
+        session.login = login
+        app.accounts.logged_in(login.account)
+        return Answer.done(user=app.shown_name(login))
+
+    secret, candidates = _password_given(password), app.accounts.candidates(user)
+    guard = _Guard(app, session, fold(split_tag(user)[0]))
+    return _work(lambda: try_login(candidates, secret, app.sealing), guard.checked(enter))
+
+
+def _logout(app: Application, session: Session, now: float) -> Outcome:
+    session.login = None
+    return Answer.done()
+
+
+def _whoami(app: Application, session: Session, now: float) -> Outcome:
+    return Answer.done(user=app.shown_name(session.login) if session.login else None)
+
+
+def _passwd(app: Application, session: Session, now: float, *, old: str, new: str) -> Outcome:
+    account = _own_account(app, session)
+    old_secret, new_secret = _password_given(old), clean_password(new)
+
+    def reseal() -> tuple[SigningKey, SealedKey] | None:
+        login = try_login((account,), old_secret, app.sealing)
+        return (login.signer, seal(login.signer, new_secret, app.sealing)) if login else None
+
+    def publish(made: tuple[SigningKey, SealedKey] | None) -> Answer:
+        if made is None or app.accounts.get(account.key) is None:
+            raise LoginFailed("The old password is not right.")
+        return Answer.done(**with_notice({}, app.accounts.publish(made[0], account.name, made[1])))
+
+    return _work(reseal, _Guard(app, session, fold(account.name)).checked(publish))
+
+
+def _retire(app: Application, session: Session, now: float, *, password: str) -> Outcome:
+    account, secret = _own_account(app, session), _password_given(password)
+
+    def publish(login: Login | None) -> Answer:
+        if login is None:
+            raise LoginFailed("The password is not right.")
+        return Answer.done(**with_notice({}, app.accounts.retire(login.signer, account.name)))
+
+    guard = _Guard(app, session, fold(account.name))
+    return _work(lambda: try_login((account,), secret, app.sealing), guard.checked(publish))
+
+
+def _users(app: Application, session: Session, now: float) -> Outcome:
+    return Answer.stream(
+        {
+            "user": app.accounts.display(account.name, account.key),
+            "key": key_tag(account.key),
+            "since": stamp_time(account.since),
+        }
+        for account in app.accounts.active()
+    )
+
+
+def _own_account(app: Application, session: Session) -> Account:
+    """The account logged in, in its latest version."""
+    login = session.require_login()
+    return app.accounts.get(login.account.key) or login.account
+
+
+def _password_given(typed: str) -> str:
+    """A password to be checked: one that no account can have is just wrong."""
+    try:
+        return clean_password(typed)
+    except PasswordRefused:
+        raise LoginFailed from None
+
+
+class _Guard:
+    """Holds the answer to a password back, right or wrong, for as long as earlier failures ask for."""
+
+    def __init__(self, app: Application, session: Session, name: str) -> None:
+        self._app, self._session, self._name = app, session, name
+
+    def checked(self, finish: Callable[[T], Answer]) -> Callable[[T, float], Answer]:
+        """`finish`, which raises `LoginFailed` for a wrong password, with the delay and the book-keeping."""
+        names, session = self._app.failures, self._session.failures
+
+        def run(value: T, now: float) -> Answer:
+            delay = max(names.delay(self._name, now), session.delay(now))
+            try:
+                answer = finish(value)
+            except LoginFailed as error:
+                names.add(self._name, now)
+                session.add(now)
+                return Answer.refusal(error).after(delay)
+            names.clear(self._name)
+            return answer.after(delay)
+
+        return run
+
+
+def _work(compute: Callable[[], T], finish: Callable[[T, float], Answer]) -> Work[T]:
+    """Work whose `finish` answers what it refuses."""
+
+    def run(value: T, now: float) -> Answer:
+        try:
+            return finish(value, now)
+        except MeshchatError as error:
+            return Answer.refusal(error)
+
+    return Work(compute, run)
+
+
+# --- Rooms and messages ---------------------------------------------------------------------------------
+
+
+def _rooms(app: Application, session: Session, now: float) -> Outcome:
+    full = {room.name: room for room in app.mesh.rooms()}
+
+    def item(name: str) -> Mapping[str, object]:
+        room = full.get(name)
+        return {
+            "name": name,
+            "messages": room.messages if room else 0,
+            "last": stamp_time(room.last) if room and room.last is not None else None,
+            "digest": room.digest if room else "",
+        }
+
+    return Answer.stream(map(item, app.rooms.names()))
+
+
+def _join(app: Application, session: Session, now: float, *, room: str) -> Outcome:
+    login, name = session.require_login(), room_name(room)
+    known = app.rooms.find(name)
+    return Answer.done(room=known or _make_room(app, login, name), created=known is None)
+
+
+def _make_room(app: Application, login: Login, name: str) -> str:
+    submit(app.mesh, login.signer, login.account.name, Space.ROOMS, name, Kind.ROOM, b"")
+    return name
+
+
+def _send(
+    app: Application, session: Session, now: float, *, room: str, text: str, person: bool | None
+) -> Outcome:
+    login, name, body = session.require_login(), room_name(room), text.encode("utf-8")
+    if not text.strip():
+        raise TextRefused("There is nothing to send.")
+    if len(body) > MAX_TEXT:
+        raise TextRefused(f"A message has at most {MAX_TEXT} bytes; this one has {len(body)}.")
+    if person and not session.bucket.take(now):
+        wait = math.ceil(session.bucket.ready_in(now))
+        raise TooFast(f"You write too fast; wait {wait} s and send it again.")
+    known = app.rooms.find(name) or _make_room(app, login, name)
+    sent = submit(app.mesh, login.signer, login.account.name, Space.ROOM, known, Kind.MESSAGE, body)
+    stored = {"id": sent.record.id.hex(), "room": known, "time": stamp_time(sent.record.stamp)}
+    return Answer.done(**with_notice(stored, sent.notice))
+
+
+def _history(
+    app: Application,
+    session: Session,
+    now: float,
+    *,
+    room: str,
+    since: str | None,
+    until: str | None,
+    limit: int | None,
+) -> Outcome:
+    records = app.mesh.messages(
+        app.known_room(room),
+        None if since is None else make_stamp(app.when(since)),
+        None if until is None else make_stamp(app.when(until)),
+        limit,
+    )
+    return Answer.stream(message for record in records if (message := app.message(record)))
+
+
+def _subscribe(app: Application, session: Session, now: float, *, rooms: list[str] | None) -> Outcome:
+    session.rooms = None if rooms is None else frozenset(map(app.known_room, rooms))
+    session.subscribed = True
+    return Answer.done()
+
+
+def _wipe(app: Application, session: Session, now: float, *, room: str | None) -> Outcome:
+    return Answer.done(messages=app.mesh.wipe(None if room is None else app.known_room(room)))
+
+
+def _export(app: Application, session: Session, now: float, *, room: str | None) -> Outcome:
+    lines = app.mesh.export(None if room is None else app.known_room(room))
+    return Answer.stream({"line": line} for line in lines)
+
+
+def _import(app: Application, session: Session, now: float, *, lines: list[str]) -> Outcome:
+    refused: dict[str, int] = {}
+
+    def records() -> Iterator[Record]:
+        for line in filter(str.strip, lines):
+            try:
+                yield app.mesh.parse(line)
+            except Malformed as error:
+                refused[error.reason] = refused.get(error.reason, 0) + 1
+
+    result = app.mesh.merge(list(records()))
+    for reason, count in result.refused.items():
+        refused[reason] = refused.get(reason, 0) + count
+    return Answer.done(added=result.added, known=result.known, refused=refused)
+
+
+# --- The router -----------------------------------------------------------------------------------------
+
+
+def _peers(app: Application, session: Session, now: float) -> Outcome:
+    return Answer.stream(app.mesh.peers())
+
+
+def _status(app: Application, session: Session, now: float) -> Outcome:
+    return Answer.done(status=app.mesh.status())
+
+
+def _check(app: Application, session: Session, now: float) -> Outcome:
+    return Answer.stream(app.mesh.check())
+
+
+def _clock_show(app: Application, session: Session, now: float) -> Outcome:
+    return Answer.done(clock=app.mesh.clock())
+
+
+def _clock_set(app: Application, session: Session, now: float, *, time: str) -> Outcome:
+    app.mesh.set_clock(app.when(time))
+    return Answer.done(clock=app.mesh.clock())
+
+
+def _keys(do: str | None) -> Callable[..., Outcome]:
+    """The operation that changes the mesh keys by `do`, or changes nothing, and shows them."""
+
+    def run(app: Application, session: Session, now: float, *, key: str | None = None) -> Outcome:
+        if do:
+            app.mesh.change_keys(do, key)
+        return Answer.done(keys=app.mesh.keys())
+
+    return run
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "register": Operation(_register, {"user": TEXT, "password": TEXT}),
+    "login": Operation(_login, {"user": TEXT, "password": TEXT}),
+    "logout": Operation(_logout, {}),
+    "whoami": Operation(_whoami, {}),
+    "passwd": Operation(_passwd, {"old": TEXT, "new": TEXT}),
+    "retire": Operation(_retire, {"password": TEXT}),
+    "users": Operation(_users, {}),
+    "rooms": Operation(_rooms, {}),
+    "join": Operation(_join, {"room": TEXT}),
+    "send": Operation(_send, {"room": TEXT, "text": TEXT, "person": OPTIONAL_FLAG}),
+    "history": Operation(
+        _history,
+        {"room": TEXT, "since": OPTIONAL_WORD, "until": OPTIONAL_WORD, "limit": OPTIONAL_COUNT},
+    ),
+    "subscribe": Operation(_subscribe, {"rooms": OPTIONAL_WORDS}),
+    "wipe": Operation(_wipe, {"room": OPTIONAL_WORD}),
+    "export": Operation(_export, {"room": OPTIONAL_WORD}),
+    "import": Operation(_import, {"lines": LINES}),
+    "peers": Operation(_peers, {}),
+    "status": Operation(_status, {}),
+    "check": Operation(_check, {}),
+    "clock_show": Operation(_clock_show, {}),
+    "clock_set": Operation(_clock_set, {"time": WORD}),
+    "key_show": Operation(_keys(None), {}),
+    "key_new": Operation(_keys("new"), {}),
+    "key_add": Operation(_keys("add"), {"key": WORD}),
+    "key_use": Operation(_keys("use"), {"key": WORD}),
+    "key_drop": Operation(_keys("drop"), {"key": WORD}),
+}

@@ -1,0 +1,102 @@
+"""Text that a terminal or a log may be given.
+
+Whatever strangers wrote passes through `safe` before a terminal sees it: nothing they type can move the
+cursor, change colours, reverse the reading direction or hide. (Unicode categories: UAX #44; what is kept of
+the invisible joiners: RFC 5892 appendix A, and UTS #51 for emoji.)
+"""
+
+import unicodedata
+
+INDENT = "      "
+"""Before the further lines of a message: as wide as `HH:MM `, so that none looks like a message."""
+
+_ZWNJ, _ZWJ = "\u200c", "\u200d"
+_VIRAMA = 9
+_SKIN_TONES = range(0x1F3FB, 0x1F400)
+
+BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+"""Letters and marks that show nothing (Default_Ignorable_Code_Point)."""
+
+SELECTORS = frozenset(
+    map(chr, (*range(0x180B, 0x180E), 0x180F, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)
+"""Marks that choose between two forms of the character before them."""
+
+
+def safe(text: str, *, multiline: bool = False) -> str:
+    r"""`text` with all that is no visible character written as an escape: `\x1b`, `\u202e`, `\U000e0041`.
+
+    That is controls, format characters, line separators, lone surrogates, private and unassigned code
+    points. A newline becomes `\n`; with `multiline`, a line break and an indent. Kept of the invisible are
+    only the joiners and variation selectors that emoji and the Arabic and Indic scripts are written with.
+    """
+    shown: list[str] = []
+    for at, char in enumerate(text):
+        if char == "\n":
+            shown.append("\n" + INDENT if multiline else "\\n")
+        elif char == "\t":
+            shown.append("\\t")
+        elif _visible(text, at):
+            shown.append(char)
+        else:
+            shown.append(_escape(char))
+    return "".join(shown)
+
+
+def message_line(clock: str, user: str, text: str, *, unknown: bool = False) -> str:
+    """`HH:MM user: text`, all of it safe; `unknown` puts `~` before a time that no good clock stands for."""
+    mark = "~" if unknown else ""
+    return f"{mark}{safe(clock)} {safe(user)}: {safe(text, multiline=True)}"
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _visible(text: str, at: int) -> bool:
+    char = text[at]
+    if " " <= char <= "~":
+        return True
+    if char in (_ZWNJ, _ZWJ):
+        return _joins_script(text, at) or (char == _ZWJ and _joins_emoji(text, at))
+    if char in SELECTORS:
+        return at > 0 and _takes_selector(text[at - 1])
+    category = unicodedata.category(char)
+    return category[0] != "C" and category not in ("Zl", "Zp") and char not in BLANKS
+
+
+def _joins_script(text: str, at: int) -> bool:
+    """After a virama, or between Arabic letters (the first perhaps with a mark), a joiner is spelling."""
+    if not 0 < at < len(text) - 1:
+        return False
+    before, after = text[at - 1], text[at + 1]
+    return unicodedata.combining(before) == _VIRAMA or (
+        unicodedata.bidirectional(before) in ("AL", "NSM") and unicodedata.bidirectional(after) == "AL"
+    )
+
+
+def _joins_emoji(text: str, at: int) -> bool:
+    """Between two pictographs, the first perhaps with its selector or skin tone, a joiner makes one."""
+    before = at - 1
+    if before > 0 and (text[before] in SELECTORS or ord(text[before]) in _SKIN_TONES):
+        before -= 1
+    return before >= 0 and _is_pictograph(text[before]) and _is_pictograph(text[at + 1 : at + 2])
+
+
+def _is_pictograph(char: str) -> bool:
+    return char != "" and unicodedata.category(char) == "So"
+
+
+def _is_selector(char: str) -> bool:
+    return (
+        "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef" or "\u180b" <= char <= "\u180f"
+    )
+
+
+def _takes_selector(base: str) -> bool:
+    """Symbols, digits, punctuation (keycaps, `!!`) and letters without case (ideographs, Mongolian)."""
+    category = unicodedata.category(base)
+    return category[0] in "SNP" or category == "Lo"
