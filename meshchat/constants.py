@@ -54,6 +54,10 @@ CONFIRM_WAIT = 0.4
 """How long after a relay to wait for every neighbour's copy before suspecting a loss: eight times the
 longest relay jitter, so that a neighbour behind a busy channel is not suspected."""
 
+NEWS_MS = 60_000
+"""A record that a repair brings within a minute of its stamp is still news, and relayed as such: whoever
+lies behind the router that missed it has missed it too."""
+
 AUTHOR_RATE = 20.0
 AUTHOR_BURST = 1000.0
 """New messages of one author that are flooded, a second and in a burst. What exceeds it still spreads,
@@ -124,7 +128,7 @@ OFFER_WAIT = 0.300
 SOURCE_SILENCE = 3.0
 """A source that has sent nothing of a dump for so long is replaced."""
 
-FETCH_ROUNDS_IDLE = 4
+FETCH_ROUNDS_IDLE = 3
 """Rounds of a fetch that brought nothing before the asker leaves the rest to the digests."""
 
 DUMP_MIN_SHARE = 0.5

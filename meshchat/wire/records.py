@@ -135,7 +135,7 @@ class Record:
     @cached_property
     def id(self) -> bytes:
         """16 bytes of BLAKE2b over the signed bytes."""
-        return hashlib.blake2b(self.signed, digest_size=RECORD_ID_SIZE).digest()
+        return _hash(self.signed)
 
     @property
     def permanent(self) -> bool:
@@ -156,6 +156,15 @@ class Record:
     def order(self) -> tuple[int, bytes]:
         """What people see records sorted by: (stamp, id)."""
         return self.stamp, self.id
+
+
+def _hash(signed: bytes) -> bytes:
+    return hashlib.blake2b(signed, digest_size=RECORD_ID_SIZE).digest()
+
+
+def record_id(mesh: bytes, carried: bytes) -> bytes:
+    """The id of a record of mesh `mesh` as carried, without decoding it."""
+    return _hash(SIGNATURE_CONTEXT + mesh + carried[:-SIGNATURE_SIZE])
 
 
 def position(stratum: int, stamp: int, record_id: bytes = bytes(RECORD_ID_SIZE)) -> bytes:

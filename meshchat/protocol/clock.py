@@ -1,0 +1,191 @@
+"""Mesh time: what a router stamps with, on machines that mostly have no clock.
+
+A router with a good clock follows nobody. One without does not read its wall clock at all: its own time is
+the floor it kept on flash plus the time it has run, and over that it lays the offset of the neighbours it
+follows. Stamps are a hybrid logical clock (Kulkarni et al., "Logical Physical Clocks", 2014): never below a
+stamp that this router has already shown.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from meshchat.constants import AHEAD_MS, CLOCK_SETTLE_MS, PLAUSIBLE_MS, RELEASED_MS
+from meshchat.protocol.instant import Instant
+from meshchat.wire.packets import ClockClaim
+from meshchat.wire.records import Grade, make_stamp, stamp_ms
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A neighbour's claim and when it was heard (monotonic seconds)."""
+
+    router: bytes
+    claim: ClockClaim
+    at: float
+
+    def time_ms(self, now: Instant) -> int:
+        """What the neighbour's clock shows by now."""
+        return self.claim.time_ms + int((now.mono - self.at) * 1000)
+
+    def age(self, now: Instant) -> int:
+        """Seconds since the good clock behind it spoke."""
+        return self.claim.age + int(now.mono - self.at)
+
+
+@dataclass(frozen=True)
+class _Followed:
+    router: bytes
+    hops: int
+    grade: Grade
+    offset_ms: int
+    spoke_at: float
+
+
+class MeshClock:
+    """Mesh time and the stamps made from it. Milliseconds are UTC since 1970."""
+
+    def __init__(self, now: Instant, floor_ms: int) -> None:
+        """`floor_ms` is the latest time this router ever knew for sure; it is raised to the release date."""
+        self._base_ms = max(floor_ms, RELEASED_MS)
+        self._base_at = now.mono
+        self._followed: _Followed | None = None
+        self._set_offset_ms: int | None = None
+        self._last_stamp = 0
+
+    # --- Reading ----------------------------------------------------------------------------------------
+
+    def own_ms(self, now: Instant) -> int:
+        """The time without anybody else's word: the floor plus running time."""
+        return self._base_ms + int((now.mono - self._base_at) * 1000)
+
+    def grade(self, now: Instant) -> Grade:
+        """How far this router's clock is trusted."""
+        if now.trusted or self._set_offset_ms is not None:
+            return Grade.GOOD
+        return self._followed.grade if self._followed else Grade.UNKNOWN
+
+    def now_ms(self, now: Instant) -> int:
+        """Mesh time."""
+        if self._set_offset_ms is not None:
+            return int(now.mono * 1000) + self._set_offset_ms
+        if now.trusted:
+            return now.wall_ms
+        if self._followed:
+            return int(now.mono * 1000) + self._followed.offset_ms
+        return self.own_ms(now)
+
+    def floor_ms(self, now: Instant) -> int:
+        """What to keep on flash for the next start: never somebody else's claim.
+
+        Only a good clock or this router's own running time raises it, so a liar's time is forgotten with
+        the next restart.
+        """
+        return self.now_ms(now) if self.grade(now) is Grade.GOOD else self.own_ms(now)
+
+    def claim(self, now: Instant) -> ClockClaim:
+        """What this router tells its neighbours."""
+        grade, time_ms = self.grade(now), min(self.now_ms(now), 2**48 - 1)
+        if grade is Grade.ADOPTED and self._followed:
+            return ClockClaim(grade, self._followed.hops, int(now.mono - self._followed.spoke_at), time_ms)
+        return ClockClaim(grade, 0, 0, time_ms)
+
+    def followed(self) -> tuple[bytes, int] | None:
+        """The neighbour whose clock was adopted and the hops to the good one, or None."""
+        return (self._followed.router, self._followed.hops) if self._followed else None
+
+    # --- Setting ----------------------------------------------------------------------------------------
+
+    def set_by_operator(self, now: Instant, time_ms: int) -> None:
+        """The operator vouches for `time_ms`; stamps go on from there, backwards too."""
+        self._set_offset_ms = time_ms - int(now.mono * 1000)
+        self.forget_stamps(now)
+
+    @property
+    def operator_offset_ms(self) -> int | None:
+        """Mesh time less monotonic time as the operator set it, to be kept for a restart without reboot."""
+        return self._set_offset_ms
+
+    def restore_operator(self, offset_ms: int) -> None:
+        """The operator's setting of before a restart; valid only within the same boot of the machine."""
+        self._set_offset_ms = offset_ms
+
+    def forget_stamps(self, now: Instant) -> None:
+        """Lets stamps start again from mesh time where it was set back."""
+        if stamp_ms(self._last_stamp) > self.now_ms(now) + AHEAD_MS:
+            self._last_stamp = 0
+
+    def follow(self, now: Instant, heard: Iterable[Heard]) -> bool:
+        """Adopts the neighbours' best grade by majority; returns whether mesh time moved noticeably.
+
+        Claims beyond `PLAUSIBLE_MS` after the release, or before this router's own time, are no clock's.
+        Among equals the smaller jump wins, measured from this router's own time, so that an honest clock
+        that comes back displaces a liar's.
+        """
+        if self.grade(now) is Grade.GOOD:
+            self._followed = None
+            return False
+        before = self.now_ms(now)
+        choice = self._choose(now, list(heard))
+        if choice is not None:
+            self._adopt(now, choice)
+        return abs(self.now_ms(now) - before) > CLOCK_SETTLE_MS
+
+    def _plausible(self, now: Instant, claim: Heard) -> bool:
+        time_ms = claim.time_ms(now)
+        return self.own_ms(now) - AHEAD_MS <= time_ms <= RELEASED_MS + PLAUSIBLE_MS
+
+    def _choose(self, now: Instant, heard: list[Heard]) -> Heard | None:
+        heard = [one for one in heard if self._plausible(now, one)]
+        if not heard:
+            return None
+        best = max(one.claim.grade for one in heard)
+        if best is Grade.UNKNOWN:
+            return self._furthest(now, heard)
+        voters = [one for one in heard if one.claim.grade is best]
+
+        def agreeing(one: Heard) -> int:
+            at = one.time_ms(now)
+            return sum(abs(other.time_ms(now) - at) <= AHEAD_MS for other in voters)
+
+        most = max(agreeing(one) for one in voters)
+        leading = [one for one in voters if agreeing(one) == most]
+        nearest = min(one.time_ms(now) for one in leading)
+        group = [one for one in leading if one.time_ms(now) - nearest <= AHEAD_MS]
+        return min(group, key=lambda one: (one.age(now), one.claim.hops, one.router))
+
+    def _furthest(self, now: Instant, heard: list[Heard]) -> Heard | None:
+        """With no good clock anywhere: the latest time, since every honest one is a lower bound."""
+        if self._followed and self._followed.grade is not Grade.UNKNOWN:
+            return None
+        latest = max(heard, key=lambda one: one.time_ms(now))
+        return latest if latest.time_ms(now) > self.now_ms(now) + CLOCK_SETTLE_MS else None
+
+    def _adopt(self, now: Instant, source: Heard) -> None:
+        claim = source.claim
+        grade = Grade.UNKNOWN if claim.grade is Grade.UNKNOWN else Grade.ADOPTED
+        spoke_at = now.mono - source.age(now)
+        current = self._followed
+        offset_ms = source.time_ms(now) - int(now.mono * 1000)
+        if current and current.grade is grade:
+            same_time = abs(offset_ms - current.offset_ms) <= AHEAD_MS
+            if same_time and spoke_at <= current.spoke_at and grade is not Grade.UNKNOWN:
+                return
+            if abs(offset_ms - current.offset_ms) <= CLOCK_SETTLE_MS:
+                offset_ms = current.offset_ms
+        self._followed = _Followed(source.router, claim.hops + 1, grade, offset_ms, spoke_at)
+        self.forget_stamps(now)
+
+    # --- Stamps -----------------------------------------------------------------------------------------
+
+    def is_ahead(self, now: Instant, stamp: int) -> bool:
+        """Whether a record stamped so has to wait: it is over 15 minutes ahead of mesh time."""
+        return stamp_ms(stamp) > self.now_ms(now) + AHEAD_MS
+
+    def shown(self, stamp: int) -> None:
+        """A record with this stamp was shown: whatever is stamped from now on sorts after it."""
+        self._last_stamp = max(self._last_stamp, stamp)
+
+    def stamp(self, now: Instant, above: int) -> int:
+        """The stamp for a new record: mesh time, but later than all shown and not below `above`."""
+        self._last_stamp = max(make_stamp(self.now_ms(now)), self._last_stamp + 1, above)
+        return self._last_stamp

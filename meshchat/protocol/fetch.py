@@ -1,0 +1,136 @@
+"""The asker's side: ASK-FILE, choosing one source among the OFFERs, and fetching until nothing is left.
+
+One fetch at a time. Its states, and what moves it on:
+
+| state    | what is awaited             | next                                                 |
+| -------- | --------------------------- | ---------------------------------------------------- |
+| IDLE     | nothing                     | ASKING when an interface comes up or a source fails  |
+| ASKING   | OFFERs                      | CHOOSING at the first one                            |
+| CHOOSING | more, for `OFFER_WAIT`      | FETCHING from the best; IDLE to narrow a difference  |
+| FETCHING | DUMPs of the source         | IDLE when all came; another source when it is silent |
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from meshchat.constants import FETCH_ROUNDS_IDLE, SOURCE_SILENCE
+from meshchat.protocol.reconcile import Span, after, short_id, subtract
+from meshchat.wire.packets import Block, Offer
+
+
+class FetchState(Enum):
+    """Where the asker stands."""
+
+    IDLE = "idle"
+    ASKING = "asking"
+    CHOOSING = "choosing"
+    FETCHING = "fetching"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A neighbour that offered, on an interface."""
+
+    router: bytes
+    interface: str
+    offer: Offer
+
+
+@dataclass
+class Fetch:
+    """What is still wanted, and from whom. Times are seconds, monotonic."""
+
+    state: FetchState = FetchState.IDLE
+    nonce: bytes = b""
+    candidates: list[Candidate] = field(default_factory=list)
+    source: bytes = b""
+    interface: str = ""
+    token: bytes = b""
+    salt: bytes = b""
+    spans: list[Span] = field(default_factory=list)
+    listed: list[Block] = field(default_factory=list)
+    heard_at: float = 0.0
+    idle_rounds: int = 0
+    progressed: bool = False
+
+    def ask(self, nonce: bytes) -> None:
+        """An ASK-FILE went out; earlier offers are void."""
+        if self.state in (FetchState.IDLE, FetchState.ASKING):
+            self.state, self.nonce, self.candidates = FetchState.ASKING, nonce, []
+
+    def offered(self, candidate: Candidate) -> bool:
+        """An OFFER came; True where it is the first one, from which the choice is timed."""
+        offer = candidate.offer
+        if self.state not in (FetchState.ASKING, FetchState.CHOOSING) or offer.nonce != self.nonce:
+            return False
+        first = self.state is FetchState.ASKING
+        self.state = FetchState.CHOOSING
+        if len(self.candidates) < 64:
+            self.candidates.append(candidate)
+        return first
+
+    def choose(self) -> Candidate | None:
+        """The best offer left: most records, then least busy; None where there is none."""
+        if not self.candidates:
+            return None
+        best = max(self.candidates, key=lambda one: (one.offer.records, -one.offer.streams, one.router))
+        self.candidates.remove(best)
+        return best
+
+    def begin(
+        self, router: bytes, interface: str, token: bytes, salt: bytes, blocks: Sequence[Block], now: float
+    ) -> None:
+        """Everything in `blocks` is wanted from this source."""
+        self.state = FetchState.FETCHING
+        self.source, self.interface, self.token, self.salt = router, interface, token, salt
+        self.spans = [(block.low, block.high) for block in blocks if block.ids is None]
+        self.listed = [block for block in blocks if block.ids is not None]
+        self.heard_at, self.idle_rounds, self.progressed = now, 0, False
+
+    @property
+    def active(self) -> bool:
+        """Whether a dump is awaited."""
+        return self.state is FetchState.FETCHING
+
+    @property
+    def deadline(self) -> float:
+        """When the source counts as silent."""
+        return self.heard_at + SOURCE_SILENCE
+
+    def received(self, position: bytes, low: bytes, high: bytes) -> None:
+        """A record arrived, or (with equal or ordered bounds) a range was settled."""
+        before = (len(self.listed), list(self.spans))
+        if low < high:
+            self.spans = subtract(self.spans, low, high)
+        if position:
+            self.spans = subtract(self.spans, position, after(position))
+            self._strike(position)
+        self.progressed = self.progressed or before != (len(self.listed), self.spans)
+
+    def _strike(self, position: bytes) -> None:
+        for number, block in enumerate(self.listed):
+            if not block.low <= position < block.high or block.ids is None:
+                continue
+            short = short_id(self.salt, position)
+            if short in block.ids:
+                left = tuple(one for one in block.ids if one != short)
+                self.progressed = True
+                self.listed[number : number + 1] = [Block(block.low, block.high, left)] if left else []
+                return
+
+    def blocks(self) -> list[Block]:
+        """What is still wanted."""
+        return [Block(low, high, None) for low, high in self.spans] + self.listed
+
+    def next_round(self, now: float) -> bool:
+        """The source is through or silent and something is missing: whether to ask it again."""
+        self.idle_rounds = 0 if self.progressed else self.idle_rounds + 1
+        self.progressed = False
+        self.heard_at = now
+        return self.idle_rounds < FETCH_ROUNDS_IDLE
+
+    def end(self) -> None:
+        """Nothing more is wanted, or the rest is left to the digests."""
+        self.state = FetchState.IDLE
+        self.source, self.spans, self.listed = b"", [], []

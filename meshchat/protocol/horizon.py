@@ -1,0 +1,72 @@
+"""How far history is wiped: a moment that only this router's own clock, or its own running time, moves.
+
+A wipe floor that anyone may raise lets anyone wipe. So a router whose clock is good follows its clock; one
+whose clock is borrowed or unknown lets the horizon move no faster than it runs itself, from the oldest record
+it holds.
+"""
+
+from dataclasses import dataclass
+
+from meshchat.wire.records import make_stamp
+
+
+@dataclass(frozen=True)
+class HorizonState:
+    """What is kept on flash. Milliseconds are UTC since 1970, seconds are cumulative running time.
+
+    `pace_ms` at running time `pace_run` is where the limit for a router without a good clock starts.
+    """
+
+    horizon_ms: int = 0
+    pace_ms: int | None = None
+    pace_run: int = 0
+
+
+class Horizon:
+    """The wipe horizon. History stamped below it goes, and is neither asked for, accepted nor sent."""
+
+    def __init__(self, retention_ms: int | None, state: HorizonState) -> None:
+        """`retention_ms` None keeps history for ever."""
+        self.retention_ms = retention_ms
+        self._state = state
+
+    @property
+    def state(self) -> HorizonState:
+        """What to keep on flash."""
+        return self._state
+
+    @property
+    def stamp(self) -> int:
+        """The lowest stamp that is kept."""
+        return make_stamp(self._state.horizon_ms)
+
+    def target(self, wipe_ms: int) -> int:
+        """Where the wipe at `wipe_ms` would put the horizon."""
+        return 0 if self.retention_ms is None else max(0, wipe_ms - self.retention_ms)
+
+    def by_own_clock(self, wipe_ms: int, run: int) -> bool:
+        """Moves to the wipe's target because this router's own clock is good; back too, where it was wrong.
+
+        `run` is cumulative running seconds. Returns whether the horizon moved.
+        """
+        target = self.target(wipe_ms)
+        moved = target != self._state.horizon_ms
+        self._state = HorizonState(target, max(target, self._state.pace_ms or 0) or None, run)
+        return moved
+
+    def by_running_time(self, wipe_ms: int, run: int, oldest_ms: int | None) -> bool:
+        """Moves towards the wipe's target, no faster than the router runs. Returns whether it moved.
+
+        `oldest_ms` is the date of the oldest record of dated history held, None where there is none.
+        """
+        state, target = self._state, self.target(wipe_ms)
+        if state.pace_ms is None:
+            if oldest_ms is not None:
+                self._state = HorizonState(state.horizon_ms, min(oldest_ms, target), run)
+            return False
+        limit = state.pace_ms + max(0, run - state.pace_run) * 1000
+        reached = max(state.horizon_ms, min(target, limit))
+        if reached == state.horizon_ms:
+            return False
+        self._state = HorizonState(reached, limit, run)
+        return True

@@ -1,0 +1,244 @@
+"""What is kept: the one way into the set, and every way out of it.
+
+A record comes in by the same checks whatever door it came by; it waits in quarantine while it is ahead of
+mesh time; it leaves by the horizon, by age, by a wipe by hand, or by the limits on size.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from meshchat.constants import AHEAD_MS, FORGERY_BURST, FORGERY_RATE, MAX_QUARANTINE, MAX_SEEN
+from meshchat.errors import Malformed
+from meshchat.identity import verify_record
+from meshchat.protocol.clock import MeshClock
+from meshchat.protocol.events import Output, Remember, Remove, Save
+from meshchat.protocol.horizon import Horizon
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.reconcile import Span
+from meshchat.state.limits import BucketTable
+from meshchat.state.seen import SeenCache
+from meshchat.state.store import HISTORY_START, RecordStore
+from meshchat.wire.packets import END, Carried, Summary
+from meshchat.wire.records import (
+    Grade,
+    Record,
+    decode_record,
+    make_stamp,
+    position,
+    position_stamp,
+    record_id,
+)
+
+_MAX_SOURCES = 1024
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A record that passed every check and is not held yet."""
+
+    record: Record
+    age: int
+
+
+class Keeper:
+    """The records of one router, and the rules for keeping them. `drops` counts refusals by reason."""
+
+    def __init__(
+        self,
+        mesh: bytes,
+        store: RecordStore,
+        clock: MeshClock,
+        horizon: Horizon,
+        wipe_moment: Callable[[int], int],
+        run_at_start: int,
+        now: Instant,
+    ) -> None:
+        """`wipe_moment` gives the last daily wipe at or before a mesh time (both milliseconds);
+        `run_at_start` is how many seconds this router had run before, in all.
+        """
+        self.store, self.clock, self.horizon = store, clock, horizon
+        self.drops: Counter[str] = Counter()
+        self.seen = SeenCache(MAX_SEEN)
+        self._mesh = mesh
+        self._wipe_moment = wipe_moment
+        self._run_at_start, self._started_at = run_at_start, now.mono
+        self._quarantine: dict[bytes, Admitted] = {}
+        self._last_wipe_ms = -1
+        self._forgeries: BucketTable[Hashable] = BucketTable(FORGERY_RATE, FORGERY_BURST, _MAX_SOURCES)
+
+    # --- Time -------------------------------------------------------------------------------------------
+
+    def run(self, now: Instant) -> int:
+        """Cumulative seconds that this router has run."""
+        return self._run_at_start + int(now.mono - self._started_at)
+
+    def ceiling(self, now: Instant) -> int:
+        """The lowest stamp that lies too far in the future to be shown or passed on."""
+        return make_stamp(max(0, self.clock.now_ms(now) + AHEAD_MS))
+
+    def spans(self, now: Instant, floor: int = 0, ceiling: int | None = None) -> tuple[Span, Span]:
+        """The undated and the dated part of what this router speaks for, narrowed by another's floor."""
+        top = self.ceiling(now) if ceiling is None else min(ceiling, self.ceiling(now))
+        low = position(1, max(floor, self.horizon.stamp))
+        undated_top, dated_top = (
+            self._tidy(position(0, top), HISTORY_START),
+            self._tidy(position(1, top), END),
+        )
+        return (position(0, 0), undated_top), (low, max(low, dated_top))
+
+    def _tidy(self, high: bytes, end: bytes) -> bytes:
+        """`end` where nothing lies between: the same bound each time lets fingerprints be remembered."""
+        return end if self.store.records.count(high, end) == 0 else high
+
+    def summaries(self, now: Instant) -> tuple[Summary, Summary]:
+        """What a digest says of both parts."""
+        undated, dated = self.spans(now)
+        return self.store.records.summary(*undated), self.store.records.summary(*dated)
+
+    # --- In ---------------------------------------------------------------------------------------------
+
+    def is_known(self, carried: Carried) -> bytes | None:
+        """The record's id where it was seen lately: the cheapest check, by hash, before any other."""
+        known = record_id(self._mesh, carried.data)
+        return known if known in self.seen else None
+
+    def consider(self, carried: Carried, source: Hashable, now: Instant) -> Admitted | Record | None:
+        """Decode, deduplicate, authenticate, and place in time.
+
+        Returns what to store; or the bare record where it is known already; or None where it was refused
+        or waits in quarantine. `source` is whom a forgery is charged to.
+        """
+        try:
+            record = decode_record(self._mesh, carried.data)
+        except Malformed as refusal:
+            self.drops[refusal.reason] += 1
+            return None
+        if self._is_accounted(record):
+            self.drops["duplicate"] += 1
+            return record
+        if not self._authentic(record, source, now):
+            return None
+        return self.place(Admitted(record, carried.age), now)
+
+    def _is_accounted(self, record: Record) -> bool:
+        known = self.store.accounts_for(record.position) or record.id in self._quarantine
+        if known:
+            self.seen.add(record.id)
+        return known
+
+    def _authentic(self, record: Record, source: Hashable, now: Instant) -> bool:
+        budget = self._forgeries.bucket(source)
+        if budget.ready_in(now.mono) > 0:
+            self.drops["forgery-budget"] += 1
+            return False
+        if verify_record(record):
+            return True
+        budget.take(now.mono)
+        self.drops["signature"] += 1
+        return False
+
+    def place(self, admitted: Admitted, now: Instant) -> Admitted | None:
+        """The record where its time allows it to be stored now, else None."""
+        record = admitted.record
+        if record.dated and record.stamp < self.horizon.stamp:
+            self.drops["horizon"] += 1
+            return None
+        if self._too_old(admitted):
+            self.drops["age"] += 1
+            return None
+        if self.clock.is_ahead(now, record.stamp):
+            self._quarantine_record(admitted)
+            return None
+        return admitted
+
+    def _too_old(self, admitted: Admitted) -> bool:
+        record, retention = admitted.record, self.horizon.retention_ms
+        undated = not record.permanent and record.grade is Grade.UNKNOWN
+        return undated and retention is not None and admitted.age * 1000 > retention
+
+    def _quarantine_record(self, admitted: Admitted) -> None:
+        self.drops["quarantine"] += 1
+        self._quarantine[admitted.record.id] = admitted
+        if len(self._quarantine) > MAX_QUARANTINE:
+            furthest = max(self._quarantine, key=lambda key: self._quarantine[key].record.stamp)
+            del self._quarantine[furthest]
+
+    @property
+    def quarantined(self) -> int:
+        """How many records wait for their time."""
+        return len(self._quarantine)
+
+    def ripe(self, now: Instant) -> list[Admitted]:
+        """Takes the records out of quarantine whose time has come."""
+        ripe = [one for one in self._quarantine.values() if not self.clock.is_ahead(now, one.record.stamp)]
+        for one in ripe:
+            del self._quarantine[one.record.id]
+        return ripe
+
+    def store_record(self, record: Record, age: int, now: Instant) -> list[Output]:
+        """The record is on disk: from now on it is held. Returns what has to go for it."""
+        self.seen.add(record.id)
+        if not self.clock.is_ahead(now, record.stamp):
+            self.clock.shown(record.stamp)
+        gone = self.store.add(record, age, self.run(now))
+        if self.store.remembers_too_much:
+            self.store.trim_remembered(self.horizon.stamp)
+        return [Remove(tuple(gone), "limit")] if gone else []
+
+    # --- Out --------------------------------------------------------------------------------------------
+
+    def housekeep(self, now: Instant) -> list[Output]:
+        """The daily wipe, by date and by age, where its time has come."""
+        out: list[Output] = []
+        if self._move_horizon(now):
+            below = self.store.below(self.horizon.stamp)
+            for place in below:
+                self.store.forget(place, remember=False)
+            self.store.trim_remembered(self.horizon.stamp)
+            out.append(Save())
+            if below:
+                out.append(Remove(tuple(below), "wipe"))
+        out.extend(self._wipe_aged(now))
+        return out
+
+    def _move_horizon(self, now: Instant) -> bool:
+        wipe_ms = self._wipe_moment(self.clock.now_ms(now))
+        if self.clock.grade(now) is Grade.GOOD:
+            return self.horizon.by_own_clock(wipe_ms, self.run(now))
+        oldest = self.store.oldest_history()
+        return self.horizon.by_running_time(wipe_ms, self.run(now), None if oldest is None else oldest >> 16)
+
+    def _wipe_aged(self, now: Instant) -> list[Output]:
+        if self.horizon.retention_ms is None or not self._is_new_wipe(now):
+            return []
+        aged = self.store.aged(self.horizon.retention_ms // 1000, self.run(now))
+        for place in aged:
+            self.store.forget(place, remember=True)
+        return [Remove(tuple(aged), "age"), Remember(tuple(aged))] if aged else []
+
+    def _is_new_wipe(self, now: Instant) -> bool:
+        """Whether a daily wipe came due since this was last asked; the first time, always."""
+        wipe_ms = self._wipe_moment(self.clock.now_ms(now))
+        is_new, self._last_wipe_ms = wipe_ms != self._last_wipe_ms, wipe_ms
+        return is_new
+
+    def wipe(self, room: str | None) -> list[Output]:
+        """Deletes a room's history, or all, by hand; none of it is fetched again, nor spread as a wipe."""
+        if room is None:
+            places = [entry.position for entry in self.store.held_entries() if entry.room]
+        else:
+            places = [entry.position for entry in self.store.room_entries(room)]
+        for place in places:
+            self.store.forget(place, remember=True)
+        for key in [k for k, one in self._quarantine.items() if room in (None, one.record.log)]:
+            del self._quarantine[key]
+        return [Remove(tuple(places), "wipe"), Remember(tuple(places))] if places else []
+
+    def reset_stamps(self, now: Instant) -> None:
+        """After mesh time was set back: stamps go on above the newest record that can still be shown."""
+        self.clock.forget_stamps(now)
+        for low, high in self.spans(now):
+            rank = self.store.records.rank(high)
+            if rank and (newest := self.store.records.at_rank(rank - 1)) >= low:
+                self.clock.shown(position_stamp(newest))

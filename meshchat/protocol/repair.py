@@ -1,0 +1,420 @@
+"""Bringing routers that disagree together: digests, the ladder of ranges, ASK-FILE and dumps.
+
+A digest that differs starts an exchange with that neighbour, unless one of the two cannot judge (it speaks
+from a higher floor or a later ceiling than the other can compare), one is in the middle of a fetch, or their
+last exchanges changed nothing and the next one has to wait.
+"""
+
+import hashlib
+from collections.abc import Hashable, Sequence
+from enum import Enum
+
+from meshchat.constants import (
+    AHEAD_MS,
+    ANSWER_BURST,
+    ANSWER_RATE,
+    ASK_REPEATS,
+    CONFIRM_WAIT,
+    DUMP_MIN_SHARE,
+    OFFER_JITTER,
+    OFFER_WAIT,
+    RANGES_JITTER,
+    RELAY_JITTER,
+    TOKEN_EPOCH,
+    VERSION,
+)
+from meshchat.protocol.fetch import Candidate, Fetch, FetchState
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.port import Desk, Port
+from meshchat.protocol.reconcile import Findings, Span, examine, fit, opening
+from meshchat.protocol.source import NOBODY
+from meshchat.state.limits import BucketTable
+from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.wire.packets import (
+    PACKET_HEADER,
+    SALT_SIZE,
+    Ask,
+    Block,
+    Digest,
+    Dump,
+    Offer,
+    Range,
+    Ranges,
+    Scope,
+    Want,
+)
+from meshchat.wire.records import ROUTER_ID_SIZE, make_stamp, position
+
+_RELEASE = bytes(int(part) for part in VERSION.split("."))
+_RANGES_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE + 8 + 26
+_WANT_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE
+_DIGEST_WAIT = 0.15
+_GATHER = 0.03
+"""A source waits so long before a dump, in case another neighbour wants the same."""
+_SETTLE = CONFIRM_WAIT + 2 * RELAY_JITTER
+"""A difference younger than this may be a record still being flooded."""
+_MAX_SOURCES = 1024
+_DENSE = 3
+"""From so many neighbours on, a few missing records are pushed by multicast: others lack them too."""
+
+
+class Verdict(Enum):
+    """What comparing a neighbour's digest came to."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    CANNOT = "cannot"
+
+
+class Repair:
+    """Everything about what was missed. Each method takes the time and leaves its outputs on the desk."""
+
+    def __init__(
+        self, desk: Desk, keeper: Keeper, neighbours: Neighbours, router: bytes, boot: bytes, secret: bytes
+    ) -> None:
+        """`boot` is 8 random bytes, `secret` 16: tokens are made from it."""
+        self.fetch = Fetch()
+        self.last_flood_at = -1e9
+        self.blocked_until = -1e9
+        self._desk, self._keeper, self._neighbours = desk, keeper, neighbours
+        self._router, self._boot, self._secret = router, boot, secret
+        self._answers: BucketTable[Hashable] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_SOURCES)
+        self._seen_digests: dict[tuple[str, bytes], float] = {}
+
+    # --- Digests ----------------------------------------------------------------------------------------
+
+    def digest(self, now: Instant) -> Digest:
+        """What this router holds, in constant size."""
+        undated, history = self._keeper.summaries(now)
+        scope = Scope.ALL | Scope.FETCHING if self.fetch.active else Scope.ALL
+        clock = self._keeper.clock.claim(now)
+        return Digest(self._boot, _RELEASE, clock, scope, self._keeper.horizon.stamp, undated, history)
+
+    def _view(self, now: Instant) -> bytes:
+        undated, history = self._keeper.summaries(now)
+        both = undated.fingerprint + history.fingerprint
+        return hashlib.blake2b(both, digest_size=8).digest()
+
+    def send_digest(self, port: Port, now: Instant) -> None:
+        """Says what is held here."""
+        self._desk.send(port, [self.digest(now)])
+
+    def compare(self, theirs: Digest, now: Instant) -> tuple[Verdict, list[Span]]:
+        """The verdict on a neighbour's digest, and the spans that differ.
+
+        It is judged above the higher floor and below the lower ceiling, by the side that can compute both.
+        """
+        store, horizon = self._keeper.store.records, self._keeper.horizon
+        mine = self._keeper.summaries(now)
+        if mine == (theirs.undated, theirs.history):
+            return Verdict.EQUAL, []
+        behind = theirs.clock.time_ms > self._keeper.clock.now_ms(now) + AHEAD_MS
+        if theirs.floor < horizon.stamp or behind or theirs.scope & Scope.FETCHING:
+            return Verdict.CANNOT, []
+        ceiling = make_stamp(theirs.clock.time_ms + AHEAD_MS)
+        undated, dated = self._keeper.spans(now, theirs.floor, ceiling)
+        pairs = ((Scope.UNDATED, undated, theirs.undated), (Scope.HISTORY, dated, theirs.history))
+        spans = [
+            span for scope, span, summary in pairs if theirs.scope & scope and store.summary(*span) != summary
+        ]
+        return (Verdict.DIFFERENT, spans) if spans else (Verdict.EQUAL, [])
+
+    def on_digest(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
+        """A neighbour says what it holds."""
+        neighbour.digest, neighbour.digest_at = digest, now.mono
+        verdict, _ = self.compare(digest, now)
+        if verdict is Verdict.EQUAL:
+            port.trickle.consistent()
+            port.in_step = True
+            neighbour.differs_since = None
+            self._desk.timers.cancel(("ranges", port.name, neighbour.router))
+        elif verdict is Verdict.DIFFERENT and not self.fetch.active:
+            self._differs(neighbour, digest, port, now)
+
+    def _differs(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
+        if neighbour.differs_since is None:
+            neighbour.differs_since = now.mono
+        is_young = now.mono - neighbour.differs_since < _SETTLE and now.mono - self.last_flood_at < _SETTLE
+        state = (self._view(now), digest.undated, digest.history)
+        if is_young or not neighbour.backoff.allows(now.mono, state):
+            return
+        if self._answers.take(neighbour.address, now.mono):
+            self._desk.hurry(port, now.mono)
+            self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
+
+    # --- The ladder -------------------------------------------------------------------------------------
+
+    def begin_exchange(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
+        """The first step towards a neighbour whose digest differs."""
+        if self.fetch.active or now.mono < self.blocked_until:
+            return
+        if neighbour.digest is None:
+            spans = list(self._keeper.spans(now))
+        else:
+            _, spans = self.compare(neighbour.digest, now)
+        if not spans:
+            return
+        neighbour.backoff.started(now.mono)
+        salt = self._salt()
+        self._send_ranges(port, neighbour, opening(self._keeper.store.records, spans, salt), salt, now)
+
+    def _send_ranges(
+        self, port: Port, neighbour: Neighbour, parts: Sequence[Range], salt: bytes, now: Instant
+    ) -> None:
+        low, parts = fit(parts, self._desk.capacity(port) - _RANGES_FIELDS)
+        if parts:
+            ranges = Ranges(neighbour.router, self._token(now), salt, self._view(now), low, tuple(parts))
+            self._desk.send(port, [ranges])
+
+    def on_ranges(self, neighbour: Neighbour, ranges: Ranges, port: Port, now: Instant) -> None:
+        """A step of an exchange, with this router or overheard."""
+        if not self._answers.take(neighbour.address, now.mono):
+            self._keeper.drops["answer-budget"] += 1
+            return
+        reply_salt = self._salt()
+        findings = examine(self._keeper.store.records, ranges.parts, ranges.salt, reply_salt)
+        if ranges.to == self._router:
+            self._answer(neighbour, findings, port, reply_salt, now)
+        else:
+            if ranges.view == self._view(now):
+                self._desk.timers.cancel(("ranges", port.name, ranges.to))
+            findings.wants = [block for block in findings.wants if block.ids is not None]
+        if findings.wants:
+            self._want(neighbour, port, ranges.token, ranges.salt, findings.wants, now)
+
+    def _answer(
+        self, neighbour: Neighbour, findings: Findings, port: Port, salt: bytes, now: Instant
+    ) -> None:
+        reply: list[Range] = list(findings.reply)
+        if self._fits_one_datagram(findings.extra_positions, port):
+            self._push(neighbour, findings.extra_positions, port, now)
+        else:
+            reply.extend(findings.extra)
+        self._send_ranges(port, neighbour, reply, salt, now)
+
+    def _fits_one_datagram(self, places: Sequence[bytes], port: Port) -> bool:
+        """A push, which no token guards, is at most one datagram, or one record."""
+        entries = [self._keeper.store.records.get(place) for place in places[:64]]
+        size = sum(entry.size for entry in entries if entry)
+        return len(places) <= 1 or (len(places) < 64 and size < self._desk.capacity(port) * 3 // 4)
+
+    def _push(self, neighbour: Neighbour, places: Sequence[bytes], port: Port, now: Instant) -> None:
+        if not places:
+            return
+        many = not port.is_peer and sum(1 for _ in self._neighbours.alive(now.mono, port.name)) >= _DENSE
+        if many:
+            port.source.push(NOBODY, None, places)
+        else:
+            port.source.push(neighbour.router, neighbour.address, places)
+        self._desk.timers.set_if_unset(("dump", port.name), now.mono)
+
+    def _want(
+        self,
+        neighbour: Neighbour,
+        port: Port,
+        token: bytes,
+        salt: bytes,
+        blocks: Sequence[Block],
+        now: Instant,
+    ) -> None:
+        """Fetches the blocks from a neighbour, unless a fetch is going on or the disk takes nothing."""
+        if self.fetch.active or now.mono < self.blocked_until:
+            return
+        self.fetch.begin(neighbour.router, port.name, token, salt, self._allowed(blocks, now), now.mono)
+        self._send_want(port, neighbour, now)
+
+    def _allowed(self, blocks: Sequence[Block], now: Instant) -> list[Block]:
+        """The blocks less what this router would refuse: what lies below its horizon or in the future."""
+        allowed: list[Block] = []
+        for block in blocks:
+            for low, high in self._keeper.spans(now):
+                if block.ids is not None:
+                    allowed.append(block)
+                    break
+                begin, end = max(low, block.low), min(high, block.high)
+                if begin < end:
+                    allowed.append(Block(begin, end, None))
+        return allowed
+
+    def _send_want(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
+        room = self._desk.capacity(port) - _WANT_FIELDS
+        chosen: list[Block] = []
+        for block in self.fetch.blocks():
+            size = len(block.encode())
+            if size > room:
+                break
+            chosen.append(block)
+            room -= size
+        if not chosen:
+            self._finish(now)
+            return
+        want = Want(neighbour.router, self.fetch.token, self.fetch.salt, tuple(chosen))
+        self._desk.send(port, [want], neighbour.address)
+        self._desk.timers.set(("fetch",), self.fetch.deadline)
+
+    # --- The source -------------------------------------------------------------------------------------
+
+    def on_want(self, neighbour: Neighbour, want: Want, port: Port, now: Instant) -> None:
+        """A neighbour asks for records."""
+        if want.to != self._router:
+            return
+        if want.token not in (self._token(now), self._token(now, -1)):
+            self._keeper.drops["token"] += 1
+            return
+        if not self._answers.take(neighbour.address, now.mono):
+            self._keeper.drops["answer-budget"] += 1
+            return
+        ceiling = position(1, self._keeper.ceiling(now))
+        if port.source.request(neighbour.router, neighbour.address, want.blocks, want.salt, ceiling):
+            self._desk.timers.set_if_unset(("dump", port.name), now.mono + _GATHER)
+
+    def send_dump(self, port: Port, now: Instant) -> None:
+        """The next datagram of the dumps on a port, when the repair share of the air allows it."""
+        if wait := port.repair.ready_in(now.mono):
+            self._desk.timers.set(("dump", port.name), now.mono + wait)
+            return
+        outgoing = port.source.next(self._desk.capacity(port))
+        if outgoing is None:
+            return
+        size = self._desk.send(port, [outgoing.packet], outgoing.address)
+        port.repair.spend(now.mono, size)
+        self._desk.timers.set(("dump", port.name), now.mono + port.repair.ready_in(now.mono))
+
+    # --- ASK-FILE ---------------------------------------------------------------------------------------
+
+    def ask(self, port: Port, now: Instant) -> None:
+        """Asks the neighbours on a port for what is missing, a few times until somebody answered."""
+        if port.in_step or port.asks_sent >= len(ASK_REPEATS):
+            return
+        port.asks_sent += 1
+        if port.asks_sent < len(ASK_REPEATS):
+            wait = ASK_REPEATS[port.asks_sent] - ASK_REPEATS[port.asks_sent - 1]
+            self._desk.timers.set(("ask", port.name), now.mono + wait)
+        if self.fetch.active or self.fetch.state is FetchState.CHOOSING:
+            return
+        if self.fetch.state is FetchState.IDLE or not self.fetch.nonce:
+            self.fetch.ask(self._salt())
+        self._desk.send(port, [Ask(self.fetch.nonce, self.digest(now))])
+
+    def on_ask(self, neighbour: Neighbour, ask: Ask, port: Port, now: Instant) -> None:
+        """A neighbour starts or lags: offer what it lacks, or say that all agrees."""
+        if not self._answers.take(neighbour.address, now.mono):
+            self._keeper.drops["answer-budget"] += 1
+            return
+        neighbour.digest, neighbour.digest_at = ask.digest, now.mono
+        _, spans = self.compare(ask.digest, now)
+        theirs = ask.digest.undated.count + ask.digest.history.count
+        if spans and self._count(now) > theirs and not self.fetch.active:
+            neighbour.asked = ask.nonce
+            self._desk.soon(("offer", port.name, neighbour.router), now.mono, OFFER_JITTER)
+        else:
+            self._desk.soon(("digest", port.name), now.mono, _DIGEST_WAIT)
+
+    def send_offer(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
+        """Offers a neighbour that asked all that is held here."""
+        size = self._keeper.store.bytes_held
+        token, streams = self._token(now), len(port.source)
+        offer = Offer(neighbour.router, neighbour.asked, token, self._count(now), size, streams)
+        self._desk.send(port, [offer], neighbour.address)
+
+    def on_offer(self, neighbour: Neighbour, offer: Offer, port: Port, now: Instant) -> None:
+        """A neighbour offers; the choice is made a moment after the first one."""
+        if offer.to == self._router and self.fetch.offered(Candidate(neighbour.router, port.name, offer)):
+            self._desk.timers.set(("choose",), now.mono + OFFER_WAIT)
+
+    def choose(self, now: Instant) -> None:
+        """Names one source: for a dump where little is held here, else to narrow the difference with it."""
+        best = self.fetch.choose()
+        neighbour = self._neighbours.get(best.router, best.interface) if best else None
+        if best is None or neighbour is None or best.interface not in self._desk.ports:
+            self._finish(now)
+            return
+        port = self._desk.ports[best.interface]
+        if self._count(now) >= DUMP_MIN_SHARE * best.offer.records:
+            self.fetch.end()
+            self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
+            return
+        blocks = [Block(low, high, None) for low, high in self._keeper.spans(now)]
+        self.fetch.begin(best.router, best.interface, best.offer.token, self._salt(), blocks, now.mono)
+        self._send_want(port, neighbour, now)
+
+    # --- Fetching ---------------------------------------------------------------------------------------
+
+    def is_source(self, neighbour: Neighbour) -> bool:
+        """Whether a dump from this neighbour is awaited."""
+        return self.fetch.active and self.fetch.source == neighbour.router
+
+    def heard_source(self, now: Instant) -> None:
+        """The source sent something: it is not silent."""
+        self.fetch.heard_at = now.mono
+
+    def received(self, place: bytes) -> None:
+        """A record arrived, by whatever way: it is not wanted any more."""
+        if self.fetch.active:
+            self.fetch.received(place, b"", b"")
+
+    def on_dump(self, neighbour: Neighbour, dump: Dump, port: Port, now: Instant) -> None:
+        """A dump's datagram, after its records were taken in."""
+        if not self.is_source(neighbour):
+            return
+        self.fetch.received(b"", dump.low, dump.high)
+        if not self.fetch.blocks():
+            self._finish(now)
+        elif dump.last and dump.to == self._router:
+            self._next_round(now)
+
+    def check_fetch(self, now: Instant) -> None:
+        """The fetch's timer: asks again, or another source, where this one is silent."""
+        if not self.fetch.active:
+            return
+        if now.mono < self.fetch.deadline:
+            self._desk.timers.set(("fetch",), self.fetch.deadline)
+        else:
+            self._next_round(now)
+
+    def _next_round(self, now: Instant) -> None:
+        neighbour = self._neighbours.get(self.fetch.source, self.fetch.interface)
+        port = self._desk.ports.get(self.fetch.interface)
+        if neighbour and port and self.fetch.next_round(now.mono):
+            self._send_want(port, neighbour, now)
+        else:
+            self._replace_source(now)
+
+    def _replace_source(self, now: Instant) -> None:
+        """The source is gone or gives nothing: the next that offered, else the digests find one."""
+        blocks = [Block(low, high, None) for low, high in self.fetch.spans]
+        best = self.fetch.choose() if blocks else None
+        neighbour = self._neighbours.get(best.router, best.interface) if best else None
+        if best and neighbour and best.interface in self._desk.ports:
+            self.fetch.begin(best.router, best.interface, best.offer.token, self._salt(), blocks, now.mono)
+            self._send_want(self._desk.ports[best.interface], neighbour, now)
+        else:
+            self._finish(now)
+
+    def _finish(self, now: Instant) -> None:
+        """The fetch is over; what it brought, and what it did not, is told by digests."""
+        self.fetch.end()
+        self._desk.timers.cancel(("fetch",))
+        for port in self._desk.ports.values():
+            self._desk.hurry(port, now.mono)
+
+    def block(self, now: Instant, seconds: float) -> None:
+        """The disk takes nothing: nothing is asked for during this time."""
+        self.blocked_until = now.mono + seconds
+        if self.fetch.active:
+            self.fetch.end()
+
+    # --- Helpers ----------------------------------------------------------------------------------------
+
+    def _count(self, now: Instant) -> int:
+        return sum(summary.count for summary in self._keeper.summaries(now))
+
+    def _salt(self) -> bytes:
+        return self._desk.random.randbytes(SALT_SIZE)
+
+    def _token(self, now: Instant, epochs: int = 0) -> bytes:
+        epoch = int(now.mono // TOKEN_EPOCH) + epochs
+        return hashlib.blake2b(
+            epoch.to_bytes(8, "big", signed=True), digest_size=8, key=self._secret
+        ).digest()

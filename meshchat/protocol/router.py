@@ -1,0 +1,486 @@
+"""The engine's face: datagrams, records and deadlines in; what to send, keep and show out.
+
+It orders the steps, other modules decide them. It reads no clock, socket, file or random source: each call is
+given the time, the dice are given at the start, and every call returns frozen outputs to carry out in order.
+
+A record from whatever door goes one way: decode, authenticate, deduplicate (`Keeper.consider`), append (an
+`Append` output, answered by `appended`), deliver, relay.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from meshchat.constants import AHEAD_MS, AUTHOR_BURST, AUTHOR_RATE, NEWS_MS
+from meshchat.errors import Malformed
+from meshchat.identity import Sealer
+from meshchat.protocol.clock import Heard, MeshClock
+from meshchat.protocol.envelope import Envelope
+from meshchat.protocol.events import Append, Deliver, Output, Stored
+from meshchat.protocol.horizon import Horizon, HorizonState
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.keeper import Admitted, Keeper
+from meshchat.protocol.port import AirShare, Desk, Port
+from meshchat.protocol.repair import Repair
+from meshchat.protocol.source import fragments
+from meshchat.state.fragments import Reassembly
+from meshchat.state.limits import BucketTable
+from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.state.store import RecordStore, StoreLimits
+from meshchat.wire.datagram import LaterVersion
+from meshchat.wire.packets import (
+    PACKET_HEADER,
+    Ask,
+    Carried,
+    Digest,
+    Dump,
+    Fragment,
+    Offer,
+    Packet,
+    Ranges,
+    Records,
+    Want,
+    decode_packets,
+)
+from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, record_id, stamp_ms
+
+HOUSEKEEPING = 10.0
+"""Seconds between looks at the wipe, the quarantine and the neighbours' clocks."""
+
+DISK_RETRY = 60.0
+"""Seconds for which nothing is fetched after the disk refused a record."""
+
+_MAX_AUTHORS = 4096
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class RouterSettings:
+    """What a router is told at the start.
+
+    `mesh` and `router` are ids; `boot` is 8 and `secret` 16 random bytes, new at each start; `wipe_moment`
+    gives the last daily wipe at or before a mesh time (UTC milliseconds); `retention_ms` None keeps for ever;
+    `run` is cumulative running seconds before this start; `clock_floor_ms` the latest time known for sure.
+    """
+
+    mesh: bytes
+    router: bytes
+    boot: bytes
+    secret: bytes
+    limits: StoreLimits
+    air: AirShare
+    wipe_moment: Callable[[int], int]
+    retention_ms: int | None
+    horizon: HorizonState
+    run: int
+    clock_floor_ms: int
+
+
+@dataclass
+class Traffic:
+    """What went in and out, for `status`."""
+
+    datagrams_in: int = 0
+    datagrams_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class Router:
+    """One router's engine."""
+
+    def __init__(
+        self,
+        settings: RouterSettings,
+        sealer: Sealer,
+        read: Callable[[bytes], Record | None],
+        random: Random,
+        now: Instant,
+    ) -> None:
+        """`read` gives a held record by position, or None where the disk lost it."""
+        self.settings = settings
+        self.clock = MeshClock(now, settings.clock_floor_ms)
+        self.store = RecordStore(settings.limits)
+        self.horizon = Horizon(settings.retention_ms, settings.horizon)
+        self.keeper = Keeper(
+            settings.mesh, self.store, self.clock, self.horizon, settings.wipe_moment, settings.run, now
+        )
+        self.neighbours = Neighbours()
+        self.traffic = Traffic()
+        self.later_versions: dict[str, int] = {}
+        self._read = read
+        self._now = now
+        self._desk = Desk(random, Envelope(settings.mesh, settings.router, settings.boot, sealer))
+        self.repair = Repair(
+            self._desk, self.keeper, self.neighbours, settings.router, settings.boot, settings.secret
+        )
+        self._reassembly = Reassembly()
+        self._authors: BucketTable[bytes] = BucketTable(AUTHOR_RATE, AUTHOR_BURST, _MAX_AUTHORS)
+        self._pending: dict[bytes, _Pending] = {}
+        self._desk.timers.set(("housekeeping",), now.mono)
+
+    @property
+    def drops(self) -> Counter[str]:
+        """What was refused, by reason."""
+        return self.keeper.drops
+
+    # --- Outside events ---------------------------------------------------------------------------------
+
+    def load(self, record: Record, age: int, run: int, now: Instant) -> list[Output]:
+        """A record from this router's own log, verified by the caller, with age and running time of then."""
+        held = age + max(0, self.keeper.run(now) - run)
+        if not self.store.accounts_for(record.position):
+            self._desk.emit(*self.keeper.store_record(record, held, now))
+        return self._done(now)
+
+    def recall(self, places: Iterable[bytes]) -> None:
+        """Positions that were removed before the restart and shall not be fetched again."""
+        for place in places:
+            self.store.remember(place)
+
+    def interface_up(self, name: str, mtu: int, now: Instant, *, is_peer: bool = False) -> list[Output]:
+        """An interface, or with `is_peer` a configured unicast peer, can be used; asks there what is missing.
+
+        `mtu` is bytes. Called again for an interface that is up, it takes the new MTU.
+        """
+        port = self._desk.ports.get(name)
+        if port is not None:
+            port.mtu = mtu
+            return []
+        air, random = self.settings.air, self._desk.random
+        port = Port(name, mtu, random, now.mono, air, self.store, self._carry, is_peer=is_peer)
+        self._desk.ports[name] = port
+        self._desk.timers.set(("trickle", name), port.trickle.deadline)
+        self._desk.timers.set(("ask", name), now.mono)
+        return self._done(now)
+
+    def interface_down(self, name: str, now: Instant) -> list[Output]:
+        """An interface is gone."""
+        self._desk.ports.pop(name, None)
+        self.neighbours.forget_interface(name)
+        return self._done(now)
+
+    def receive(self, data: bytes, interface: str, address: Address, now: Instant) -> list[Output]:
+        """A datagram came in on an interface from `address`."""
+        self._now = now
+        self.traffic.datagrams_in += 1
+        self.traffic.bytes_in += len(data)
+        port = self._desk.ports.get(interface)
+        if port is None:
+            self.drops["interface"] += 1
+            return self._done(now)
+        try:
+            sender, body = self._desk.envelope.unwrap(data)
+            neighbour = self.neighbours.heard(sender, interface, address, now.mono)
+            for packet in decode_packets(body):
+                if isinstance(packet, int):
+                    self.drops["unknown-packet"] += 1
+                else:
+                    self._handle(packet, neighbour, port, now)
+        except LaterVersion as later:
+            self.drops[later.reason] += 1
+            if len(self.later_versions) < 64:
+                self.later_versions[address[0]] = later.version
+        except Malformed as refusal:
+            self.drops[refusal.reason] += 1
+        self._flush(now)
+        return self._done(now)
+
+    def submit(self, record: Record, now: Instant) -> list[Output]:
+        """A record made on this router; its `Append` is among the outputs."""
+        self._offer(Admitted(record, 0), None, None, now, live=True)
+        self._flush(now)
+        return self._done(now)
+
+    def merge(self, carried: Iterable[Carried], now: Instant) -> tuple[int, list[Output]]:
+        """Records from a file, by the same door as a neighbour's; also how many of them were known."""
+        known = 0
+        for one in carried:
+            considered = self.keeper.consider(one, "import", now)
+            if isinstance(considered, Admitted):
+                self._offer(considered, None, None, now, live=False)
+            elif considered is not None:
+                known += 1
+        self._flush(now)
+        for port in self._desk.ports.values():
+            self._desk.hurry(port, now.mono)
+        return known, self._done(now)
+
+    def wipe(self, room: str | None, now: Instant) -> list[Output]:
+        """Deletes a room's history, or all, on this router by hand."""
+        self._desk.emit(*self.keeper.wipe(room))
+        return self._done(now)
+
+    def set_clock(self, time_ms: int, now: Instant) -> list[Output]:
+        """The operator vouches for a time (UTC milliseconds)."""
+        self.clock.set_by_operator(now, time_ms)
+        self._clock_moved(now)
+        return self._done(now)
+
+    def lost(self, places: Iterable[bytes], now: Instant) -> list[Output]:
+        """The disk no longer has these records: they are fetched again."""
+        for place in places:
+            self.keeper.seen.discard(place[-RECORD_ID_SIZE:])
+            self.store.forget(place, remember=False)
+        for port in self._desk.ports.values():
+            self._desk.hurry(port, now.mono)
+        return self._done(now)
+
+    def use_sealer(self, sealer: Sealer) -> None:
+        """The mesh keys changed."""
+        self._desk.envelope.sealer = sealer
+
+    # --- After an Append --------------------------------------------------------------------------------
+
+    def appended(self, ids: Iterable[bytes], now: Instant) -> list[Output]:
+        """These records of an `Append` are on disk: they are held, shown and relayed from now on."""
+        for one in ids:
+            pending = self._pending.pop(one)
+            record = pending.admitted.record
+            removed = self.keeper.store_record(record, pending.admitted.age, now)
+            self._desk.emit(Deliver(record, pending.live), *removed)
+            if pending.relay and self.store.holds(record.position):
+                self._relay(pending, now)
+        return self._done(now)
+
+    def append_failed(self, ids: Iterable[bytes], now: Instant) -> list[Output]:
+        """These records of an `Append` could not be written; for a while nothing more is fetched."""
+        for one in ids:
+            del self._pending[one]
+            self.drops["disk"] += 1
+        self.repair.block(now, DISK_RETRY)
+        return self._done(now)
+
+    # --- Time -------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When `tick` is to be called, monotonic seconds."""
+        return self._desk.timers.next()
+
+    def tick(self, now: Instant) -> list[Output]:
+        """Does everything whose time has come."""
+        self._now = now
+        for key in self._desk.timers.due(now.mono):
+            self._expire(key, now)
+        self._flush(now)
+        return self._done(now)
+
+    def _expire(self, key: Hashable, now: Instant) -> None:
+        match key:
+            case ("housekeeping",):
+                self._housekeep(now)
+            case ("choose",):
+                self.repair.choose(now)
+            case ("fetch",):
+                self.repair.check_fetch(now)
+            case (str(what), str(interface)) if interface in self._desk.ports:
+                self._expire_port(what, self._desk.ports[interface], now)
+            case (str(what), str(interface), bytes(router)) if interface in self._desk.ports:
+                neighbour = self.neighbours.get(router, interface)
+                if neighbour is not None:
+                    self._expire_neighbour(what, self._desk.ports[interface], neighbour, now)
+
+    def _expire_port(self, what: str, port: Port, now: Instant) -> None:
+        match what:
+            case "trickle":
+                if port.trickle.expire(now.mono):
+                    self.repair.send_digest(port, now)
+                self._desk.timers.set(("trickle", port.name), port.trickle.deadline)
+            case "flood":
+                self._send_news(port, now)
+            case "dump":
+                self.repair.send_dump(port, now)
+            case "ask":
+                self.repair.ask(port, now)
+            case "digest":
+                self.repair.send_digest(port, now)
+
+    def _expire_neighbour(self, what: str, port: Port, neighbour: Neighbour, now: Instant) -> None:
+        if what == "ranges":
+            self.repair.begin_exchange(port, neighbour, now)
+        elif what == "offer":
+            self.repair.send_offer(port, neighbour, now)
+
+    def _housekeep(self, now: Instant) -> None:
+        self._follow_clocks(now)
+        self._desk.emit(*self.keeper.housekeep(now))
+        self._release_quarantine(now)
+        self._desk.timers.set(("housekeeping",), now.mono + HOUSEKEEPING)
+
+    # --- Clocks -----------------------------------------------------------------------------------------
+
+    def heard_clocks(self, now: Instant) -> Iterator[Heard]:
+        """The neighbours' clock claims that are not stale."""
+        for neighbour in self.neighbours.alive(now.mono):
+            if neighbour.digest is not None:
+                yield Heard(neighbour.router, neighbour.digest.clock, neighbour.digest_at)
+
+    def _follow_clocks(self, now: Instant) -> None:
+        if self.clock.follow(now, self.heard_clocks(now)):
+            self._clock_moved(now)
+
+    def _clock_moved(self, now: Instant) -> None:
+        self.keeper.reset_stamps(now)
+        self._desk.emit(*self.keeper.housekeep(now))
+        self._release_quarantine(now)
+
+    def _release_quarantine(self, now: Instant) -> None:
+        for admitted in self.keeper.ripe(now):
+            placed = self.keeper.place(admitted, now)
+            if placed is not None:
+                self._offer(placed, None, None, now, live=True)
+
+    def ahead_of(self, now: Instant) -> int:
+        """How many neighbours with a clock of their own show a time over 15 minutes before this router's."""
+        mine = self.clock.now_ms(now)
+        claims = self.heard_clocks(now)
+        return sum(
+            heard.claim.grade is not Grade.UNKNOWN and mine > heard.time_ms(now) + AHEAD_MS
+            for heard in claims
+        )
+
+    # --- Packets ----------------------------------------------------------------------------------------
+
+    def _handle(self, packet: Packet, neighbour: Neighbour, port: Port, now: Instant) -> None:
+        match packet:
+            case Records():
+                self._take_in(packet.items, neighbour, port, now, live=True)
+            case Digest():
+                self.repair.on_digest(neighbour, packet, port, now)
+                self._follow_clocks(now)
+            case Ask():
+                self.repair.on_ask(neighbour, packet, port, now)
+                self._follow_clocks(now)
+            case Offer():
+                self.repair.on_offer(neighbour, packet, port, now)
+            case Ranges():
+                self.repair.on_ranges(neighbour, packet, port, now)
+            case Want():
+                self.repair.on_want(neighbour, packet, port, now)
+            case Dump():
+                self._on_dump(packet, neighbour, port, now)
+            case Fragment():
+                self._on_fragment(packet, neighbour, port, now)
+
+    def _on_dump(self, dump: Dump, neighbour: Neighbour, port: Port, now: Instant) -> None:
+        if self.repair.is_source(neighbour):
+            self.repair.heard_source(now)
+        self._take_in(dump.items, neighbour, port, now, live=False)
+        self._flush(now)
+        self.repair.on_dump(neighbour, dump, port, now)
+
+    def _on_fragment(self, piece: Fragment, neighbour: Neighbour, port: Port, now: Instant) -> None:
+        if self.repair.is_source(neighbour):
+            self.repair.heard_source(now)
+        if piece.id in self.keeper.seen:
+            port.flood.copy_heard(piece.id, neighbour.router)
+            return
+        whole = self._reassembly.add(neighbour.router, piece, now.mono)
+        if whole is not None and len(whole) >= 4:
+            self._take_in((Carried(whole, piece.age),), neighbour, port, now, live=not piece.repair)
+
+    # --- Records ----------------------------------------------------------------------------------------
+
+    def _take_in(
+        self, items: Sequence[Carried], neighbour: Neighbour, port: Port, now: Instant, *, live: bool
+    ) -> None:
+        for carried in items:
+            known = self.keeper.is_known(carried)
+            if known is not None:
+                self.drops["duplicate"] += 1
+                port.flood.copy_heard(known, neighbour.router)
+                continue
+            considered = self.keeper.consider(carried, neighbour.address, now)
+            if isinstance(considered, Admitted):
+                self.repair.received(considered.record.position)
+                self._offer(considered, neighbour.router, port, now, live=live)
+            elif considered is not None:
+                port.flood.copy_heard(considered.id, neighbour.router)
+                self.repair.received(considered.position)
+
+    def _offer(
+        self, admitted: Admitted, sender: bytes | None, port: Port | None, now: Instant, *, live: bool
+    ) -> None:
+        """Into the batch for the disk, once. What is repaired while still news is relayed like news."""
+        record = admitted.record
+        if record.id in self._pending:
+            return
+        is_news = live or stamp_ms(record.stamp) > self.clock.now_ms(now) - NEWS_MS
+        relay = live or (is_news and not self.repair.fetch.spans)
+        self._pending[record.id] = _Pending(admitted, sender, port.name if port else None, is_news, relay)
+
+    def _flush(self, now: Instant) -> None:
+        """One `Append` for all that this call brought in."""
+        fresh = [pending for pending in self._pending.values() if not pending.handed_out]
+        if fresh:
+            for pending in fresh:
+                pending.handed_out = True
+            batch = tuple(Stored(one.admitted.record, one.admitted.age) for one in fresh)
+            self._desk.emit(Append(batch))
+
+    def _relay(self, pending: "_Pending", now: Instant) -> None:
+        record = pending.admitted.record
+        self.repair.last_flood_at = now.mono
+        if not self._authors.take(record.key, now.mono):
+            self.drops["author-rate"] += 1
+            return
+        carried = Carried(record.carried, pending.admitted.age)
+        for port in self._desk.ports.values():
+            sender = pending.sender if port.name == pending.interface else None
+            wait = pending.sender is not None
+            port.flood.begin(record.id, carried, now.mono, heard_from=sender, wait=wait)
+            self._arm_flood(port)
+
+    def _arm_flood(self, port: Port) -> None:
+        deadline = port.flood.deadline
+        if deadline is not None:
+            self._desk.timers.set(("flood", port.name), deadline)
+
+    def _send_news(self, port: Port, now: Instant) -> None:
+        if port.flood.relay_due(now.mono) and (wait := port.news.ready_in(now.mono)):
+            self._desk.timers.set(("flood", port.name), now.mono + wait)
+            return
+        capacity = self._desk.capacity(port)
+        neighbours = sum(1 for _ in self.neighbours.alive(now.mono, port.name))
+        items = port.flood.due(now.mono, neighbours, capacity - PACKET_HEADER)
+        for packet in self._news_packets(items, capacity):
+            port.news.spend(now.mono, self._desk.send(port, [packet]))
+        if port.flood.unconfirmed(now.mono, lambda: self._expected(port, now), neighbours):
+            self._desk.hurry(port, now.mono)
+        self._arm_flood(port)
+
+    def _news_packets(self, items: Sequence[Carried], capacity: int) -> list[Packet]:
+        if len(items) == 1 and items[0].size > capacity - PACKET_HEADER:
+            known = record_id(self.settings.mesh, items[0].data)
+            return list(fragments(known, items[0], capacity, repair=False))
+        return [Records(tuple(items))] if items else []
+
+    def _expected(self, port: Port, now: Instant) -> list[bytes]:
+        alive = self.neighbours.alive(now.mono, port.name)
+        return [neighbour.router for neighbour in alive if neighbour.fresh(now.mono)]
+
+    def _carry(self, place: bytes) -> Carried | None:
+        """A held record as it goes into a packet, with its age by now."""
+        if not self.store.holds(place):
+            return None
+        record = self._read(place)
+        if record is None:
+            return None
+        return Carried(record.carried, self.store.age(place, self.keeper.run(self._now)))
+
+    def _done(self, now: Instant) -> list[Output]:
+        self._now = now
+        return self._desk.collect()
+
+
+@dataclass
+class _Pending:
+    """A record on its way to the disk: who sent it where, whether it is news, whether to relay it."""
+
+    admitted: Admitted
+    sender: bytes | None
+    interface: str | None
+    live: bool
+    relay: bool
+    handed_out: bool = False

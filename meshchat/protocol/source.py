@@ -1,0 +1,192 @@
+"""The source's side of a dump: paced streams of whole records, cut to the MTU.
+
+Records go in the one order, accounts first, so that people can log in before history is complete. What one
+asker wants goes by unicast (acknowledged and fast on 802.11); what several wait for, once, by multicast.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from meshchat.constants import MAX_STREAMS
+from meshchat.protocol.reconcile import Span, after, find, subtract
+from meshchat.state.store import RecordStore
+from meshchat.wire.packets import (
+    END,
+    FRAGMENT_FIELDS,
+    PACKET_HEADER,
+    Block,
+    Carried,
+    Dump,
+    Fragment,
+    Packet,
+)
+from meshchat.wire.records import ROUTER_ID_SIZE
+
+_DUMP_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 1 + 2 * 26
+NOBODY = bytes(ROUTER_ID_SIZE)
+
+
+def fragments(record_id: bytes, carried: Carried, capacity: int, *, repair: bool) -> list[Fragment]:
+    """The pieces of a record that does not fit into `capacity` bytes of packets."""
+    room = capacity - PACKET_HEADER - FRAGMENT_FIELDS
+    total = len(carried.data)
+    return [
+        Fragment(repair, record_id, total, at, carried.age, carried.data[at : at + room])
+        for at in range(0, total, room)
+    ]
+
+
+@dataclass
+class _Stream:
+    asker: bytes
+    address: tuple[str, int] | None
+    spans: list[Span]
+    ceiling: bytes
+    listed: deque[bytes] = field(default_factory=deque)
+    pieces: deque[Fragment] = field(default_factory=deque)
+
+    @property
+    def done(self) -> bool:
+        return not (self.spans or self.listed or self.pieces)
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A packet of a dump and where it goes: an address, or None for multicast."""
+
+    packet: Packet
+    address: tuple[str, int] | None
+
+
+class Source:
+    """The dumps being sent on one interface."""
+
+    def __init__(self, store: RecordStore, carried: Callable[[bytes], Carried | None]) -> None:
+        """`carried` gives a held record, with its age, by position; None where the disk no longer has it."""
+        self._store = store
+        self._carried = carried
+        self._streams: OrderedDict[bytes, _Stream] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def request(
+        self, asker: bytes, address: tuple[str, int], blocks: Iterable[Block], salt: bytes, ceiling: bytes
+    ) -> bool:
+        """Begins or replaces the dump for `asker`; False where too many are being sent already.
+
+        Nothing from position `ceiling` on is sent: it lies in the future.
+        """
+        if asker not in self._streams and len(self._streams) >= MAX_STREAMS:
+            return False
+        stream = _Stream(asker, address, [], ceiling)
+        for block in blocks:
+            if block.ids is None:
+                stream.spans.append((block.low, block.high))
+            else:
+                stream.listed.extend(
+                    place for place in find(self._store.records, block, salt) if place < ceiling
+                )
+        stream.spans.sort()
+        self._streams[asker] = stream
+        return True
+
+    def push(self, asker: bytes, address: tuple[str, int] | None, places: Iterable[bytes]) -> None:
+        """Sends a few records to a neighbour that was seen to lack them; `NOBODY` stands for several."""
+        stream = self._streams.get(asker)
+        if stream is None:
+            if len(self._streams) >= MAX_STREAMS:
+                return
+            stream = self._streams[asker] = _Stream(asker, address, [], END)
+        stream.listed.extend(place for place in places if place not in stream.listed)
+
+    def next(self, capacity: int) -> Outgoing | None:
+        """The next packet to send, at most `capacity` bytes; None where nothing is left to send."""
+        while self._streams:
+            asker, stream = next(iter(self._streams.items()))
+            self._streams.move_to_end(asker)
+            outgoing = self._from(stream, capacity)
+            if stream.done:
+                del self._streams[asker]
+            if outgoing is not None:
+                return outgoing
+        return None
+
+    def _from(self, stream: _Stream, capacity: int) -> Outgoing | None:
+        if stream.pieces:
+            return Outgoing(stream.pieces.popleft(), stream.address)
+        if stream.listed:
+            return self._listed(stream, capacity)
+        if stream.spans:
+            return self._ranged(stream, capacity)
+        return None
+
+    def _listed(self, stream: _Stream, capacity: int) -> Outgoing | None:
+        items: list[Carried] = []
+        room = capacity - _DUMP_FIELDS
+        shared = False
+        while stream.listed:
+            carried = self._carried(stream.listed[0])
+            if carried is not None and carried.size > room and items:
+                break
+            place = stream.listed.popleft()
+            if carried is None:
+                continue
+            if carried.size > room:
+                stream.pieces.extend(fragments(place[-16:], carried, capacity, repair=True))
+                return Outgoing(stream.pieces.popleft(), stream.address)
+            shared = self._also_wanted(stream, place) or shared
+            items.append(carried)
+            room -= carried.size
+        dump = Dump(stream.asker, stream.done, b"", b"", tuple(items))
+        return Outgoing(dump, None if shared else stream.address)
+
+    def _also_wanted(self, stream: _Stream, place: bytes) -> bool:
+        """Whether others wait for this record; they are served by the same datagram."""
+        wanted = False
+        for other in self._streams.values():
+            if other is not stream and place in other.listed:
+                other.listed.remove(place)
+                wanted = True
+        return wanted
+
+    def _ranged(self, stream: _Stream, capacity: int) -> Outgoing | None:
+        low, high = stream.spans[0]
+        items: list[Carried] = []
+        room = capacity - _DUMP_FIELDS
+        reached = high
+        for entry in self._store.held_entries(low, min(high, stream.ceiling)):
+            carried = self._carried(entry.position)
+            if carried is None:
+                continue
+            if carried.size > room:
+                reached = entry.position
+                break
+            items.append(carried)
+            room -= carried.size
+        if reached == low:
+            return self._large(stream, low, capacity)
+        stream.spans = subtract(stream.spans, low, reached)
+        shared = self._shared(stream, low, reached)
+        return Outgoing(Dump(stream.asker, stream.done, low, reached, tuple(items)), shared)
+
+    def _large(self, stream: _Stream, place: bytes, capacity: int) -> Outgoing | None:
+        """The record at the front is larger than a datagram: it goes in pieces."""
+        carried = self._carried(place)
+        stream.spans = subtract(stream.spans, place, after(place))
+        if carried is None:
+            return None
+        stream.pieces.extend(fragments(place[-16:], carried, capacity, repair=True))
+        return Outgoing(stream.pieces.popleft(), stream.address)
+
+    def _shared(self, stream: _Stream, low: bytes, high: bytes) -> tuple[str, int] | None:
+        """None (multicast) where other streams still want this span, which they then have; else unicast."""
+        shared = False
+        for other in self._streams.values():
+            if other is stream:
+                continue
+            left = subtract(other.spans, low, high)
+            if left != other.spans:
+                other.spans, shared = left, True
+        return None if shared else stream.address

@@ -1,0 +1,59 @@
+"""The Trickle timer (RFC 6206): often while neighbours disagree, almost never while they agree."""
+
+from random import Random
+
+from meshchat.constants import SILENCE_MAX, TRICKLE_DOUBLINGS, TRICKLE_IMIN, TRICKLE_K
+
+_IMAX = TRICKLE_IMIN * float(2**TRICKLE_DOUBLINGS)
+
+
+class Trickle:
+    """One timer. Times are seconds, monotonic; the names I, t, c, k, Imin are the RFC's (section 4.2)."""
+
+    def __init__(self, random: Random, now: float) -> None:
+        self._random = random
+        self._interval = TRICKLE_IMIN
+        self._heard = 0
+        self._sent_at = now
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self._heard = 0
+        self._fire_at = now + self._random.uniform(self._interval / 2, self._interval)
+        self._end_at = now + self._interval
+        self._fired = False
+
+    @property
+    def deadline(self) -> float:
+        """When to call `expire`."""
+        return self._end_at if self._fired else self._fire_at
+
+    @property
+    def idle(self) -> bool:
+        """Whether the longest interval is reached."""
+        return self._interval >= _IMAX
+
+    def consistent(self) -> None:
+        """A neighbour said what this router would say (rule 3)."""
+        self._heard += 1
+
+    def inconsistent(self, now: float) -> None:
+        """Something differs: back to Imin, unless there already (rule 6)."""
+        if self._interval > TRICKLE_IMIN:
+            self._interval = TRICKLE_IMIN
+            self._begin(now)
+
+    def expire(self, now: float) -> bool:
+        """The deadline came; returns whether to transmit (rules 4 and 5).
+
+        Beyond the RFC, a router suppressed for `SILENCE_MAX` speaks once, so that neighbours count it.
+        """
+        if self._fired:
+            self._interval = min(self._interval * 2, _IMAX)
+            self._begin(now)
+            return False
+        self._fired = True
+        speak = self._heard < TRICKLE_K or now - self._sent_at >= SILENCE_MAX
+        if speak:
+            self._sent_at = now
+        return speak

@@ -1,0 +1,62 @@
+"""The budget of what no wipe touches: accounts and rooms. Those never used go first."""
+
+from dataclasses import dataclass
+
+from meshchat.wire.records import Record, Space
+
+
+def _subject(record: Record) -> bytes:
+    """What a permanent record is about: the account's key, or the room's name."""
+    return record.key if record.space == Space.ACCOUNTS else record.log.encode("utf-8")
+
+
+@dataclass
+class _Item:
+    subject: bytes
+    size: int
+    used: bool
+
+
+class PermanentBudget:
+    """Keeps the sum of permanent records, in bytes as carried, and which of them were ever used.
+
+    A stranger who registers accounts or opens rooms without end evicts his own: an account whose key was
+    seen to write, and a room in which somebody did, go after all the others.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.total = 0
+        self._limit = limit
+        self._items: dict[bytes, _Item] = {}
+        self._about: dict[bytes, set[bytes]] = {}
+
+    def add(self, record: Record, *, used: bool) -> list[bytes]:
+        """A permanent record came; returns the positions that have to go for it, the oldest unused first."""
+        subject = _subject(record)
+        self._items[record.position] = _Item(subject, len(record.carried), used)
+        self._about.setdefault(subject, set()).add(record.position)
+        self.total += len(record.carried)
+        excess = self.total - self._limit
+        gone: list[bytes] = []
+        if excess > 0:
+            for place in sorted(self._items, key=lambda place: (self._items[place].used, place)):
+                gone.append(place)
+                excess -= self._items[place].size
+                if excess <= 0:
+                    break
+        return gone
+
+    def remove(self, place: bytes) -> None:
+        """The record at this position left."""
+        item = self._items.pop(place)
+        self.total -= item.size
+        about = self._about[item.subject]
+        about.discard(place)
+        if not about:
+            del self._about[item.subject]
+
+    def written(self, record: Record) -> None:
+        """History came: its author's account and its room are in use."""
+        for subject in (record.key, record.log.encode("utf-8")):
+            for place in self._about.get(subject, ()):
+                self._items[place].used = True

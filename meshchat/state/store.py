@@ -1,0 +1,214 @@
+"""What a router holds and what it only remembers, in one ordered set, with the limits on it.
+
+The bodies are in the logs; here is the index over them that digests, ranges, limits and views are made from.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from meshchat.constants import MAX_REMEMBERED
+from meshchat.state.caps import CapLimits, Caps
+from meshchat.state.permanent import PermanentBudget
+from meshchat.state.recordset import Entry, RecordSet
+from meshchat.wire.packets import END, START
+from meshchat.wire.records import MAX_STAMP, Record, Space, position
+
+K = TypeVar("K")
+
+HISTORY_START = position(1, 0)
+"""Below it lies stratum 0, from it on stratum 1."""
+
+
+class Numbering(Generic[K]):
+    """Small numbers from 1 for names or keys, given back when nothing uses them any more."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[K, int] = {}
+        self._names: dict[int, K] = {}
+        self._uses: dict[int, int] = {}
+        self._free: list[int] = []
+
+    def use(self, name: K) -> int:
+        """The number of `name`, used once more."""
+        number = self._numbers.get(name)
+        if number is None:
+            number = self._free.pop() if self._free else len(self._numbers) + 1
+            self._numbers[name], self._names[number], self._uses[number] = number, name, 0
+        self._uses[number] += 1
+        return number
+
+    def release(self, number: int) -> None:
+        """The number is used once less."""
+        self._uses[number] -= 1
+        if not self._uses[number]:
+            del self._numbers[self._names.pop(number)], self._uses[number]
+            self._free.append(number)
+
+    def number(self, name: K) -> int | None:
+        """The number of `name`, or None where nothing uses it."""
+        return self._numbers.get(name)
+
+    def name(self, number: int) -> K:
+        """What the number stands for."""
+        return self._names[number]
+
+    def names(self) -> Iterator[K]:
+        """All names in use."""
+        return iter(list(self._numbers))
+
+
+@dataclass(frozen=True)
+class StoreLimits:
+    """Bytes of records, as carried: history nested, accounts and rooms together, ids remembered."""
+
+    history: CapLimits
+    permanent: int
+    remembered: int = MAX_REMEMBERED
+
+
+class RecordStore:
+    """The index of all records. Times are cumulative running seconds of this router ("run")."""
+
+    def __init__(self, limits: StoreLimits) -> None:
+        self.records = RecordSet()
+        self.held = 0
+        self.remembered = 0
+        self._limits = limits
+        self._caps = Caps(limits.history, self.records)
+        self._permanent = PermanentBudget(limits.permanent)
+        self._rooms: Numbering[tuple[int, str]] = Numbering()
+        self._authors: Numbering[bytes] = Numbering()
+
+    # --- Looking ----------------------------------------------------------------------------------------
+
+    def holds(self, place: bytes) -> bool:
+        """Whether the record is here."""
+        entry = self.records.get(place)
+        return entry is not None and not entry.absent
+
+    def accounts_for(self, place: bytes) -> bool:
+        """Whether the record is here or remembered as removed."""
+        return place in self.records
+
+    def age(self, place: bytes, run: int) -> int:
+        """Seconds that the record has been held, here and before it came here."""
+        entry = self.records.get(place)
+        return max(0, run - entry.held) if entry else 0
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of records, as carried, that count against the router's limits."""
+        return self._caps.total + self._permanent.total
+
+    def rooms(self) -> list[str]:
+        """The rooms that have records."""
+        return sorted(name for space, name in self._rooms.names() if space == Space.ROOM)
+
+    def room_entries(self, room: str, low: bytes = START, high: bytes = END) -> Iterator[Entry]:
+        """The entries of a room that are held, by position."""
+        number = self._rooms.number((Space.ROOM, room))
+        for entry in self.records.entries(low, high) if number else ():
+            if entry.room == number and not entry.absent:
+                yield entry
+
+    def held_entries(self, low: bytes = START, high: bytes = END) -> Iterator[Entry]:
+        """The entries that are held, by position."""
+        return (entry for entry in self.records.entries(low, high) if not entry.absent)
+
+    def oldest_history(self) -> int | None:
+        """The lowest position's stamp of dated history held, or None."""
+        entry = next(self.held_entries(HISTORY_START), None)
+        return None if entry is None else int.from_bytes(entry.position[1:9], "big")
+
+    # --- Adding -----------------------------------------------------------------------------------------
+
+    def add(self, record: Record, age: int, run: int) -> list[bytes]:
+        """Puts the record in; returns the positions that had to go for it, its own among them perhaps.
+
+        `age` is the seconds it was held before. What goes is remembered from then on.
+        """
+        self.held += 1
+        if record.permanent:
+            return self._add_permanent(record, run - age)
+        room, author = self._rooms.use((record.space, record.log)), self._authors.use(record.key)
+        entry = Entry(record.position, len(record.carried), room, author, run - age, False)
+        self.records.put(entry)
+        self._caps.add(entry)
+        self._permanent.written(record)
+        gone: list[bytes] = []
+        while (excess := self._caps.excess(entry)) is not None:
+            self.forget(excess.position, remember=True)
+            gone.append(excess.position)
+        return gone
+
+    def _add_permanent(self, record: Record, held: int) -> list[bytes]:
+        self.records.put(Entry(record.position, len(record.carried), 0, 0, held, False))
+        used = self._authors.number(record.key) if record.space == Space.ACCOUNTS else None
+        used = used or self._rooms.number((Space.ROOM, record.log))
+        gone = self._permanent.add(record, used=used is not None)
+        for place in gone:
+            self.forget(place, remember=True)
+        return gone
+
+    # --- Removing ---------------------------------------------------------------------------------------
+
+    def forget(self, place: bytes, *, remember: bool) -> None:
+        """Takes the record out; with `remember` its id still counts in digests, so nobody sends it again."""
+        entry = self.records.get(place)
+        if entry is None or entry.absent:
+            return
+        self.held -= 1
+        if entry.room:
+            self._caps.remove(entry)
+            self._rooms.release(entry.room)
+            self._authors.release(entry.author)
+        else:
+            self._permanent.remove(place)
+        if remember:
+            self.records.put(replace(entry, size=0, room=0, author=0, absent=True))
+            self.remembered += 1
+        else:
+            self.records.discard(place)
+
+    def remember(self, place: bytes) -> None:
+        """Accounts for a record that is not here and shall not be fetched."""
+        if place not in self.records:
+            self.records.put(Entry(place, 0, 0, 0, 0, True))
+            self.remembered += 1
+
+    def forget_remembered(self, place: bytes) -> None:
+        """Does not account for it any more: it may come again."""
+        entry = self.records.get(place)
+        if entry is not None and entry.absent:
+            self.records.discard(place)
+            self.remembered -= 1
+
+    @property
+    def remembers_too_much(self) -> bool:
+        """Whether `trim_remembered` is due."""
+        return self.remembered > self._limits.remembered
+
+    def trim_remembered(self, floor: int) -> None:
+        """Drops what was remembered below the stamp `floor`, which itself keeps it away, and any excess.
+
+        A tenth is made free at once, so that a flood does not trim at each record.
+        """
+        absent = [entry.position for entry in self.records.entries() if entry.absent]
+        low = position(1, floor)
+        for place in absent:
+            if HISTORY_START <= place < low:
+                self.forget_remembered(place)
+        if self.remembers_too_much:
+            for place in absent[: self.remembered - self._limits.remembered * 9 // 10]:
+                self.forget_remembered(place)
+
+    def below(self, floor: int) -> list[bytes]:
+        """Dated history stamped below `floor` that is held."""
+        high = position(1, min(floor, MAX_STAMP))
+        return [entry.position for entry in self.held_entries(HISTORY_START, high)]
+
+    def aged(self, seconds: int, run: int) -> list[bytes]:
+        """Undated history that has been held for longer than `seconds`."""
+        entries = self.held_entries(START, HISTORY_START)
+        return [entry.position for entry in entries if entry.room and run - entry.held > seconds]

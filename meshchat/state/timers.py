@@ -1,0 +1,44 @@
+"""Named deadlines: the engine's only idea of "later"."""
+
+import heapq
+from collections.abc import Hashable, Iterator
+
+
+class Timers:
+    """At most one deadline for each key. Times are seconds, monotonic."""
+
+    def __init__(self) -> None:
+        self._at: dict[Hashable, float] = {}
+        self._heap: list[tuple[float, int, Hashable]] = []
+        self._order = 0
+
+    def set(self, key: Hashable, at: float) -> None:
+        """Sets or moves the deadline of `key`."""
+        self._at[key] = at
+        self._order += 1
+        heapq.heappush(self._heap, (at, self._order, key))
+
+    def set_if_unset(self, key: Hashable, at: float) -> None:
+        """Sets the deadline of `key` unless it has one."""
+        if key not in self._at:
+            self.set(key, at)
+
+    def cancel(self, key: Hashable) -> None:
+        """Takes the deadline of `key` away."""
+        self._at.pop(key, None)
+
+    def next(self) -> float | None:
+        """The earliest deadline, or None."""
+        while self._heap:
+            at, _, key = self._heap[0]
+            if self._at.get(key) == at:
+                return at
+            heapq.heappop(self._heap)
+        return None
+
+    def due(self, now: float) -> Iterator[Hashable]:
+        """The keys whose deadline is `now` or earlier, in order; each is taken away as it is handed out."""
+        while (at := self.next()) is not None and at <= now:
+            _, _, key = heapq.heappop(self._heap)
+            del self._at[key]
+            yield key

@@ -1,0 +1,77 @@
+"""The envelope of a datagram: magic, version, and the packets in the open or under the mesh key."""
+
+from dataclasses import dataclass
+
+from meshchat.constants import WIRE_VERSION
+from meshchat.errors import Malformed
+from meshchat.wire.codec import Reader, uint
+from meshchat.wire.records import MESH_ID_SIZE, ROUTER_ID_SIZE
+
+MAGIC = 0x6D
+PLAIN, SEALED = 0, 1
+NONCE_SIZE = 24
+TAG_SIZE = 16
+PLAIN_OVERHEAD = 3 + MESH_ID_SIZE + ROUTER_ID_SIZE
+SEALED_OVERHEAD = 3 + NONCE_SIZE + TAG_SIZE
+
+SEALED_HEADER = bytes((MAGIC, WIRE_VERSION, SEALED))
+
+
+@dataclass(frozen=True)
+class PlainDatagram:
+    """Packets of mesh `mesh` in the open."""
+
+    mesh: bytes
+    sender: bytes
+    packets: bytes
+
+    def encode(self) -> bytes:
+        """magic u8, version u8, form u8 = 0, mesh 8, sender 8, packets."""
+        return bytes((MAGIC, WIRE_VERSION, PLAIN)) + self.mesh + self.sender + self.packets
+
+
+@dataclass(frozen=True)
+class SealedDatagram:
+    """Packets under the mesh key. The nonce is the sender's id, its boot id and a counter, 8 bytes each.
+
+    The three header bytes and the mesh id, which does not travel, are authenticated with it.
+    """
+
+    sender: bytes
+    boot: bytes
+    counter: int
+    ciphertext: bytes
+
+    @property
+    def nonce(self) -> bytes:
+        """24 bytes, never used twice: the boot id is new at each start, the counter at each datagram."""
+        return self.sender + self.boot + uint(self.counter, 8)
+
+    def encode(self) -> bytes:
+        """magic u8, version u8, form u8 = 1, nonce 24, ciphertext with its 16-byte tag."""
+        return SEALED_HEADER + self.nonce + self.ciphertext
+
+
+class LaterVersion(Malformed):
+    """A datagram of a version this reader does not know."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__("version")
+        self.version = version
+
+
+def decode_datagram(data: bytes) -> PlainDatagram | SealedDatagram:
+    """The envelope in `data`; raises `Malformed`, or `LaterVersion` where the layout is a later one."""
+    reader = Reader(data)
+    if reader.uint(1) != MAGIC:
+        raise Malformed("magic")
+    version = reader.uint(1)
+    if version != WIRE_VERSION:
+        raise LaterVersion(version)
+    form = reader.uint(1)
+    if form == PLAIN:
+        return PlainDatagram(reader.take(MESH_ID_SIZE), reader.take(ROUTER_ID_SIZE), reader.rest())
+    if form == SEALED:
+        sender, boot, counter = reader.take(8), reader.take(8), reader.uint(8)
+        return SealedDatagram(sender, boot, counter, reader.rest())
+    raise Malformed("form")

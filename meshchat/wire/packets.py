@@ -1,0 +1,529 @@
+"""The packets that a datagram carries: who sends each to whom, when, and its fields on the wire.
+
+Frozen dataclasses; each encodes and decodes its own body. A packet is a type byte, a length of two bytes,
+and the body, so that a reader skips types it does not know. PROTOCOL.md gives the same as a grammar.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import Protocol, Self
+
+from meshchat.constants import MAX_RECORD, SHORT_ID
+from meshchat.errors import Malformed
+from meshchat.wire.codec import Reader, uint
+from meshchat.wire.records import POSITION_SIZE, RECORD_ID_SIZE, ROUTER_ID_SIZE, Grade
+
+PACKET_HEADER = 3
+BOOT_ID_SIZE = 8
+NONCE_SIZE = 8
+TOKEN_SIZE = 8
+SALT_SIZE = 8
+FINGERPRINT_SIZE = 16
+ITEM_HEADER = 2
+AGE_SIZE = 4
+MAX_AGE = 2**32 - 1
+FRAGMENT_FIELDS = 1 + RECORD_ID_SIZE + 2 + 2 + AGE_SIZE
+
+START = b""
+"""The bound below every position."""
+END = b"\xff" * (POSITION_SIZE + 1)
+"""The bound above every position."""
+_END_MARK = 255
+
+
+class PacketType(IntEnum):
+    """The type byte of a packet. 16 to 31 are reserved for presence, 32 to 47 for sketches."""
+
+    RECORDS = 1
+    DIGEST = 2
+    ASK = 3
+    OFFER = 4
+    RANGES = 5
+    WANT = 6
+    DUMP = 7
+    FRAGMENT = 8
+
+
+class Scope(IntFlag):
+    """The strata that a digest speaks for; FETCHING marks one that is out of date by the next second."""
+
+    UNDATED = 1
+    HISTORY = 2
+    ALL = 3
+    FETCHING = 128
+
+
+_SCOPE_BITS = int(Scope.ALL | Scope.FETCHING)
+
+
+class Packet(Protocol):
+    """What every packet offers."""
+
+    type: PacketType
+
+    def encode(self) -> bytes:
+        """The body's bytes."""
+
+    @classmethod
+    def decode(cls, reader: Reader) -> Self:
+        """The packet in a body; raises `Malformed`."""
+
+
+def encode_packet(packet: Packet) -> bytes:
+    """type u8, length u16, body."""
+    body = packet.encode()
+    return uint(packet.type, 1) + uint(len(body), 2) + body
+
+
+def decode_packets(data: bytes) -> Iterator[Packet | int]:
+    """The packets of a datagram in order; for a type not known here, its number.
+
+    Raises `Malformed` at the first packet that breaks the grammar; those before it stand.
+    """
+    reader = Reader(data)
+    while reader.remaining():
+        number, body = reader.uint(1), Reader(reader.take(reader.uint(2)))
+        packet_class = _PACKETS.get(number)
+        if packet_class is None:
+            yield number
+            continue
+        packet = packet_class.decode(body)
+        body.end()
+        yield packet
+
+
+# --- Parts of packets -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A record as it travels: its bytes, and the seconds it was held so far.
+
+    The age is on the wire only where the record's grade is unknown: nothing else is wiped by it.
+    """
+
+    data: bytes
+    age: int = 0
+
+    @property
+    def aged(self) -> bool:
+        """Whether the age travels with it."""
+        return self.data[3] == Grade.UNKNOWN
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes inside a packet."""
+        return ITEM_HEADER + len(self.data) + (AGE_SIZE if self.aged else 0)
+
+    def encode(self) -> bytes:
+        """length u16, record, and age u32 where the record's grade is unknown."""
+        age = uint(min(self.age, MAX_AGE), AGE_SIZE) if self.aged else b""
+        return uint(len(self.data), ITEM_HEADER) + self.data + age
+
+
+def _encode_items(items: Iterable[Carried]) -> bytes:
+    return b"".join(item.encode() for item in items)
+
+
+def _decode_items(reader: Reader) -> tuple[Carried, ...]:
+    items = []
+    while reader.remaining():
+        length = reader.uint(ITEM_HEADER)
+        if not 4 <= length <= MAX_RECORD:
+            raise Malformed("size")
+        data = reader.take(length)
+        items.append(Carried(data, reader.uint(AGE_SIZE) if data[3] == Grade.UNKNOWN else 0))
+    return tuple(items)
+
+
+def _encode_bound(bound: bytes) -> bytes:
+    """A position less its trailing zero bytes, behind a length byte; 255 alone is the end."""
+    if bound >= END:
+        return uint(_END_MARK, 1)
+    short = bound.rstrip(b"\x00")
+    return uint(len(short), 1) + short
+
+
+def _decode_bound(reader: Reader) -> bytes:
+    length = reader.uint(1)
+    if length == _END_MARK:
+        return END
+    if length > POSITION_SIZE:
+        raise Malformed("bound")
+    return reader.take(length).ljust(POSITION_SIZE, b"\x00")
+
+
+def _encode_short_ids(ids: tuple[bytes, ...]) -> bytes:
+    return uint(len(ids), 2) + b"".join(ids)
+
+
+def _decode_short_ids(reader: Reader) -> tuple[bytes, ...]:
+    raw = reader.take(reader.uint(2) * SHORT_ID)
+    return tuple(raw[at : at + SHORT_ID] for at in range(0, len(raw), SHORT_ID))
+
+
+@dataclass(frozen=True)
+class ClockClaim:
+    """What a router says of its clock: grade, hops to the good clock, seconds since that one spoke, time."""
+
+    grade: Grade
+    hops: int
+    age: int
+    time_ms: int
+
+    def encode(self) -> bytes:
+        """grade u8, hops u8, age u32, UTC milliseconds u48."""
+        return (
+            uint(self.grade, 1)
+            + uint(min(self.hops, 255), 1)
+            + uint(min(self.age, MAX_AGE), 4)
+            + uint(self.time_ms, 6)
+        )
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "ClockClaim":
+        """Reads it; raises `Malformed("grade")` for a grade not known."""
+        grade, hops, age, time_ms = reader.uint(1), reader.uint(1), reader.uint(4), reader.uint(6)
+        if grade > Grade.GOOD:
+            raise Malformed("grade")
+        return cls(Grade(grade), hops, age, time_ms)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How many records a router accounts for in a stratum, and their fingerprint."""
+
+    count: int
+    fingerprint: bytes
+
+    def encode(self) -> bytes:
+        """count u32, fingerprint 16."""
+        return uint(self.count, 4) + self.fingerprint
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Summary":
+        """Reads it."""
+        return cls(reader.uint(4), reader.take(FINGERPRINT_SIZE))
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A range of which nothing is said."""
+
+    low: bytes
+    high: bytes
+
+
+@dataclass(frozen=True)
+class Fingerprinted:
+    """A range, by count and fingerprint."""
+
+    low: bytes
+    high: bytes
+    summary: Summary
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A range, by the salted short ids of all its records."""
+
+    low: bytes
+    high: bytes
+    ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Having:
+    """A range, by the salted short ids of records in it that the receiver seems to lack."""
+
+    low: bytes
+    high: bytes
+    ids: tuple[bytes, ...]
+
+
+Range = Skip | Fingerprinted | Listed | Having
+_SKIP, _FINGERPRINTED, _LISTED, _HAVING = 0, 1, 2, 3
+
+
+def encoded_range_size(part: Range) -> int:
+    """Bytes that the range takes in a RANGES packet, its upper bound included."""
+    return len(_encode_range(part))
+
+
+def _encode_range(part: Range) -> bytes:
+    bound = _encode_bound(part.high)
+    match part:
+        case Skip():
+            return bound + uint(_SKIP, 1)
+        case Fingerprinted():
+            return bound + uint(_FINGERPRINTED, 1) + part.summary.encode()
+        case Listed():
+            return bound + uint(_LISTED, 1) + _encode_short_ids(part.ids)
+        case Having():
+            return bound + uint(_HAVING, 1) + _encode_short_ids(part.ids)
+
+
+def _decode_range(low: bytes, reader: Reader) -> Range:
+    high, mode = _decode_bound(reader), reader.uint(1)
+    if high <= low:
+        raise Malformed("bound")
+    if mode == _SKIP:
+        return Skip(low, high)
+    if mode == _FINGERPRINTED:
+        return Fingerprinted(low, high, Summary.decode(reader))
+    if mode == _LISTED:
+        return Listed(low, high, _decode_short_ids(reader))
+    if mode == _HAVING:
+        return Having(low, high, _decode_short_ids(reader))
+    raise Malformed("range-mode")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Records that are wanted: all of a range, or those in it with these salted short ids."""
+
+    low: bytes
+    high: bytes
+    ids: tuple[bytes, ...] | None
+
+    def encode(self) -> bytes:
+        """lower bound, upper bound, mode u8 (1 all, 2 listed), and the short ids where listed."""
+        bounds = _encode_bound(self.low) + _encode_bound(self.high)
+        if self.ids is None:
+            return bounds + uint(1, 1)
+        return bounds + uint(2, 1) + _encode_short_ids(self.ids)
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Block":
+        """Reads it; raises `Malformed` where the bounds are not in order."""
+        low, high, mode = _decode_bound(reader), _decode_bound(reader), reader.uint(1)
+        if high <= low:
+            raise Malformed("bound")
+        if mode == 1:
+            return cls(low, high, None)
+        if mode == 2:
+            return cls(low, high, _decode_short_ids(reader))
+        raise Malformed("block-mode")
+
+
+# --- Packets --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Records:
+    """New records. Multicast (and to unicast peers) by their author's router, then by relays."""
+
+    items: tuple[Carried, ...]
+    type = PacketType.RECORDS
+
+    def encode(self) -> bytes:
+        """The items, one after the other."""
+        return _encode_items(self.items)
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Records":
+        """Reads it."""
+        return cls(_decode_items(reader))
+
+
+@dataclass(frozen=True)
+class Digest:
+    """All that a router holds, in constant size. Multicast, timed by Trickle.
+
+    `boot` is random and new at each start; `release` is the program's version as three bytes. History is
+    spoken for from the stamp `floor` on.
+    """
+
+    boot: bytes
+    release: bytes
+    clock: ClockClaim
+    scope: Scope
+    floor: int
+    undated: Summary
+    history: Summary
+    type = PacketType.DIGEST
+
+    def encode(self) -> bytes:
+        """boot 8, release 3, clock 12, scope u8, floor u64, undated 20, history 20: 72 bytes."""
+        head = self.boot + self.release + self.clock.encode()
+        return (
+            head + uint(self.scope, 1) + uint(self.floor, 8) + self.undated.encode() + self.history.encode()
+        )
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Digest":
+        """Reads it; scope bits not known here are ignored."""
+        boot, release = reader.take(BOOT_ID_SIZE), reader.take(3)
+        clock, scope, floor = ClockClaim.decode(reader), Scope(reader.uint(1) & _SCOPE_BITS), reader.uint(8)
+        return cls(boot, release, clock, scope, floor, Summary.decode(reader), Summary.decode(reader))
+
+
+@dataclass(frozen=True)
+class Ask:
+    """ASK-FILE: "send me what I lack". Multicast by a router that starts or lags; neighbours OFFER."""
+
+    nonce: bytes
+    digest: Digest
+    type = PacketType.ASK
+
+    def encode(self) -> bytes:
+        """nonce 8, then a DIGEST body of what the asker holds."""
+        return self.nonce + self.digest.encode()
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Ask":
+        """Reads it."""
+        return cls(reader.take(NONCE_SIZE), Digest.decode(reader))
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The answer to ASK-FILE. Unicast to the asker: how much could be given, and how busy the giver is.
+
+    `token` must come back in a WANT, so that a recorded request cannot be replayed.
+    """
+
+    to: bytes
+    nonce: bytes
+    token: bytes
+    records: int
+    size: int
+    streams: int
+    type = PacketType.OFFER
+
+    def encode(self) -> bytes:
+        """to 8, nonce 8, token 8, records u32, bytes u32, streams being sent u8."""
+        sizes = uint(self.records, 4) + uint(min(self.size, 2**32 - 1), 4) + uint(self.streams, 1)
+        return self.to + self.nonce + self.token + sizes
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Offer":
+        """Reads it."""
+        to, nonce, token = reader.take(ROUTER_ID_SIZE), reader.take(NONCE_SIZE), reader.take(TOKEN_SIZE)
+        return cls(to, nonce, token, reader.uint(4), reader.uint(4), reader.uint(1))
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """One step of narrowing a difference. Multicast to `to`, who answers; others overhear.
+
+    `view` is the sender's whole set in 8 bytes: a neighbour with the same one need not say the same.
+    """
+
+    to: bytes
+    token: bytes
+    salt: bytes
+    view: bytes
+    low: bytes
+    parts: tuple[Range, ...]
+    type = PacketType.RANGES
+
+    def encode(self) -> bytes:
+        """to 8, token 8, salt 8, view 8, lower bound, then ranges that follow on one another."""
+        head = self.to + self.token + self.salt + self.view + _encode_bound(self.low)
+        return head + b"".join(_encode_range(part) for part in self.parts)
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Ranges":
+        """Reads it."""
+        to, token = reader.take(ROUTER_ID_SIZE), reader.take(TOKEN_SIZE)
+        salt, view, low = reader.take(SALT_SIZE), reader.take(8), _decode_bound(reader)
+        parts: list[Range] = []
+        at = low
+        while reader.remaining():
+            parts.append(_decode_range(at, reader))
+            at = parts[-1].high
+        return cls(to, token, salt, view, low, tuple(parts))
+
+
+@dataclass(frozen=True)
+class Want:
+    """The records that the sender lacks. Unicast to the named source, who answers with DUMPs."""
+
+    to: bytes
+    token: bytes
+    salt: bytes
+    blocks: tuple[Block, ...]
+    type = PacketType.WANT
+
+    def encode(self) -> bytes:
+        """to 8, token 8, salt 8, blocks."""
+        return self.to + self.token + self.salt + b"".join(block.encode() for block in self.blocks)
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Want":
+        """Reads it."""
+        to, token, salt = reader.take(ROUTER_ID_SIZE), reader.take(TOKEN_SIZE), reader.take(SALT_SIZE)
+        blocks = []
+        while reader.remaining():
+            blocks.append(Block.decode(reader))
+        return cls(to, token, salt, tuple(blocks))
+
+
+@dataclass(frozen=True)
+class Dump:
+    """Records that were asked for, cut to the MTU. Unicast to one asker, multicast where several wait.
+
+    Between `low` and `high` the source holds nothing beyond `items`, so whoever hears it knows that range
+    settled; where the bounds are equal it says nothing of a range. `last`: no more is coming to `to`.
+    """
+
+    to: bytes
+    last: bool
+    low: bytes
+    high: bytes
+    items: tuple[Carried, ...]
+    type = PacketType.DUMP
+
+    def encode(self) -> bytes:
+        """to 8, flags u8 (bit 0: last), lower bound, upper bound, items."""
+        bounds = _encode_bound(self.low) + _encode_bound(self.high)
+        return self.to + uint(self.last, 1) + bounds + _encode_items(self.items)
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Dump":
+        """Reads it; flag bits not known here are ignored."""
+        to, flags = reader.take(ROUTER_ID_SIZE), reader.uint(1)
+        low, high = _decode_bound(reader), _decode_bound(reader)
+        return cls(to, bool(flags & 1), low, high, _decode_items(reader))
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A piece of a record that is larger than a datagram, in place of RECORDS or, with `repair`, of DUMP."""
+
+    repair: bool
+    id: bytes
+    total: int
+    offset: int
+    age: int
+    data: bytes
+    type = PacketType.FRAGMENT
+
+    def encode(self) -> bytes:
+        """flags u8 (bit 0: repair), record id 16, total u16, offset u16, age u32, bytes."""
+        sizes = uint(self.total, 2) + uint(self.offset, 2) + uint(min(self.age, MAX_AGE), AGE_SIZE)
+        return uint(self.repair, 1) + self.id + sizes + self.data
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Fragment":
+        """Reads it; raises `Malformed("fragment")` where it does not lie inside a record."""
+        flags, record_id = reader.uint(1), reader.take(RECORD_ID_SIZE)
+        total, offset, age = reader.uint(2), reader.uint(2), reader.uint(AGE_SIZE)
+        data = reader.rest()
+        if not data or total > MAX_RECORD or offset + len(data) > total:
+            raise Malformed("fragment")
+        return cls(bool(flags & 1), record_id, total, offset, age, data)
+
+
+_PACKETS: dict[int, type[Packet]] = {
+    PacketType.RECORDS: Records,
+    PacketType.DIGEST: Digest,
+    PacketType.ASK: Ask,
+    PacketType.OFFER: Offer,
+    PacketType.RANGES: Ranges,
+    PacketType.WANT: Want,
+    PacketType.DUMP: Dump,
+    PacketType.FRAGMENT: Fragment,
+}
