@@ -125,7 +125,7 @@ class DiskFiles:
         self._root = Path(root).absolute()
         self._lock: int | None = None
         self._handles: OrderedDict[str, int] = OrderedDict()
-        self._new: set[str] = set()
+        self._settled: set[str] = set()  # files whose names are known to outlast a power cut
 
     @property
     def place(self) -> Hashable:
@@ -228,7 +228,7 @@ class DiskFiles:
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, flags | os.O_CREAT, FILE_MODE)
-            self._new.add(name)
+            self._settled.discard(name)
         self._handles[name] = descriptor
         if len(self._handles) > MAX_HANDLES:
             self._drop(next(iter(self._handles)))
@@ -253,7 +253,7 @@ class DiskFiles:
             _write(file.fileno(), data)
 
     def sync(self, name: str) -> None:
-        """By fsync(2) of the file and, if it is new, of the folders that lead to it."""
+        """By fsync(2) of the file and, the first time, of the folders that lead to it."""
         path = self._root / name
         with _blaming(path):
             descriptor = self._handles.get(name)
@@ -262,15 +262,15 @@ class DiskFiles:
             else:
                 with open(path, "rb", buffering=0) as file:
                     os.fsync(file.fileno())
-            if name in self._new:
-                self._sync_folders(path)
-                self._new.discard(name)
+            if name not in self._settled:
+                self._settle(name, path)
 
-    def _sync_folders(self, path: Path) -> None:
+    def _settle(self, name: str, path: Path) -> None:
         for folder in path.parents:
             _sync_folder(folder)
             if folder == self._root:
                 break
+        self._settled.add(name)
 
     def replace(self, name: str, pieces: Iterable[bytes], *, private: bool = False) -> None:
         """By a temporary file, fsync(2), rename(2), and fsync(2) of the folder."""
@@ -296,14 +296,13 @@ class DiskFiles:
         self._drop(name)
         # The change is made; a folder that cannot be synced can only bring the old file back.
         with contextlib.suppress(OSError):
-            self._sync_folders(path)
-            self._new.discard(name)
+            self._settle(name, path)
 
     def remove(self, name: str) -> None:
         """By unlink(2) and fsync(2) of the folder."""
         path = self._root / name
         self._drop(name)
-        self._new.discard(name)
+        self._settled.discard(name)
         with _blaming(path):
             try:
                 path.unlink()

@@ -107,6 +107,7 @@ class LogFile:
             stored = self._judge(mesh, line, findings)
             if stored is not None:
                 yield stored
+        self.dirty = self.size > 0  # what a killed daemon wrote last may be in the kernel only
         self._mend(findings, report)
 
     def _judge(self, mesh: bytes, line: _Line, findings: _Findings) -> StoredRecord | None:

@@ -113,7 +113,7 @@ class StateStore:
         if self._files.size(_MESH_KEYS) is None:
             return ()
         keys = []
-        text = self._files.read(_MESH_KEYS, 0, _MAX_STATE).decode("utf-8", "replace")
+        text = self._files.read(_MESH_KEYS, 0, _MAX_STATE).decode("ascii", "backslashreplace")
         for number, line in enumerate(text.splitlines(), 1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue

@@ -1,0 +1,159 @@
+"""What a router must not forget, and what it does when the file is gone or damaged."""
+
+import random
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshchat.adapters import statestore
+from meshchat.adapters.files import DiskFiles
+from meshchat.adapters.statestore import State, StateStore
+from meshchat.errors import ConfigError, StoreError
+from meshchat.identity import mesh_key_text
+from meshchat.wire.records import MAX_STAMP, position
+from tests.sim.disk import PowerCut, SimFiles
+
+STATE = State(horizon=5 << 16, floor_ms=1_800_000_000_000, running_s=77, boot_id="b", clock_offset_ms=-12)
+
+
+def test_a_router_is_the_same_after_a_restart_and_its_key_is_its_owners(tmp_path: Path) -> None:
+    first = StateStore(DiskFiles(tmp_path)).identity()
+    assert StateStore(DiskFiles(tmp_path)).identity() == first
+    assert StateStore(DiskFiles(tmp_path / "other")).identity().id != first.id
+    assert stat.S_IMODE((tmp_path / "router.key").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 65, b"abcd\n", b"\xff" * 64, b"0" * 63, b"0" * 4000])
+def test_a_damaged_router_key_never_makes_a_new_router(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "router.key").write_bytes(content)
+    with pytest.raises(StoreError, match=r"router\.key is damaged: restore it"):
+        StateStore(DiskFiles(tmp_path)).identity()
+    assert (tmp_path / "router.key").read_bytes() == content
+
+
+def test_mesh_keys_are_kept_in_order_and_private(tmp_path: Path) -> None:
+    store = StateStore(DiskFiles(tmp_path))
+    assert store.mesh_keys() == ()
+    keys = (bytes(32), bytes(range(32)))
+    store.save_mesh_keys(keys)
+    assert StateStore(DiskFiles(tmp_path)).mesh_keys() == keys
+    assert stat.S_IMODE((tmp_path / "mesh.keys").stat().st_mode) == 0o600
+
+
+def test_mesh_keys_may_be_written_by_hand(tmp_path: Path) -> None:
+    written = f"# ours\n\n  {mesh_key_text(bytes(32)).upper()}  \n"
+    (tmp_path / "mesh.keys").write_text(written)
+    assert StateStore(DiskFiles(tmp_path)).mesh_keys() == (bytes(32),)
+
+
+def test_a_damaged_mesh_key_never_opens_the_mesh(tmp_path: Path) -> None:
+    (tmp_path / "mesh.keys").write_bytes(b"# ours\n\xff\xfe\n")
+    with pytest.raises(ConfigError, match=r"mesh\.keys, line 2: A mesh key is"):
+        StateStore(DiskFiles(tmp_path)).mesh_keys()
+
+
+@given(
+    st.builds(
+        State,
+        horizon=st.integers(0, MAX_STAMP),
+        floor_ms=st.integers(0, 2**48 - 1),
+        running_s=st.integers(0, 2**53),
+        boot_id=st.text(max_size=40),
+        clock_offset_ms=st.one_of(st.none(), st.integers(-(2**48) + 1, 2**48 - 1)),
+    )
+)
+def test_the_state_comes_back_as_it_was_saved(state: State) -> None:
+    files = SimFiles()
+    StateStore(files).save(state)
+    assert StateStore(files).load() == state
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\0" * 100,
+        b"[" * 60_000,
+        b'{"version": 2}',
+        b'{"version": 1, "horizon": -1}',
+        b'{"version": 1, "horizon": true}',
+        b'{"version": 1, "floor_ms": "1"}',
+        b'{"version": 1, "clock_offset_ms": 1e400}',
+    ],
+)
+def test_a_damaged_state_is_set_aside_and_reported(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "state.json").write_bytes(content)
+    store = StateStore(DiskFiles(tmp_path))
+    assert store.load() == State()
+    assert "state.json is damaged and set aside" in store.report[0]
+    assert (tmp_path / "state.json.damaged").read_bytes() == content
+    store.save(STATE)
+    assert StateStore(DiskFiles(tmp_path)).load() == STATE
+
+
+def test_a_disk_that_takes_nothing_leaves_the_old_state() -> None:
+    files = SimFiles()
+    store = StateStore(files)
+    store.save(STATE)
+    store.add_wiped([position(1, 1)])
+    for fault in ("read_only", "capacity"):
+        setattr(files, fault, True if fault == "read_only" else files.used())
+        with pytest.raises(StoreError):
+            store.save(State())
+        with pytest.raises(StoreError):
+            store.add_wiped([position(1, 2)])
+        files.read_only = False
+    assert StateStore(files).load() == STATE
+    assert StateStore(files).wiped() == [position(1, 1)]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_power_cut_while_saving_leaves_the_old_state_or_the_new(seed: int) -> None:
+    rng = random.Random(seed)
+    files = SimFiles()
+    StateStore(files).save(STATE)
+    StateStore(files).add_wiped([position(1, 1), position(1, 2)])
+    files.crash_at = files.operations + rng.randint(1, 8)
+    store = StateStore(files)
+    store.wiped()
+    new = State(horizon=9 << 16)
+    try:
+        store.save(new)
+        store.add_wiped([position(1, 3)])
+        store.save_wiped([position(1, 2), position(1, 3)])
+    except PowerCut:
+        pass
+    files.power_cut(rng)
+    after = StateStore(files)
+    assert after.load() in (STATE, new)
+    assert after.report == ()
+    wiped = after.wiped()
+    assert position(1, 2) in wiped
+    assert set(wiped) <= {position(1, 1), position(1, 2), position(1, 3)}
+    assert files.names() == ["state.json", "wiped.log"]
+    after.add_wiped([position(0, 4)])
+    assert StateStore(files).wiped() == [*wiped, position(0, 4)]
+
+
+def test_what_is_no_position_is_passed_over(tmp_path: Path) -> None:
+    good = [position(1, stamp) for stamp in range(3)]
+    lines = [good[0].hex(), "zz", good[1].hex(), "", good[0].hex(), good[2].hex(), good[2].hex()[:20]]
+    (tmp_path / "wiped.log").write_text("\n".join(lines))
+    assert StateStore(DiskFiles(tmp_path)).wiped() == good
+    assert (tmp_path / "wiped.log").read_text() == "".join(place.hex() + "\n" for place in good)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statestore, "MAX_REMEMBERED", 10)
+    files = SimFiles()
+    store = StateStore(files)
+    assert store.wiped() == []
+    for stamp in range(100):
+        store.add_wiped([position(1, stamp)])
+        assert (files.size("wiped.log") or 0) <= 20 * 51
+    assert StateStore(files).wiped() == [position(1, stamp) for stamp in range(90, 100)]
