@@ -229,7 +229,7 @@ class AirControl:
             self._socket.connect(str(directory / "air.sock"))
         except OSError as error:
             self._socket.close()
-            raise AirError("The air does not answer.") from error
+            raise AirError("The air does not answer. Remove what is left of it: scripts/mesh down") from error
         self._lines = self._socket.makefile("r")
 
     def ask(self, do: str, **arguments: object) -> Answer:
