@@ -185,8 +185,8 @@ def _about(
 ) -> dict[str, Any]:
     """What is known of a setting beside its default.
 
-    `meaning` is for the sample; `read` checks a value and `write` makes TOML of the default; `key` is its name
-    where that is not the field's; a `hidden` setting is for tests.
+    `meaning` is for the sample; `read` checks a value and `write` makes TOML of the default; `key` is its
+    name where that is not the field's; a `hidden` setting is for tests.
     """
     return {"meaning": meaning, "read": read, "key": key, "write": write or _toml, "hidden": hidden}
 

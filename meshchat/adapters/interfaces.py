@@ -72,7 +72,7 @@ def choose(configured: Collection[str], listing: Mapping[str, Interface]) -> set
     Those `configured`, as far as they are there and up. With none configured: every interface that is up, can
     multicast and has an IPv4 address, except loopback, the one that holds the default route, and those
     enslaved to a bridge or bat0, which is the one to join on. An interface without an address would send
-    under another one's, which its neighbours may not be able to answer: only a person may choose that.
+    under another one's, for which OpenWrt (arp_ignore=1) answers no ARP there: only a person chooses that.
     """
     if configured:
         return {name for name in configured if name in listing and listing[name].up}

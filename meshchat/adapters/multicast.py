@@ -69,10 +69,10 @@ class MulticastPort:
         """
         self.errors: Counter[str] = Counter()
         self._group = socket.inet_aton(group)
-        self._group_address = (group, port)
         self._joined: set[int] = set()
         self._overruns = 0
         self._socket = _open(port)
+        self._group_address = (group, self.port)
 
     @property
     def port(self) -> int:

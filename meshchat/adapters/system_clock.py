@@ -103,16 +103,16 @@ class SystemClock:
 # --- The system's time zone -----------------------------------------------------------------------------
 
 
-def system_zone(configured: str = "") -> str:
+def system_zone(configured: str = "", root: Path = Path("/")) -> str:
     """The POSIX TZ string of the time zone to show times in.
 
     That is `configured`, else $TZ, else /etc/TZ (OpenWrt), else that of /etc/localtime, else UTC. A name such
     as Europe/Berlin becomes the rule at the end of its file where the machine has it (RFC 8536, 3.3), and is
-    returned as it is where not.
+    returned as it is where not. `root` is where /etc is looked for.
     """
-    text = configured or os.environ.get("TZ", "") or _first_line(Path("/etc/TZ"))
+    text = configured or os.environ.get("TZ", "") or _first_line(root / "etc/TZ")
     if not text:
-        return _footer(Path("/etc/localtime")) or "UTC"
+        return _footer(root / "etc/localtime") or "UTC"
     text = text.removeprefix(":")
     if text.startswith("/"):
         return _footer(Path(text)) or text
@@ -136,6 +136,6 @@ def _footer(file: Path) -> str:
         content = file.read_bytes()
     except OSError:
         return ""
-    if not content.startswith(b"TZif") or not content.endswith(b"\n"):
-        return ""
-    return content[:-1].rpartition(b"\n")[2].decode("ascii", "replace")
+    _, newline, last = content.removesuffix(b"\n").rpartition(b"\n")
+    usable = content.startswith(b"TZif") and content.endswith(b"\n") and newline
+    return last.decode("ascii", "replace") if usable else ""

@@ -206,6 +206,10 @@ def _wipes_around(now_ms: int, wipe_time: str, zone: Zone) -> list[int]:
 
 # --- The times that people write ------------------------------------------------------------------------
 
+_AGO = re.compile(
+    r"(\d{1,9}) ?(s|m|h|d|w|sec(?:ond)?s?|min(?:ute)?s?|hours?|days?|weeks?)(?: ago)?",
+    re.IGNORECASE | re.ASCII,
+)
 _DAY_WORD = re.compile(r"(today|yesterday)(?:[ ,]+(?:at )?([0-9:]+))?", re.IGNORECASE | re.ASCII)
 _PLAUSIBLE = re.compile(r"[0-9A-Za-z:+,./ -]*\d[0-9A-Za-z:+,./ -]*", re.ASCII)
 _TOO_LITTLE = re.compile(r"[\d.]{1,7}", re.ASCII)
@@ -215,14 +219,18 @@ _UTC_NAMES = frozenset(("UTC", "GMT", "Z", "utc", "z"))
 def parse_when(text: str, now_ms: int, zone: Zone) -> int:
     """The time that a person means by `text`, at `now_ms` in `zone`.
 
-    So long ago (`90s`, `30m`, `2h`, `1d`, `1w`), `now`, `today` or `yesterday` (midnight, or with a clock
-    time), a clock time (the last time it was shown), or a date, in RFC 3339 or as dateutil reads it; without
-    a zone of its own it is local. Raises `UsageError` naming these forms.
+    So long ago (`90s`, `30m`, `2h`, `1 day`, `1w ago`), `now`, `today` or `yesterday` (midnight, or with a
+    clock time), a clock time (the last time it was shown), or a date, in RFC 3339 or as dateutil reads it;
+    without a zone of its own it is local. Clamped to 1970 and `LAST_MS`. Raises `UsageError` naming these
+    forms.
     """
-    text = text.strip()
-    seconds = parse_duration(text.lower().removesuffix("ago"))
-    if seconds is not None:
-        return max(now_ms - seconds * 1000, 0)
+    return min(max(_meant(text.strip(), now_ms, zone), 0), LAST_MS)
+
+
+def _meant(text: str, now_ms: int, zone: Zone) -> int:
+    ago = _AGO.fullmatch(text)
+    if ago is not None:
+        return now_ms - (parse_duration(ago[1] + ago[2][0].lower()) or 0) * 1000
     if text.lower() == "now":
         return now_ms
     if parse_clock_time(text) is not None:
@@ -285,10 +293,8 @@ def _read_date(text: str, now_ms: int, zone: Zone, *, day_first: bool) -> int:
     shown_ms = shown // datetime.timedelta(milliseconds=1)
     offset = read.utcoffset()
     if offset is not None:
-        ms = shown_ms - offset // datetime.timedelta(milliseconds=1)
-    else:
-        ms = zone.moments(shown_ms // 1000)[0] * 1000 + shown_ms % 1000
-    return min(max(ms, 0), LAST_MS)
+        return shown_ms - offset // datetime.timedelta(milliseconds=1)
+    return zone.moments(shown_ms // 1000)[0] * 1000 + shown_ms % 1000
 
 
 # --- Showing times --------------------------------------------------------------------------------------

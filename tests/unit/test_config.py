@@ -1,0 +1,189 @@
+"""What a person can set, and what he is told when it cannot be used."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshchat.config import (
+    SAMPLE,
+    SYSTEM,
+    Config,
+    Places,
+    check_socket_path,
+    default_socket,
+    load,
+    parse,
+    parse_clock_time,
+    parse_duration,
+    parse_peer,
+    places,
+)
+from meshchat.errors import ConfigError
+
+WHERE = Places(Path("/r/logs"), Path("/r/state"), Path("/r/socket"), Path("/r/meshchat.toml"))
+
+
+def read(text: str, overrides: Mapping[str, object] | None = None) -> Config:
+    return parse(text, overrides or {}, WHERE, "test.toml")
+
+
+def test_an_empty_file_sets_nothing() -> None:
+    config = read("")
+    assert (config.logs, config.state, config.socket) == WHERE[:3]
+    assert (config.group, config.port, config.interfaces) == ("224.1.1.1", 8888, ())
+    assert (config.retention_s, config.wipe_time, config.fsync) == (86_400, "04:00", "interval")
+
+
+def test_the_sample_reads_back_as_the_defaults() -> None:
+    active = re.sub(r"^#(\w+ = )", r"\1", SAMPLE, flags=re.MULTILINE)
+    settings = tomllib.loads(active)
+    assert {"retention", "logs", "peers", "syslog"} <= settings.keys()
+    assert not {"clock_offset_s", "clock_grade"} & settings.keys()  # for tests only
+    assert parse(active, {}, WHERE, "sample") == parse("", {}, SYSTEM, "sample")
+    assert max(map(len, SAMPLE.splitlines())) < 80
+
+
+def test_the_command_line_wins_over_the_file() -> None:
+    config = read('port = 9000\nmesh = "elm street"', {"port": 9001, "mesh": "oak"})
+    assert (config.port, config.mesh) == (9001, "oak")
+
+
+def test_an_option_that_was_not_given_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('port = 9000\ninterfaces = ["mesh0"]')
+    config = load(file, {"port": None, "interfaces": ()})
+    assert (config.port, config.interfaces) == (9000, ("mesh0",))
+
+
+def test_state_lies_with_the_logs_unless_it_is_named() -> None:
+    assert read("", {"logs": "/x"}).state == Path("/x")
+    assert read('logs = "/x"\nstate = "/y"').state == Path("/y")
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "value"),
+    [
+        ('retention = "36h"', "retention_s", 129_600),
+        ('retention = "7d"', "retention_s", 604_800),
+        ('retention = "never"', "retention_s", None),
+        ('cap_router = "64M"', "cap_router", 64 * 2**20),
+        ('cap_router = "1 GiB"', "cap_router", 2**30),
+        ("cap_author = 1000000", "cap_author", 1_000_000),
+        ('air_rate = "6M"', "air_rate", 6_000_000),
+        ("repair_share = 1", "repair_share", 1.0),
+        ('peers = ["10.1.2.3", "r.example:99", "10.1.2.3"]', "peers", ("10.1.2.3", "r.example:99")),
+        ("syslog = true", "syslog", True),
+        ("clock_offset_s = -1795219200", "clock_offset_s", -1795219200.0),
+        ('clock_grade = "good"', "clock_grade", "good"),
+        ('timezone = "<+0330>-3:30"', "timezone", "<+0330>-3:30"),
+    ],
+)
+def test_a_setting(line: str, field: str, value: object) -> None:
+    assert getattr(read(line), field) == value
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("prot = 1", "'port'"),
+        ("zzz = 1", "mesh, interfaces"),
+        ("port = 0", "1 to 65535"),
+        ('port = "8888"', "1 to 65535"),
+        ("port = true", "1 to 65535"),
+        ('group = "10.0.0.1"', "224.1.1.1"),
+        ('group = "ff02::1"', "224.1.1.1"),
+        ("group = 5", "224.1.1.1"),
+        ('retention = "1y"', '"36h"'),
+        ('retention = "0d"', '"36h"'),
+        ("retention = 5", '"36h"'),
+        ('wipe_time = "4"', "04:00"),
+        ('wipe_time = "24:00"', "04:00"),
+        ('fsync = "sometimes"', '"always" or "interval" or "never"'),
+        ('cap_author = "lots"', '"4M"'),
+        ("cap_author = 10", "65536"),
+        ('cap_author = "20M"', "cap_room"),
+        ("repair_share = nan", "0.25"),
+        ("repair_share = 2.0", "0.25"),
+        ('interfaces = ["a/b"]', "mesh0"),
+        ('interfaces = ["0123456789abcdef"]', "mesh0"),
+        ('interfaces = "mesh0"', "mesh0"),
+        ('peers = ["fe80::1"]', "10.1.2.3:8888"),
+        ('mesh = ""', "1 to 64"),
+        ('mesh = "a\\u0007"', "1 to 64"),
+        ("syslog = 1", "true or false"),
+        ('logs = ""', "a path"),
+        ('logs = "a\\u0000b"', "a path"),
+        ("port = ", "not valid TOML"),
+        (f'socket = "/{"s" * 107}"', "at most 107"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(line: str, told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read(line)
+    assert told in str(refused.value)
+    assert str(refused.value).isprintable()
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothing\.toml cannot be read: No such file"):
+        load(tmp_path / "nothing.toml")
+    (tmp_path / "latin").write_bytes(b'mesh = "\xe9"')
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load(tmp_path / "latin")
+
+
+@given(st.text())
+def test_no_text_breaks_the_reader(text: str) -> None:
+    for wrapped in (text, f"mesh = {text}", f'peers = ["{text}"]', f'interfaces = ["{text}"]'):
+        try:
+            read(wrapped)
+        except ConfigError:
+            continue
+
+
+@given(st.text(max_size=30))
+def test_no_duration_clock_time_or_peer_breaks_its_reader(text: str) -> None:
+    assert (parse_duration(text) or 0) >= 0
+    assert (parse_clock_time(text) or 0) < 86_400
+    try:
+        host, port = parse_peer(text)
+    except ConfigError:
+        return
+    assert host
+    assert 0 < port < 65536
+
+
+def test_peers() -> None:
+    assert parse_peer("10.1.2.3") == ("10.1.2.3", 8888)
+    assert parse_peer("tunnel-1.example", 9) == ("tunnel-1.example", 9)
+    assert parse_peer("tunnel-1.example:77", 9) == ("tunnel-1.example", 77)
+    for text in ("", ":1", "a:", "a:0", "a:65536", "a b", "-a", "a:1:2", "[::1]:5"):
+        with pytest.raises(ConfigError):
+            parse_peer(text)
+
+
+# --- Places ---------------------------------------------------------------------------------------------
+
+
+def test_a_checkout_keeps_everything_in_its_logs() -> None:
+    top = Path(__file__).resolve().parents[2]
+    assert places()[:2] == (top / "logs", top / "logs")
+
+
+def test_the_environment_names_the_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MESHCHAT_SOCKET", str(tmp_path / "s"))
+    assert default_socket() == tmp_path / "s"
+    monkeypatch.setenv("MESHCHAT_SOCKET", "/" + "é" * 60)
+    with pytest.raises(ConfigError, match="121 bytes"):
+        default_socket()
+    monkeypatch.delenv("MESHCHAT_SOCKET")
+    assert default_socket().name == "meshchat.sock"
+
+
+def test_the_longest_socket_path_is_usable() -> None:
+    assert check_socket_path(Path("/" + "s" * 106))
