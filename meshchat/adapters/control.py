@@ -96,10 +96,13 @@ class ControlServer:
 
     # --- One connection -------------------------------------------------------------------------------
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not a coroutine: Python 3.11 reports the tasks it makes of those as errors when they are cancelled.
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks[task] = writer
+        task.add_done_callback(self._tasks.pop)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             # A front end that leaves while it is answered ends its connection, and that is all.
             with contextlib.suppress(ConnectionError):
@@ -108,7 +111,6 @@ class ControlServer:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
-            del self._tasks[task]
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) >= MAX_CONTROL_CLIENTS:

@@ -5,7 +5,7 @@ Each takes the application, the session, the monotonic time in seconds and the c
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,7 +28,6 @@ from meshchat.chat.sessions import Session
 from meshchat.constants import MAX_TEXT
 from meshchat.errors import (
     LoginFailed,
-    Malformed,
     MeshchatError,
     NameTaken,
     PasswordRefused,
@@ -36,7 +35,7 @@ from meshchat.errors import (
     TooFast,
 )
 from meshchat.identity import SealedKey, SigningKey
-from meshchat.wire.records import Kind, Record, Space, make_stamp
+from meshchat.wire.records import Kind, Space, make_stamp
 
 T = TypeVar("T")
 
@@ -222,7 +221,7 @@ def _send(
         raise TooFast(f"You write too fast; wait {wait} s and send it again.")
     known = app.rooms.find(name) or _make_room(app, login, name)
     sent = submit(app.mesh, login.signer, login.account.name, Space.ROOM, known, Kind.MESSAGE, body)
-    stored = {"id": sent.record.id.hex(), "room": known, "time": stamp_time(sent.record.stamp)}
+    stored = {"record": sent.record.id.hex(), "room": known, "time": stamp_time(sent.record.stamp)}
     return Answer.done(**with_notice(stored, sent.notice))
 
 
@@ -261,19 +260,8 @@ def _export(app: Application, session: Session, now: float, *, room: str | None)
 
 
 def _import(app: Application, session: Session, now: float, *, lines: list[str]) -> Outcome:
-    refused: dict[str, int] = {}
-
-    def records() -> Iterator[Record]:
-        for line in filter(str.strip, lines):
-            try:
-                yield app.mesh.parse(line)
-            except Malformed as error:
-                refused[error.reason] = refused.get(error.reason, 0) + 1
-
-    result = app.mesh.merge(list(records()))
-    for reason, count in result.refused.items():
-        refused[reason] = refused.get(reason, 0) + count
-    return Answer.done(added=result.added, known=result.known, refused=refused)
+    result = app.mesh.take_in(filter(str.strip, lines))
+    return Answer.done(added=result.added, known=result.known, refused=dict(result.refused))
 
 
 # --- The router -----------------------------------------------------------------------------------------

@@ -72,11 +72,8 @@ class Mesh(Protocol):
     def wipe(self, room: str | None) -> int:
         """Deletes the history of a room, or all, on this router alone; says how many records went."""
 
-    def parse(self, line: str) -> Record:
-        """The record in a log line; raises `Malformed` with the reason."""
-
-    def merge(self, records: Iterable[Record]) -> MergeResult:
-        """Takes in records from a file, each through the same checks as a neighbour's."""
+    def take_in(self, lines: Iterable[str]) -> MergeResult:
+        """Merges log lines from a file, each through the same checks as a neighbour's records."""
 
     def export(self, room: str | None) -> Iterator[str]:
         """The log lines (no newline) of a room, or of all there is, accounts and rooms included."""

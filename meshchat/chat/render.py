@@ -99,4 +99,4 @@ def _is_selector(char: str) -> bool:
 def _takes_selector(base: str) -> bool:
     """Symbols, digits, punctuation (keycaps, `!!`) and letters without case (ideographs, Mongolian)."""
     category = unicodedata.category(base)
-    return category[0] in "SNP" or category == "Lo"
+    return base not in BLANKS and (category[0] in "SNP" or category == "Lo")

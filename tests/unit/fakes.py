@@ -1,0 +1,253 @@
+"""An engine in memory, and people to talk to the application over it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from meshchat.chat.accounts import Sealing
+from meshchat.chat.answers import Answer, Outcome, Work
+from meshchat.chat.localtime import Zone
+from meshchat.chat.ports import MergeResult, RoomSummary
+from meshchat.chat.service import Event, Service
+from meshchat.chat.sessions import Session
+from meshchat.errors import ConfigError, Malformed, StoreError
+from meshchat.identity import SigningKey, sign_record, verify_record
+from meshchat.wire.records import (
+    Grade,
+    Kind,
+    Record,
+    Space,
+    decode_record,
+    make_stamp,
+    mesh_id,
+    router_id,
+)
+
+START_MS = 1_795_300_000_000
+CHEAP = Sealing(operations=1, memory=8 * 1024)
+"""Argon2 at its least, so that tests do not wait for it."""
+
+
+def key(number: int) -> SigningKey:
+    """A key pair that is the same in every run."""
+    return SigningKey.from_seed(number.to_bytes(32, "big"))
+
+
+class FakeMesh:
+    """Implements `Mesh` over a dictionary. `listener` is called with each record that becomes stored."""
+
+    def __init__(self, number: int = 1) -> None:
+        self.mesh = mesh_id("test")
+        self.router = router_id(number.to_bytes(32, "big"))
+        self.ms = START_MS
+        self.disk_full = False
+        self.notice: str | None = None
+        self.listener: Callable[[Record, bool], object] = lambda record, live: None
+        self.records: dict[bytes, Record] = {}
+        self.mesh_keys: list[str] = []
+        self._counter = 0
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def stamp(self) -> tuple[int, Grade]:
+        self._counter += 1
+        return make_stamp(self.ms, self._counter), Grade.GOOD
+
+    def submit(self, record: Record) -> str | None:
+        if self.disk_full:
+            raise StoreError("The disk is full: free some space.")
+        self.take(record)
+        return self.notice
+
+    def take(self, record: Record, *, live: bool = True) -> bool:
+        """Stores a record from anywhere; says whether it was new."""
+        assert verify_record(record)
+        if record.id in self.records:
+            return False
+        self.records[record.id] = record
+        self.listener(record, live)
+        return True
+
+    def meet(self, other: "FakeMesh") -> None:
+        """Both hold the union afterwards, as when a link heals."""
+        for record in list(self.records.values()):
+            other.take(record, live=False)
+        for record in list(other.records.values()):
+            self.take(record, live=False)
+
+    def rooms(self) -> list[RoomSummary]:
+        held: dict[str, list[Record]] = {}
+        for record in self._in_space(Space.ROOM):
+            held.setdefault(record.log, []).append(record)
+        return [
+            RoomSummary(name, len(records), records[-1].stamp, records[-1].id.hex())
+            for name, records in held.items()
+        ]
+
+    def messages(
+        self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
+    ) -> Iterator[Record]:
+        records = [
+            record
+            for record in self._in_space(Space.ROOM)
+            if record.log == room
+            and (since is None or record.stamp >= since)
+            and (until is None or record.stamp < until)
+        ]
+        return iter(records if limit is None else records[-limit:])
+
+    def permanent(self, space: int) -> Iterator[Record]:
+        return iter(self._in_space(space))
+
+    def _in_space(self, space: int) -> list[Record]:
+        return sorted((r for r in self.records.values() if r.space == space), key=lambda r: r.order)
+
+    def wipe(self, room: str | None) -> int:
+        gone = [r for r in self._in_space(Space.ROOM) if room in (None, r.log)]
+        for record in gone:
+            del self.records[record.id]
+        return len(gone)
+
+    def take_in(self, lines: Iterable[str]) -> MergeResult:
+        added = known = 0
+        refused: Counter[str] = Counter()
+        for line in lines:
+            try:
+                record = decode_record(self.mesh, bytes.fromhex(line))
+            except (ValueError, Malformed):
+                refused["line"] += 1
+                continue
+            if not verify_record(record):
+                refused["signature"] += 1
+            elif self.take(record, live=False):
+                added += 1
+            else:
+                known += 1
+        return MergeResult(added, known, dict(refused))
+
+    def export(self, room: str | None) -> Iterator[str]:
+        held = sorted(self.records.values(), key=lambda record: record.order)
+        return (record.carried.hex() for record in held if room in (None, record.log))
+
+    def status(self) -> Mapping[str, object]:
+        return {"router": self.router.hex()}
+
+    def peers(self) -> list[Mapping[str, object]]:
+        return [{"router": "00" * 8, "interface": "wlan0"}]
+
+    def check(self) -> list[Mapping[str, object]]:
+        return [{"level": "ok", "what": "clock", "text": "The clock is good.", "cure": ""}]
+
+    def clock(self) -> Mapping[str, object]:
+        return {"time": self.ms, "quality": "good"}
+
+    def set_clock(self, ms: int) -> None:
+        self.ms = ms
+
+    def keys(self) -> list[Mapping[str, object]]:
+        return [{"key": key, "sends": at == 0} for at, key in enumerate(self.mesh_keys)]
+
+    def change_keys(self, do: str, key: str | None) -> None:
+        if key == "bad":
+            raise ConfigError("A mesh key is 52 letters and digits.")
+        self.mesh_keys.append(f"{do} {key}")
+
+
+def written(
+    mesh: FakeMesh,
+    signer: SigningKey,
+    author: str,
+    body: str | bytes,
+    *,
+    room: str = "1",
+    space: Space | int = Space.ROOM,
+    kind: Kind | int = Kind.MESSAGE,
+    stamp: int | None = None,
+    grade: Grade = Grade.GOOD,
+) -> Record:
+    """A record as another router would make it; signed by `signer` in the name `author`."""
+    return sign_record(
+        signer,
+        mesh=mesh.mesh,
+        space=space,
+        log=room,
+        kind=kind,
+        author=author,
+        router=mesh.router,
+        stamp=mesh.stamp()[0] if stamp is None else stamp,
+        grade=grade,
+        body=body.encode() if isinstance(body, str) else body,
+    )
+
+
+class Chat:
+    """A service over a fake mesh, with the clock that requests are made at and the events that came out."""
+
+    def __init__(self, mesh: FakeMesh | None = None) -> None:
+        self.mesh = mesh or FakeMesh()
+        self.service = Service(self.mesh, Zone("UTC"), sealing=CHEAP)
+        self.events: list[Event] = []
+        self.mesh.listener = lambda record, live: self.events.extend(self.service.deliver(record, live))
+        self.now = 1000.0
+
+    def person(self) -> "Person":
+        """Somebody in front of a new session."""
+        return Person(self, self.service.open_session())
+
+
+class Person:
+    """A session, with requests as method calls."""
+
+    def __init__(self, chat: Chat, session: Session) -> None:
+        self.chat = chat
+        self.session = session
+
+    def outcome(self, do: str, **fields: Any) -> Outcome:
+        """What the service returns before any work is done."""
+        return self.chat.service.handle(self.session, {"id": 1, "do": do, **fields}, self.chat.now)
+
+    def answer(self, do: str, **fields: Any) -> Answer:
+        """The answer, its work done."""
+        outcome = self.outcome(do, **fields)
+        if isinstance(outcome, Work):
+            return outcome.finish(outcome.compute(), self.chat.now)
+        return outcome
+
+    def ask(self, do: str, **fields: Any) -> dict[str, Any]:
+        """The fields of an answer that has to be ok."""
+        result = dict(self.answer(do, **fields).result)
+        assert result.pop("ok") is True, result
+        return result
+
+    def refused(self, do: str, **fields: Any) -> str:
+        """The code of an answer that has to be a refusal in one line."""
+        result = self.answer(do, **fields).result
+        assert result["ok"] is False
+        line = result["error"]
+        assert isinstance(line, str)
+        assert line.isprintable()
+        assert line
+        return str(result["code"])
+
+    def items(self, do: str, **fields: Any) -> list[Any]:
+        """The items of an answer."""
+        answer = self.answer(do, **fields)
+        assert answer.result["ok"] is True, answer.result
+        return list(answer.items)
+
+    def texts(self, room: str = "1", **fields: Any) -> list[str]:
+        """The texts of a room's history."""
+        return [item["text"] for item in self.items("history", room=room, **fields)]
+
+    def enter(self, user: str, password: str = "pass") -> "Person":
+        """Makes the account and logs in."""
+        self.ask("register", user=user, password=password)
+        self.ask("login", user=user, password=password)
+        return self
+
+    def heard(self) -> list[dict[str, Any]]:
+        """The events for this session so far, which are then forgotten."""
+        mine = [dict(event) for session, event in self.chat.events if session is self.session]
+        self.chat.events = [(s, event) for s, event in self.chat.events if s is not self.session]
+        return mine
