@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import pytest
 
@@ -6,6 +7,7 @@ from meshchat.chat.accounts import (
     MAX_PASSWORD,
     Account,
     Accounts,
+    Sealing,
     clean_password,
     decode_account,
     decode_retirement,
@@ -186,3 +188,20 @@ def test_passwords_are_the_same_however_they_are_composed() -> None:
     for typed in ("", "x" * (MAX_PASSWORD + 1), "é" * MAX_PASSWORD):
         with pytest.raises(PasswordRefused):
             clean_password(typed)
+
+
+def test_an_unknown_name_costs_as_much_as_a_wrong_password() -> None:
+    signer, sealing = key(1), Sealing(operations=2)
+    body = encode_account(1, seal(signer, "pass", sealing))
+    accounts = Accounts(FakeMesh())
+    accounts.feed(written(FakeMesh(), signer, "ja", body, room="", space=Space.ACCOUNTS, kind=Kind.ACCOUNT))
+
+    def least_cost(user: str) -> float:
+        costs = []
+        for _ in range(4):
+            start = time.process_time()
+            assert try_login(accounts.candidates(user), "wrong", sealing) is None
+            costs.append(time.process_time() - start)
+        return min(costs)
+
+    assert 0.5 < least_cost("nobody") / least_cost("ja") < 2
