@@ -55,7 +55,8 @@ class _Findings:
     reason: str = ""
     last: bytes = b""
     unsorted: bool = False
-    superfluous: int = 0
+    superfluous: bool = False
+    doubled: bool = False
     torn: int | None = None
     unended: bool = False
 
@@ -87,6 +88,7 @@ class LogFile:
         self._index = index
         self._blank = 0
         self._ragged = False  # the last byte is no newline, and cannot be mended now
+        self._doubled = False  # a line may stand twice, and cannot be taken out now
 
     @property
     def path(self) -> str:
@@ -108,12 +110,13 @@ class LogFile:
             if stored is not None:
                 yield stored
         self.dirty = self.size > 0  # what a killed daemon wrote last may be in the kernel only
+        self._doubled = findings.doubled
         self._mend(findings, report)
 
     def _judge(self, mesh: bytes, line: _Line, findings: _Findings) -> StoredRecord | None:
         """The line's record if it is new; else what is the matter goes into `findings`."""
         if not line.content or line.content[:1] == b" ":  # blanked, or half blanked when the power went
-            findings.superfluous += 1
+            findings.superfluous = True
             findings.unended |= not line.ended
             return None
         try:
@@ -128,7 +131,7 @@ class LogFile:
         findings.unended |= not line.ended
         position = stored.record.position
         if position in self._index:
-            findings.superfluous += 1
+            findings.superfluous = findings.doubled = True
             return None
         place = Place(self._number, line.offset, line.length, zlib.crc32(line.content))
         self._index.put(position, place)
@@ -200,7 +203,7 @@ class LogFile:
             offset += place.length + 1
         self.size = offset
         self._blank = 0
-        self._ragged = self.dirty = False
+        self._ragged = self._doubled = self.dirty = False
 
     def _copied(self, entries: Iterable[bytes]) -> Iterator[bytes]:
         """The lines' bytes; neighbours in the old file, most of a log, are read in one go."""
@@ -225,7 +228,7 @@ class LogFile:
     def _unlink(self) -> None:
         self.files.remove(self.name)
         self.size = self.records = self._blank = 0
-        self._ragged = self.dirty = False
+        self._ragged = self._doubled = self.dirty = False
 
     # --- Use ------------------------------------------------------------------------------------------------
 
@@ -287,27 +290,80 @@ class LogFile:
         """Takes lines out of the file: by removing it, rewriting it, or blanking them in place.
 
         A power cut leaves each line there or gone. On a full disk, where there is no room to rewrite, lines
-        are blanked. Raises `StoreError` where that fails too; then the records are still there. Rewritten
-        files are synced; after blanking the log is `dirty`.
+        are blanked and the rest moved up. Raises `StoreError` where that fails too; then the records are
+        still there. Rewritten files are synced; after blanking the log is `dirty`.
         """
         erased = sum(place.length + 1 for _, place in entries)
         if len(entries) == self.records:
             self._unlink()
-        elif self.size > SMALL_LOG and COMPACT_SHARE * (self._blank + erased) < self.size:
-            self._overwrite(entries)
+        elif self._doubled or self.size <= SMALL_LOG or COMPACT_SHARE * (self._blank + erased) >= self.size:
+            self._compact(entries)
         else:
-            try:
-                self._compact(entries)
-            except StoreError:
-                self._overwrite(entries)
+            self._overwrite(entries)
         for position, _ in entries:
             self._index.discard(position)
         self.records = max(0, self.records - len(entries))
 
-    def _compact(self, erased: Iterable[Entry]) -> None:
-        gone = {position for position, _ in erased}
+    def _compact(self, entries: Sequence[Entry]) -> None:
+        kept = self._others(entries)
+        doubled = self._doubled
+        try:
+            self._rewrite(kept)
+        except StoreError:
+            self._overwrite(entries)
+            try:
+                self._move_up(kept)
+            except StoreError:
+                # The room may be had another time; but of a doubled line the other copy must go now.
+                if doubled:
+                    raise
+
+    def _others(self, entries: Iterable[Entry]) -> list[bytes]:
+        """The packed entries of the log's other lines, in the file's order."""
+        gone = {position for position, _ in entries}
         kept = [entry for entry in self._index.in_file(self._number) if entry[:POSITION_SIZE] not in gone]
-        self._rewrite(sorted(kept, key=lambda entry: unpack(entry).place.offset))
+        return sorted(kept, key=lambda entry: unpack(entry).place.offset)
+
+    def _move_up(self, entries: Sequence[bytes]) -> None:
+        """Closes the gaps before these lines, all that count, within the file: for a disk with no room.
+
+        At no moment is the only copy of a line overwritten: as many lines as fit into a gap are copied into
+        it and synced, and where they stood becomes part of the next gap. `load` drops what is twice. A gap
+        that is too small for the next line is left blank.
+        """
+        self._doubled = True
+        end = at = 0
+        while at < len(entries):
+            gap = unpack(entries[at]).place.offset - end
+            moved, data = self._fitting(entries, at, gap)
+            if gap:
+                left = gap - len(data)
+                blank = b" " * (left - 1) + b"\n" if left else b""
+                self.files.overwrite(self.name, end, data + blank)
+                self.files.sync(self.name)
+            if not moved:
+                end = _end(unpack(entries[at]).place)
+                at += 1
+                continue
+            for position, place in moved:
+                self._index.put(position, place._replace(offset=end))
+                end += place.length + 1
+            at += len(moved)
+        self.files.truncate(self.name, end)
+        self.size = end
+        self._blank = end - sum(unpack(entry).place.length + 1 for entry in entries)
+        self._ragged = self._doubled = False
+
+    def _fitting(self, entries: Sequence[bytes], at: int, room: int) -> tuple[list[Entry], bytes]:
+        """The lines from number `at` on that fit into `room` bytes together, and those bytes."""
+        moved, data = [], bytearray()
+        for number in range(at, len(entries)):
+            entry = unpack(entries[number])
+            if len(data) + entry.place.length + 1 > room:
+                break
+            data += self._read_run([entry.place])
+            moved.append(entry)
+        return moved, bytes(data)
 
     def _overwrite(self, entries: Iterable[Entry]) -> None:
         """Blanks lines in place. `load` passes over what begins with a blank, so half a blanking suffices."""

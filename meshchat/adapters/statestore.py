@@ -35,26 +35,31 @@ _WIPED_LINE = 2 * POSITION_SIZE + 1
 
 @dataclass(frozen=True)
 class State:
-    """What is written every few minutes and at every wipe.
+    """What is written every few minutes and at every wipe. Times are UTC milliseconds since 1970.
 
-    `horizon`: the stamp below which dated history is wiped. `floor_ms`: mesh time when it was written, UTC
-    milliseconds; mesh time never resumes earlier. `running_s`: seconds that this router has run in all its
-    life. `boot_id`: the kernel boot in which the operator set the clock, and `clock_offset_ms` how far from
-    the system clock; an offset means nothing after that boot.
+    `horizon_ms`, `pace_ms` and `pace_run` are the wipe's (`protocol.horizon`). `floor_ms`: the latest mesh
+    time known for sure; mesh time never resumes earlier. `running_s`: seconds that this router has run in all
+    its life. `boot_id`: the kernel's boot in which this was written; `clock_offset_ms`: mesh time less the
+    time since boot as the operator set it, nothing after that boot. `synchronised_boot`: the boot in which
+    the kernel's clock was synchronised. `good_ms`: mesh time when this was written, if the clock was good.
     """
 
-    horizon: int = 0
+    horizon_ms: int = 0
+    pace_ms: int | None = None
+    pace_run: int = 0
     floor_ms: int = RELEASED_MS
     running_s: int = 0
     boot_id: str = ""
     clock_offset_ms: int | None = None
+    synchronised_boot: str = ""
+    good_ms: int | None = None
 
     def __post_init__(self) -> None:
+        moments = (self.horizon_ms, self.floor_ms, self.pace_ms or 0, self.good_ms or 0)
         ok = (
-            _is_int(self.horizon, 0, MAX_STAMP)
-            and _is_int(self.floor_ms, 0, _MAX_MS)
-            and _is_int(self.running_s, 0, 2**53)
-            and isinstance(self.boot_id, str)
+            all(_is_int(moment, 0, _MAX_MS) for moment in moments)
+            and all(_is_int(seconds, 0, 2**53) for seconds in (self.running_s, self.pace_run))
+            and all(isinstance(boot, str) for boot in (self.boot_id, self.synchronised_boot))
             and (self.clock_offset_ms is None or _is_int(self.clock_offset_ms, -_MAX_MS, _MAX_MS))
         )
         if not ok:

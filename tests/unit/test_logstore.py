@@ -311,10 +311,10 @@ def test_a_log_deleted_while_running_takes_new_records(logs: Path) -> None:
 def test_an_edit_that_moved_the_lines_makes_a_wipe_blank_nobody_elses(logs: Path) -> None:
     store, _ = opened(logs)
     log = logs / "rooms/1.log"
-    log.write_bytes(b"x\n" + log.read_bytes())
-    store.remove([record(0).position])
+    log.write_bytes(b"x" * 200 + b"\n" + log.read_bytes())
+    store.remove([record(4).position])
     store.close()
-    assert {f"message {number}" for number in range(1, 10)} <= set(texts(opened(logs)[1]))
+    assert {f"message {number}" for number in range(10) if number != 4} <= set(texts(opened(logs)[1]))
 
 
 def test_history_files_are_not_for_everybody(logs: Path) -> None:
@@ -399,6 +399,38 @@ def test_a_wipe_on_a_full_disk_works_and_frees_space() -> None:
     again.open()
     assert texts(list(again.load())) == [f"message {number}" for number in [*range(10, 20), 41]]
     again.close()
+
+
+def test_a_wipe_of_the_one_log_that_fills_the_disk_gives_room_for_new_messages() -> None:
+    files = SimFiles()
+    store = LogStore(files, files, MESH)
+    store.open()
+    list(store.load())
+    batch = [StoredRecord(record(number, text="x" * (number * 37 % 500))) for number in range(200)]
+    store.append(batch)
+    files.capacity = files.used()
+    kept = batch[40:100] + batch[110:]
+    store.remove([item.record.position for item in batch if item not in kept])
+    assert files.used() < files.capacity * 0.8
+    assert [store.read(item.record.position) for item in kept] == [item.record for item in kept]
+    store.append(stored(300))
+    store.close()
+    again = LogStore(files, files, MESH)
+    again.open()
+    assert list(again.load()) == [*kept, *stored(300)]
+    assert again.report == ()
+
+
+def test_what_a_wipe_had_half_blanked_when_the_power_went_is_gone(logs: Path) -> None:
+    log = logs / "rooms/1.log"
+    lines = log.read_bytes().splitlines(keepends=True)
+    lines[4] = b" " * 30 + lines[4][30:]
+    log.write_bytes(b"".join(lines))
+    store, found = opened(logs)
+    assert len(found) == 9
+    assert not on_disk(logs, "message 4")
+    assert store.report == ()
+    store.close()
 
 
 def test_a_wipe_on_a_read_only_disk_says_so_and_can_be_repeated() -> None:
@@ -519,7 +551,7 @@ class Lives:
 
     def live(self) -> None:
         """Opens, checks every promise, works until it is killed or the power goes."""
-        self.files.failing = set()
+        self.files.failing, self.files.capacity = set(), None
         store = LogStore(self.files, self.files, MESH, fsync=self.fsync)
         if self.rng.random() < 0.3:  # some die while they mend
             self.files.crash_at = self.files.operations + self.rng.randint(1, 6)
@@ -530,6 +562,8 @@ class Lives:
                 soon = self.files.operations
                 self.files.failing = {soon + self.rng.randint(1, 40) for _ in range(3)}
             for _ in range(25):
+                if self.rng.random() < 0.05:  # somebody else fills the disk
+                    self.files.capacity = self.files.used() + self.rng.randint(0, 3000)
                 self.work(store)
         except PowerCut:
             pass

@@ -13,10 +13,10 @@ from meshchat.adapters.files import DiskFiles
 from meshchat.adapters.statestore import State, StateStore
 from meshchat.errors import ConfigError, StoreError
 from meshchat.identity import mesh_key_text
-from meshchat.wire.records import MAX_STAMP, position
+from meshchat.wire.records import position
 from tests.sim.disk import PowerCut, SimFiles
 
-STATE = State(horizon=5 << 16, floor_ms=1_800_000_000_000, running_s=77, boot_id="b", clock_offset_ms=-12)
+STATE = State(horizon_ms=5, floor_ms=1_800_000_000_000, running_s=77, boot_id="b", clock_offset_ms=-12)
 
 
 def test_a_router_is_the_same_after_a_restart_and_its_key_is_its_owners(tmp_path: Path) -> None:
@@ -58,10 +58,14 @@ def test_a_damaged_mesh_key_never_opens_the_mesh(tmp_path: Path) -> None:
 @given(
     st.builds(
         State,
-        horizon=st.integers(0, MAX_STAMP),
+        horizon_ms=st.integers(0, 2**48 - 1),
         floor_ms=st.integers(0, 2**48 - 1),
         running_s=st.integers(0, 2**53),
         boot_id=st.text(max_size=40),
+        pace_ms=st.one_of(st.none(), st.integers(0, 2**48 - 1)),
+        pace_run=st.integers(0, 2**53),
+        synchronised_boot=st.text(max_size=40),
+        good_ms=st.one_of(st.none(), st.integers(0, 2**48 - 1)),
         clock_offset_ms=st.one_of(st.none(), st.integers(-(2**48) + 1, 2**48 - 1)),
     )
 )
@@ -80,8 +84,8 @@ def test_the_state_comes_back_as_it_was_saved(state: State) -> None:
         b"\0" * 100,
         b"[" * 60_000,
         b'{"version": 2}',
-        b'{"version": 1, "horizon": -1}',
-        b'{"version": 1, "horizon": true}',
+        b'{"version": 1, "horizon_ms": -1}',
+        b'{"version": 1, "horizon_ms": true}',
         b'{"version": 1, "floor_ms": "1"}',
         b'{"version": 1, "clock_offset_ms": 1e400}',
     ],
@@ -121,7 +125,7 @@ def test_a_power_cut_while_saving_leaves_the_old_state_or_the_new(seed: int) -> 
     files.crash_at = files.operations + rng.randint(1, 8)
     store = StateStore(files)
     store.wiped()
-    new = State(horizon=9 << 16)
+    new = State(horizon_ms=9)
     try:
         store.save(new)
         store.add_wiped([position(1, 3)])

@@ -1,0 +1,52 @@
+"""The packed index is a map."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshchat.adapters import logindex
+from meshchat.adapters.logindex import Entry, LogIndex, Place, pack, unpack
+from meshchat.wire.records import position
+
+positions = st.integers(0, 300).map(lambda stamp: position(stamp % 2, stamp))
+places = st.builds(
+    Place,
+    st.integers(0, 3),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**32 - 1),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_chunks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logindex, "CHUNK_ENTRIES", 4)
+        yield
+
+
+@given(st.lists(st.tuples(positions, st.one_of(st.none(), places)), max_size=200))
+def test_it_holds_what_a_dictionary_would(steps: list[tuple[bytes, Place | None]]) -> None:
+    index, model = LogIndex(), dict[bytes, Place]()
+    for key, place in steps:
+        if place is None:
+            index.discard(key)
+            model.pop(key, None)
+        else:
+            index.put(key, place)
+            model[key] = place
+    assert len(index) == len(model)
+    for stamp in range(301):
+        key = position(stamp % 2, stamp)
+        assert index.get(key) == model.get(key)
+        assert (key in index) == (key in model)
+    for file in range(4):
+        wanted = [Entry(key, place) for key, place in sorted(model.items()) if place.file == file]
+        assert [unpack(entry) for entry in index.in_file(file)] == wanted
+
+
+@given(positions, places)
+def test_an_entry_is_packed_and_unpacked(key: bytes, place: Place) -> None:
+    assert unpack(pack(Entry(key, place))) == Entry(key, place)
