@@ -50,3 +50,15 @@ def test_it_holds_what_a_dictionary_would(steps: list[tuple[bytes, Place | None]
 @given(positions, places)
 def test_an_entry_is_packed_and_unpacked(key: bytes, place: Place) -> None:
     assert unpack(pack(Entry(key, place))) == Entry(key, place)
+
+
+def test_the_lowest_entries_may_go_and_lower_ones_come() -> None:
+    index, place = LogIndex(), Place(0, 0, 1, 2)
+    for stamp in range(10, 40):
+        index.put(position(1, stamp), place)
+    for stamp in range(10, 30):
+        index.discard(position(1, stamp))
+    index.put(position(1, 5), place)
+    wanted = [position(1, stamp) for stamp in (5, *range(30, 40))]
+    assert [unpack(entry).position for entry in index.in_file(0)] == wanted
+    assert index.get(position(1, 5)) == place
