@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from meshchat.constants import (
     AIR_RATE,
@@ -30,6 +30,7 @@ from meshchat.constants import (
     REPAIR_SHARE,
 )
 from meshchat.errors import ConfigError
+from meshchat.units import UNIT_SECONDS, parse_clock_time, parse_duration
 
 MAX_SOCKET_PATH = 107
 """Bytes of a UNIX socket's path: `sun_path` of unix(7) holds 108 with the closing NUL."""
@@ -37,28 +38,8 @@ MAX_SOCKET_PATH = 107
 MAX_INTERFACE_NAME = 15
 """Bytes of an interface's name: IFNAMSIZ less the closing NUL."""
 
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_DURATION = re.compile(r"(\d{1,9}) ?([smhdw])", re.ASCII)
-_CLOCK_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
 _SIZE = re.compile(r"(\d{1,12}) ?([KMG]?)(?:iB|B)?", re.ASCII)
 _RATE = re.compile(r"(\d{1,12}) ?([kM]?)(?:bit/s)?", re.ASCII)
-
-
-def parse_duration(text: str) -> int | None:
-    """Seconds in `90s`, `30m`, `36h`, `7d` or `2w`; None where `text` is no such duration."""
-    match = _DURATION.fullmatch(text.strip())
-    return int(match[1]) * _UNIT_SECONDS[match[2]] if match else None
-
-
-def parse_clock_time(text: str) -> int | None:
-    """Seconds after midnight that a clock shows as `HH:MM` or `HH:MM:SS`; None where `text` is neither."""
-    match = _CLOCK_TIME.fullmatch(text.strip())
-    if match is None:
-        return None
-    hours, minutes, seconds = int(match[1]), int(match[2]), int(match[3] or 0)
-    if hours > 23 or minutes > 59 or seconds > 59:
-        return None
-    return hours * 3600 + minutes * 60 + seconds
 
 
 def parse_peer(text: str, port: int = DEFAULT_PORT) -> tuple[str, int]:
@@ -206,7 +187,7 @@ def _toml_size(value: int) -> str:
 def _toml_duration(seconds: int | None) -> str:
     if seconds is None:
         return '"never"'
-    unit, size = next((unit, size) for unit, size in reversed(_UNIT_SECONDS.items()) if seconds % size == 0)
+    unit, size = next((unit, size) for unit, size in reversed(UNIT_SECONDS.items()) if seconds % size == 0)
     return f'"{seconds // size}{unit}"'
 
 
@@ -344,7 +325,7 @@ class Config:
             _text("a POSIX time zone or its name", lambda value: len(value) <= 128 and value.isprintable()),
         ),
     )
-    fsync: str = field(
+    fsync: Literal["always", "interval", "never"] = field(
         default="interval",
         metadata=_about(
             'When history is forced onto the disk: "always" before a message is acknowledged, "interval" '

@@ -15,7 +15,7 @@ import nacl.pwhash.argon2id
 import nacl.utils
 
 from meshchat.constants import MAX_ARGON_MEMORY, MAX_ARGON_OPS
-from meshchat.errors import ConfigError, Malformed
+from meshchat.errors import ConfigError, Malformed, MeshchatError
 from meshchat.wire.codec import Reader, uint
 from meshchat.wire.records import PUBLIC_KEY_SIZE, SIGNATURE_SIZE, Grade, Record, router_id
 
@@ -130,7 +130,11 @@ class SealedKey:
 
 
 def _password_key(password: str, salt: bytes, operations: int, memory: int) -> bytes:
-    return nacl.pwhash.argon2id.kdf(MESH_KEY_SIZE, password.encode("utf-8"), salt, operations, memory)
+    """Raises `MeshchatError` where this machine has not so much memory left."""
+    try:
+        return nacl.pwhash.argon2id.kdf(MESH_KEY_SIZE, password.encode("utf-8"), salt, operations, memory)
+    except nacl.exceptions.RuntimeError:
+        raise MeshchatError("This router is short of memory right now; try again in a moment.") from None
 
 
 def seal_key_random(

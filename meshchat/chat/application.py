@@ -6,7 +6,7 @@ from meshchat.chat.accounts import Accounts, Login, Sealing
 from meshchat.chat.limits import FailuresByName
 from meshchat.chat.localtime import Zone, format_rfc3339, parse_when
 from meshchat.chat.names import key_tag, room_name
-from meshchat.chat.ports import Mesh
+from meshchat.chat.ports import Mesh, Station
 from meshchat.chat.rooms import Rooms
 from meshchat.errors import NameRefused
 from meshchat.wire.records import Kind, Record, stamp_ms
@@ -15,8 +15,9 @@ from meshchat.wire.records import Kind, Record, stamp_ms
 class Application:
     """The tables over one mesh, and how records look from outside."""
 
-    def __init__(self, mesh: Mesh, zone: Zone, sealing: Sealing) -> None:
+    def __init__(self, mesh: Mesh, station: Station, zone: Zone, sealing: Sealing) -> None:
         self.mesh = mesh
+        self.station = station
         self.zone = zone
         self.sealing = sealing
         self.accounts = Accounts(mesh)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from dateutil import parser as dateutil_parser
 
-from meshchat.config import parse_clock_time, parse_duration
 from meshchat.errors import ConfigError, UsageError
+from meshchat.units import parse_clock_time, parse_duration
 
 DAY = 86_400
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

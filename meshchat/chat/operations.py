@@ -268,24 +268,24 @@ def _import(app: Application, session: Session, now: float, *, lines: list[str])
 
 
 def _peers(app: Application, session: Session, now: float) -> Outcome:
-    return Answer.stream(app.mesh.peers())
+    return Answer.stream(app.station.peers())
 
 
 def _status(app: Application, session: Session, now: float) -> Outcome:
-    return Answer.done(status=app.mesh.status())
+    return Answer.done(status=app.station.status())
 
 
 def _check(app: Application, session: Session, now: float) -> Outcome:
-    return Answer.stream(app.mesh.check())
+    return Answer.stream(app.station.check())
 
 
 def _clock_show(app: Application, session: Session, now: float) -> Outcome:
-    return Answer.done(clock=app.mesh.clock())
+    return Answer.done(clock=app.station.clock())
 
 
 def _clock_set(app: Application, session: Session, now: float, *, time: str) -> Outcome:
-    app.mesh.set_clock(app.when(time))
-    return Answer.done(clock=app.mesh.clock())
+    app.station.set_clock(app.when(time))
+    return Answer.done(clock=app.station.clock())
 
 
 def _keys(do: str | None) -> Callable[..., Outcome]:
@@ -293,8 +293,8 @@ def _keys(do: str | None) -> Callable[..., Outcome]:
 
     def run(app: Application, session: Session, now: float, *, key: str | None = None) -> Outcome:
         if do:
-            app.mesh.change_keys(do, key)
-        return Answer.done(keys=app.mesh.keys())
+            app.station.change_keys(do, key)
+        return Answer.done(keys=app.station.keys())
 
     return run
 

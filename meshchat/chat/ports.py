@@ -1,6 +1,6 @@
-"""What the application asks of the engine: the one interface between the two.
+"""What the application asks of the engine and of the router it runs on: the only interfaces to them.
 
-The daemon implements it over the router and the log store; tests implement it in memory.
+The daemon implements them over the engine, its logs and the network; tests implement them in memory.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -77,6 +77,10 @@ class Mesh(Protocol):
 
     def export(self, room: str | None) -> Iterator[str]:
         """The log lines (no newline) of a room, or of all there is, accounts and rooms included."""
+
+
+class Station(Protocol):
+    """The router as its operator sees it: how it does, its clock, its mesh keys."""
 
     def status(self) -> Mapping[str, object]:
         """The `status` object of the control socket."""

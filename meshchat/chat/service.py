@@ -13,7 +13,7 @@ from meshchat.chat.answers import Answer, Outcome
 from meshchat.chat.application import Application
 from meshchat.chat.localtime import Zone
 from meshchat.chat.operations import OPERATIONS
-from meshchat.chat.ports import Mesh
+from meshchat.chat.ports import Mesh, Station
 from meshchat.chat.render import safe
 from meshchat.chat.sessions import Session
 from meshchat.errors import MeshchatError, UsageError
@@ -30,8 +30,8 @@ class Service:
     is read in it. `sealing` is what a new password costs.
     """
 
-    def __init__(self, mesh: Mesh, zone: Zone, *, sealing: Sealing | None = None) -> None:
-        self._app = Application(mesh, zone, sealing or Sealing())
+    def __init__(self, mesh: Mesh, station: Station, zone: Zone, *, sealing: Sealing | None = None) -> None:
+        self._app = Application(mesh, station, zone, sealing or Sealing())
         self._sessions: dict[Session, None] = {}
 
     def set_zone(self, zone: Zone) -> None:

@@ -17,7 +17,7 @@ from meshchat.errors import Malformed
 from meshchat.identity import Sealer
 from meshchat.protocol.clock import Heard, MeshClock
 from meshchat.protocol.envelope import Envelope
-from meshchat.protocol.events import Append, Deliver, Output, Stored
+from meshchat.protocol.events import Append, Deliver, Output, Send, Stored
 from meshchat.protocol.horizon import Horizon, HorizonState
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Admitted, Keeper
@@ -226,6 +226,11 @@ class Router:
         for port in self._desk.ports.values():
             self._desk.hurry(port, now.mono)
         return self._done(now)
+
+    def sent(self, send: Send) -> None:
+        """A `Send` was carried out: it counts as traffic."""
+        self.traffic.datagrams_out += 1
+        self.traffic.bytes_out += len(send.data)
 
     def use_sealer(self, sealer: Sealer) -> None:
         """The mesh keys changed."""

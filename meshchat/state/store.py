@@ -21,20 +21,23 @@ HISTORY_START = position(1, 0)
 
 
 class Numbering(Generic[K]):
-    """Small numbers from 1 for names or keys, given back when nothing uses them any more."""
+    """Small numbers from 1 for names or keys, given back when nothing uses them any more.
+
+    `numbers` maps what is in use to its number.
+    """
 
     def __init__(self) -> None:
-        self._numbers: dict[K, int] = {}
+        self.numbers: dict[K, int] = {}
         self._names: dict[int, K] = {}
         self._uses: dict[int, int] = {}
         self._free: list[int] = []
 
     def use(self, name: K) -> int:
         """The number of `name`, used once more."""
-        number = self._numbers.get(name)
+        number = self.numbers.get(name)
         if number is None:
-            number = self._free.pop() if self._free else len(self._numbers) + 1
-            self._numbers[name], self._names[number], self._uses[number] = number, name, 0
+            number = self._free.pop() if self._free else len(self.numbers) + 1
+            self.numbers[name], self._names[number], self._uses[number] = number, name, 0
         self._uses[number] += 1
         return number
 
@@ -42,20 +45,8 @@ class Numbering(Generic[K]):
         """The number is used once less."""
         self._uses[number] -= 1
         if not self._uses[number]:
-            del self._numbers[self._names.pop(number)], self._uses[number]
+            del self.numbers[self._names.pop(number)], self._uses[number]
             self._free.append(number)
-
-    def number(self, name: K) -> int | None:
-        """The number of `name`, or None where nothing uses it."""
-        return self._numbers.get(name)
-
-    def name(self, number: int) -> K:
-        """What the number stands for."""
-        return self._names[number]
-
-    def names(self) -> Iterator[K]:
-        """All names in use."""
-        return iter(list(self._numbers))
 
 
 @dataclass(frozen=True)
@@ -101,13 +92,13 @@ class RecordStore:
         """Bytes of records, as carried, that count against the router's limits."""
         return self._caps.total + self._permanent.total
 
-    def rooms(self) -> list[str]:
-        """The rooms that have records."""
-        return sorted(name for space, name in self._rooms.names() if space == Space.ROOM)
+    def room_numbers(self) -> dict[str, int]:
+        """The rooms that have records, with the numbers their entries carry."""
+        return {name: number for (space, name), number in self._rooms.numbers.items() if space == Space.ROOM}
 
     def room_entries(self, room: str, low: bytes = START, high: bytes = END) -> Iterator[Entry]:
         """The entries of a room that are held, by position."""
-        number = self._rooms.number((Space.ROOM, room))
+        number = self._rooms.numbers.get((Space.ROOM, room))
         for entry in self.records.entries(low, high) if number else ():
             if entry.room == number and not entry.absent:
                 yield entry
@@ -144,8 +135,8 @@ class RecordStore:
 
     def _add_permanent(self, record: Record, held: int) -> list[bytes]:
         self.records.put(Entry(record.position, len(record.carried), 0, 0, held, False))
-        used = self._authors.number(record.key) if record.space == Space.ACCOUNTS else None
-        used = used or self._rooms.number((Space.ROOM, record.log))
+        used = self._authors.numbers.get(record.key) if record.space == Space.ACCOUNTS else None
+        used = used or self._rooms.numbers.get((Space.ROOM, record.log))
         gone = self._permanent.add(record, used=used is not None)
         for place in gone:
             self.forget(place, remember=True)

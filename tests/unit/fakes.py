@@ -186,7 +186,7 @@ class Chat:
 
     def __init__(self, mesh: FakeMesh | None = None) -> None:
         self.mesh = mesh or FakeMesh()
-        self.service = Service(self.mesh, Zone("UTC"), sealing=CHEAP)
+        self.service = Service(self.mesh, self.mesh, Zone("UTC"), sealing=CHEAP)
         self.events: list[Event] = []
         self.mesh.listener = lambda record, live: self.events.extend(self.service.deliver(record, live))
         self.now = 1000.0

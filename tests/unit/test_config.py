@@ -18,12 +18,11 @@ from meshchat.config import (
     default_socket,
     load,
     parse,
-    parse_clock_time,
-    parse_duration,
     parse_peer,
     places,
 )
 from meshchat.errors import ConfigError
+from meshchat.units import parse_clock_time, parse_duration
 
 WHERE = Places(Path("/r/logs"), Path("/r/state"), Path("/r/socket"), Path("/r/meshchat.toml"))
 

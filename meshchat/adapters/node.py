@@ -1,0 +1,415 @@
+"""The engine on its disk: carries out what the router decides, and is the mesh that the application sees.
+
+No sockets and no loop: the daemon feeds it datagrams and deadlines, and so does the simulator, which thereby
+runs exactly the store code that a router runs.
+"""
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from heapq import merge
+from random import Random
+from typing import Protocol
+
+from meshchat.adapters.logline import StoredRecord, decode_line, encode_line
+from meshchat.adapters.logstore import AppendFailed, LogStore
+from meshchat.adapters.statestore import State, StateStore
+from meshchat.chat.ports import MergeResult, RoomSummary
+from meshchat.constants import STATE_EVERY
+from meshchat.errors import Malformed, StoreError
+from meshchat.identity import Sealer, verify_record
+from meshchat.protocol.events import (
+    Append,
+    Deliver,
+    Notice,
+    Output,
+    Remember,
+    Remove,
+    Save,
+    Send,
+    Stored,
+)
+from meshchat.protocol.horizon import HorizonState
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.port import AirShare
+from meshchat.protocol.router import Router, RouterSettings
+from meshchat.state.store import HISTORY_START, StoreLimits
+from meshchat.wire.packets import START, Carried
+from meshchat.wire.records import MAX_STAMP, Grade, Record, position, position_stamp
+
+_MERGE_BATCH = 64
+log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Whoever is told what the node does: the daemon, or the simulator."""
+
+    def send(self, send: Send) -> None:
+        """Put a datagram on the air."""
+
+    def delivered(self, record: Record, live: bool) -> None:
+        """A record is stored and shown from now on."""
+
+    def removed(self, room: str | None, messages: int) -> None:
+        """History has gone from the disk, of one room or of several."""
+
+    def evicted(self) -> None:
+        """Accounts or rooms have gone because they exceeded their budget."""
+
+    def notice(self, text: str) -> None:
+        """A line for the people on this router."""
+
+    def wake_at(self, deadline: float | None) -> None:
+        """Call `tick` at this monotonic time; None: no deadline is set."""
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What does not change while it runs; see `RouterSettings` for the fields of the same name."""
+
+    mesh: bytes
+    limits: StoreLimits
+    air: AirShare
+    wipe_moment: Callable[[int], int]
+    retention_ms: int | None
+    boot: bytes
+    secret: bytes
+    boot_id: str
+    synchronised_boot: Callable[[], str] = lambda: ""
+
+
+class Node:
+    """One router with its logs."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        logs: LogStore,
+        state: StateStore,
+        clock: Callable[[], Instant],
+        random: Random,
+        listener: Listener,
+    ) -> None:
+        """Opens nothing yet: call `start`. `logs` is opened already."""
+        self._settings = settings
+        self._logs, self._state, self._clock, self._listener = logs, state, clock, listener
+        now = clock()
+        kept = state.load()
+        self.identity = state.identity()
+        self.engine = Router(
+            RouterSettings(
+                mesh=settings.mesh,
+                router=self.identity.id,
+                boot=settings.boot,
+                secret=settings.secret,
+                limits=settings.limits,
+                air=settings.air,
+                wipe_moment=settings.wipe_moment,
+                retention_ms=settings.retention_ms,
+                horizon=HorizonState(kept.horizon_ms, kept.pace_ms, kept.pace_run),
+                run=kept.running_s + _time_off(kept, now),
+                clock_floor_ms=kept.floor_ms,
+            ),
+            Sealer(state.mesh_keys()),
+            logs.read,
+            random,
+            now,
+        )
+        if kept.clock_offset_ms is not None and kept.boot_id == settings.boot_id:
+            self.engine.clock.restore_operator(kept.clock_offset_ms)
+        self._saved_at = now.mono
+        self._disk_failure: StoreError | None = None
+        self._failed: set[bytes] = set()
+
+    # --- Life -------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Reads the logs. Lines whose signature does not hold are set aside."""
+        self.engine.recall(self._state.wiped())
+        forged = []
+        for item in self._logs.load():
+            now = self._clock()
+            if not verify_record(item.record):
+                forged.append(item.record.position)
+                continue
+            run = self.engine.keeper.run(now) if item.run is None else item.run
+            self._perform(self.engine.load(item.record, item.age or 0, run, now))
+        if forged:
+            self._try(lambda: self._logs.set_aside(forged), "Forged lines could not be set aside")
+        for line in (*self._logs.report, *self._state.report):
+            log.warning("%s", line)
+        if forged:
+            log.warning("%d lines were not signed by their author and are set aside.", len(forged))
+
+    def close(self) -> None:
+        """Saves the state and lets go of the logs."""
+        self._save()
+        self._try(self._logs.close, "The logs could not be written out")
+
+    def receive(self, data: bytes, interface: str, address: tuple[str, int]) -> None:
+        """A datagram came in."""
+        self._perform(self.engine.receive(data, interface, address, self._clock()))
+
+    def tick(self) -> None:
+        """A deadline passed."""
+        now = self._clock()
+        self._perform(self.engine.tick(now))
+        damaged = self._logs.take_damaged()
+        if damaged:
+            log.warning("%d records on the disk are damaged and are fetched again.", len(damaged))
+            self._perform(self.engine.lost(damaged, now))
+        if now.mono - self._saved_at >= STATE_EVERY:
+            self._save()
+
+    def instant(self) -> Instant:
+        """The machine's clocks by now."""
+        return self._clock()
+
+    @property
+    def disk_trouble(self) -> str:
+        """Why the last append failed; empty where it did not."""
+        return str(self._disk_failure or "")
+
+    def sync(self) -> None:
+        """Forces the logs onto the disk, where the fsync policy wants it."""
+        self._try(self._logs.sync_due, "The logs could not be forced onto the disk")
+
+    def interface_up(self, name: str, mtu: int, *, is_peer: bool = False) -> None:
+        """An interface or a unicast peer can be used; `mtu` is bytes."""
+        self._perform(self.engine.interface_up(name, mtu, self._clock(), is_peer=is_peer))
+
+    def interface_down(self, name: str) -> None:
+        """An interface is gone."""
+        self._perform(self.engine.interface_down(name, self._clock()))
+
+    # --- Carrying out -----------------------------------------------------------------------------------
+
+    def _perform(self, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            self._carry_out(output)
+        self._listener.wake_at(self.engine.next_deadline())
+
+    def _carry_out(self, output: Output) -> None:
+        match output:
+            case Send():
+                self.engine.sent(output)
+                self._listener.send(output)
+            case Append(batch):
+                self._append(batch)
+            case Deliver(record, live):
+                self._listener.delivered(record, live)
+            case Remove(places, why):
+                self._remove(places, why)
+            case Remember(places):
+                self._try(partial(self._state.add_wiped, places), "What was wiped is not noted")
+            case Save():
+                self._save()
+            case Notice(text):
+                self._listener.notice(text)
+
+    def _append(self, batch: tuple[Stored, ...]) -> None:
+        now = self._clock()
+        run = self.engine.keeper.run(now)
+        items = []
+        for stored in batch:
+            undated = stored.record.grade is Grade.UNKNOWN
+            items.append(
+                StoredRecord(stored.record, stored.age, run) if undated else StoredRecord(stored.record)
+            )
+        kept = [item.record.id for item in items]
+        try:
+            self._logs.append(items)
+            self._disk_failure = None
+        except AppendFailed as failure:
+            kept = [item.record.id for item in failure.stored]
+            self._failed = {item.record.id for item in items}.difference(kept)
+            self._fail(failure)
+            self._perform(self.engine.append_failed(self._failed, now))
+        self._perform(self.engine.appended(kept, now))
+
+    def _fail(self, failure: StoreError) -> None:
+        """Says once, not for each record, that the disk takes nothing."""
+        if self._disk_failure is None or str(self._disk_failure) != str(failure):
+            log.error("%s", failure)
+        self._disk_failure = failure
+
+    def _remove(self, places: tuple[bytes, ...], why: str) -> None:
+        permanent = [place for place in places if place in self._logs and self._is_permanent(place)]
+        self._try(lambda: self._logs.remove(places), "Wiped history could not be taken off the disk")
+        if permanent:
+            self._listener.evicted()
+        if why != "limit":
+            log.info("Wiped %d records (%s).", len(places), why)
+        if len(places) > len(permanent):
+            self._listener.removed(None, len(places) - len(permanent))
+
+    def _is_permanent(self, place: bytes) -> bool:
+        record = self._logs.read(place) if place < HISTORY_START else None
+        return record is not None and record.permanent
+
+    def _try(self, action: Callable[[], object], trouble: str) -> None:
+        """Does what the router can live without; a failure is a line in the log."""
+        try:
+            action()
+        except StoreError as error:
+            log.error("%s: %s", trouble, error)
+
+    def _save(self) -> None:
+        now = self._clock()
+        self._saved_at = now.mono
+        clock, horizon = self.engine.clock, self.engine.horizon.state
+        good = clock.grade(now) is Grade.GOOD
+        state = State(
+            horizon_ms=horizon.horizon_ms,
+            pace_ms=horizon.pace_ms,
+            pace_run=horizon.pace_run,
+            floor_ms=clock.floor_ms(now),
+            running_s=self.engine.keeper.run(now),
+            boot_id=self._settings.boot_id,
+            clock_offset_ms=clock.operator_offset_ms,
+            synchronised_boot=self._settings.synchronised_boot(),
+            good_ms=clock.now_ms(now) if good else None,
+        )
+        self._try(lambda: self._state.save(state), "The state could not be saved")
+
+    # --- The application's mesh (chat/ports.py) ---------------------------------------------------------
+
+    @property
+    def mesh(self) -> bytes:
+        """The 8-byte mesh id."""
+        return self._settings.mesh
+
+    @property
+    def router(self) -> bytes:
+        """The 8-byte id of this router."""
+        return self.identity.id
+
+    def now_ms(self) -> int:
+        """Mesh time, UTC milliseconds since 1970."""
+        return self.engine.clock.now_ms(self._clock())
+
+    def stamp(self) -> tuple[int, Grade]:
+        """The next stamp for a record made here, with the clock's grade."""
+        now = self._clock()
+        grade = self.engine.clock.grade(now)
+        above = 0 if grade is Grade.UNKNOWN else self.engine.horizon.stamp
+        return self.engine.clock.stamp(now, above), grade
+
+    def submit(self, record: Record) -> str | None:
+        """Stores and floods a record made here; see `ports.Mesh.submit`."""
+        now = self._clock()
+        self._failed = set()
+        self._perform(self.engine.submit(record, now))
+        if record.id in self._failed and self._disk_failure is not None:
+            raise self._disk_failure
+        ahead = self.engine.ahead_of(now)
+        if ahead:
+            return (
+                f"This router's clock is ahead of {ahead} of its neighbours: they show this only when its "
+                "time comes. Set the clock with `meshchat clock set`."
+            )
+        if not self.engine.store.holds(record.position):
+            return "This did not stay: newer messages fill the space for this author or room."
+        return None
+
+    def rooms(self) -> list[RoomSummary]:
+        """The rooms that hold messages."""
+        counts: Counter[int] = Counter()
+        newest: dict[int, int] = {}
+        hashes: dict[int, hashlib.blake2b] = {}
+        for low, high in self._shown():
+            for entry in self.engine.store.held_entries(low, high):
+                if entry.room:
+                    counts[entry.room] += 1
+                    newest[entry.room] = max(newest.get(entry.room, 0), position_stamp(entry.position))
+                    hashes.setdefault(entry.room, hashlib.blake2b(digest_size=16)).update(entry.position)
+        return [
+            RoomSummary(name, counts[number], newest[number], hashes[number].hexdigest())
+            for name, number in self.engine.store.room_numbers().items()
+            if number in counts
+        ]
+
+    def _shown(self, since: int = 0, until: int = MAX_STAMP) -> tuple[tuple[bytes, bytes], ...]:
+        """Both strata between two stamps, less what lies in the future and is not shown yet."""
+        high = min(until, self.engine.keeper.ceiling(self._clock()))
+        return tuple((position(stratum, since), position(stratum, high)) for stratum in (0, 1))
+
+    def messages(
+        self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
+    ) -> Iterator[Record]:
+        """The records of a room with since <= stamp < until, oldest first; of many, the newest `limit`."""
+        store = self.engine.store
+        strata = [
+            [entry.position for entry in store.room_entries(room, low, high)]
+            for low, high in self._shown(since or 0, MAX_STAMP if until is None else until)
+        ]
+        places = list(merge(*strata, key=lambda place: place[1:]))
+        for place in places if limit is None else places[max(0, len(places) - limit) :]:
+            record = self._logs.read(place)
+            if record is not None:
+                yield record
+
+    def permanent(self, space: int) -> Iterator[Record]:
+        """The records of a permanent space."""
+        places = [
+            entry.position for entry in self.engine.store.held_entries(START, HISTORY_START) if not entry.room
+        ]
+        for place in places:
+            record = self._logs.read(place)
+            if record is not None and record.space == space:
+                yield record
+
+    def wipe(self, room: str | None) -> int:
+        """Deletes the history of a room, or all, on this router alone."""
+        now = self._clock()
+        before = self.engine.store.held
+        self._perform(self.engine.wipe(room, now))
+        self._try(lambda: self._logs.drop_damaged(room), "Damaged lines could not be removed")
+        return before - self.engine.store.held
+
+    def take_in(self, lines: Iterable[str]) -> MergeResult:
+        """Merges log lines from a file, each through the same checks as a neighbour's records."""
+        now = self._clock()
+        refused: Counter[str] = Counter()
+        carried = []
+        for line in lines:
+            try:
+                item = decode_line(self.mesh, line.encode("utf-8", "replace"))
+                carried.append(Carried(item.record.carried, item.age or 0))
+            except Malformed as reason:
+                refused[reason.reason] += 1
+        before, drops = self.engine.store.held, Counter(self.engine.drops)
+        known = 0
+        for at in range(0, len(carried), _MERGE_BATCH):
+            some, outputs = self.engine.merge(carried[at : at + _MERGE_BATCH], now)
+            known += some
+            self._perform(outputs)
+        refused.update(self.engine.drops - drops)
+        refused.pop("duplicate", None)
+        return MergeResult(max(0, self.engine.store.held - before), known, dict(refused))
+
+    def export(self, room: str | None) -> Iterator[str]:
+        """The log lines (no newline) of a room, or of all there is, accounts and rooms included."""
+        store = self.engine.store
+        entries = store.held_entries() if room is None else store.room_entries(room)
+        for place in [entry.position for entry in entries]:
+            record = self._logs.read(place)
+            if record is not None:
+                undated = record.grade is Grade.UNKNOWN
+                age = store.age(place, self.engine.keeper.run(self._clock())) if undated else None
+                yield encode_line(record, age=age).decode("utf-8").rstrip("\n")
+
+    def set_clock(self, ms: int) -> None:
+        """The operator vouches for this time (UTC milliseconds)."""
+        self._perform(self.engine.set_clock(ms, self._clock()))
+        self._save()
+
+
+def _time_off(kept: State, now: Instant) -> int:
+    """Seconds that the router was off, as far as a good clock before and after tells."""
+    if kept.good_ms is None or not now.trusted:
+        return 0
+    return max(0, (now.wall_ms - kept.good_ms) // 1000)

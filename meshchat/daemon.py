@@ -1,0 +1,217 @@
+"""The daemon: the only place that wires engine, logs, network, application, clock and entropy together."""
+
+import asyncio
+import contextlib
+import logging
+import logging.handlers
+import secrets
+import signal
+from collections.abc import Callable, Iterable
+from random import Random
+
+from meshchat.adapters.control import ControlServer
+from meshchat.adapters.files import DiskFiles
+from meshchat.adapters.logstore import LogStore
+from meshchat.adapters.multicast import MulticastPort
+from meshchat.adapters.network import Network
+from meshchat.adapters.node import Node, NodeSettings
+from meshchat.adapters.statestore import StateStore
+from meshchat.adapters.station import LocalStation
+from meshchat.adapters.system_clock import SystemClock, boot_id, system_zone
+from meshchat.chat.localtime import Zone, last_wipe
+from meshchat.chat.service import Event, Service
+from meshchat.config import Config
+from meshchat.constants import CAP_ACCOUNTS, NEWS_SHARE, VERSION
+from meshchat.errors import ConfigError
+from meshchat.protocol.events import Send
+from meshchat.protocol.port import AirShare
+from meshchat.state.caps import CapLimits
+from meshchat.state.store import StoreLimits
+from meshchat.wire.records import Record, mesh_id
+
+SYNC_EVERY = 5.0
+"""Seconds between forcing appended history onto the disk under the policy "interval"."""
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """One router's process. The node tells it what to do (`adapters.node.Listener`)."""
+
+    def __init__(self, config: Config, read_config: Callable[[], Config]) -> None:
+        """Opens what can fail: the directories, the logs, the port. Raises `MeshchatError`."""
+        self._config, self._load = config, read_config
+        state_files = DiskFiles(config.state)
+        log_files = state_files if config.logs == config.state else DiskFiles(config.logs)
+        mesh = mesh_id(config.mesh)
+        logs = LogStore(log_files, state_files, mesh, fsync=config.fsync)
+        logs.open()
+        state = StateStore(state_files)
+        kept = state.load()
+        self._clock = SystemClock(config.clock_offset_s, config.clock_grade, kept.synchronised_boot)
+        self._zone = Zone(system_zone(config.timezone))
+        settings = NodeSettings(
+            mesh=mesh,
+            limits=StoreLimits(
+                CapLimits(config.cap_author, config.cap_room, config.cap_router), CAP_ACCOUNTS
+            ),
+            air=AirShare(config.air_rate, NEWS_SHARE, config.repair_share),
+            wipe_moment=self._wipe_moment,
+            retention_ms=_retention_ms(config),
+            boot=secrets.token_bytes(8),
+            secret=secrets.token_bytes(16),
+            boot_id=boot_id(),
+            synchronised_boot=lambda: self._clock.synchronised_boot,
+        )
+        random = Random(secrets.randbits(128))
+        self._port = MulticastPort(config.group, config.port)
+        self.node = Node(settings, logs, state, self._clock.read, random, self)
+        self._network = Network(config, self.node, self._port)
+        self._station = LocalStation(config, self.node, self._network, state)
+        self._service: Service | None = None
+        self._control: ControlServer | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0
+        self._stopped = asyncio.Event()
+
+    def _wipe_moment(self, now_ms: int) -> int:
+        return last_wipe(now_ms, self._config.wipe_time, self._zone)
+
+    # --- What the node tells ----------------------------------------------------------------------------
+
+    def send(self, send: Send) -> None:
+        """Puts a datagram on the air."""
+        self._network.send(send)
+
+    def delivered(self, record: Record, live: bool) -> None:
+        """A record is stored: front ends hear of it."""
+        if self._service is not None:
+            self._publish(self._service.deliver(record, live))
+
+    def removed(self, room: str | None, messages: int) -> None:
+        """History has gone."""
+        if self._service is not None:
+            self._publish(self._service.wiped(room, messages))
+
+    def evicted(self) -> None:
+        """Accounts or rooms have gone."""
+        if self._service is not None:
+            self._service.reload()
+
+    def notice(self, text: str) -> None:
+        """A line for everybody."""
+        if self._service is not None:
+            self._publish(self._service.notice(text))
+
+    def _publish(self, events: Iterable[Event]) -> None:
+        if self._control is not None:
+            self._control.publish(events)
+
+    # --- Running ----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serves until `stop`."""
+        loop = asyncio.get_running_loop()
+        self.node.start()
+        hello = {"version": VERSION, "mesh": self._config.mesh, "router": self.node.router.hex()}
+        self._service = Service(self.node, self._station, self._zone)
+        self._control = ControlServer(self._config.socket, self._service, hello)
+        await self._control.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._network.start()
+        syncing = loop.create_task(self._sync())
+        log.info("Router %s serves the mesh %s.", self.node.router.hex(), self._config.mesh)
+        try:
+            await self._stopped.wait()
+        finally:
+            syncing.cancel()
+            await self._control.close()
+            await self._network.close()
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def stop(self) -> None:
+        """Ends `run` cleanly: nothing acknowledged is lost."""
+        log.info("Stopping.")
+        self._stopped.set()
+
+    async def _sync(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_EVERY)
+            self.node.sync()
+
+    # --- Time -------------------------------------------------------------------------------------------
+
+    def wake_at(self, deadline: float | None) -> None:
+        """The engine wants its next tick at this monotonic time."""
+        if deadline is None or (self._timer is not None and deadline >= self._wake_at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wake_at = deadline
+        delay = max(0.0, deadline - self._clock.read().mono)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.node.tick()
+
+    # --- Configuration ----------------------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        """SIGHUP: takes what can change while it runs; a setting that cannot be used leaves all as it was."""
+        try:
+            config = self._load()
+            zone = Zone(system_zone(config.timezone))
+        except ConfigError as error:
+            log.error("The configuration is not taken: %s", error)
+            return
+        for name in _FIXED:
+            if getattr(config, name) != getattr(self._config, name):
+                log.warning("A new %s is taken at the next start.", name)
+        self._config, self._zone, self._station.config = config, zone, config
+        logging.getLogger().setLevel(config.log_level.upper())
+        self.node.engine.horizon.retention_ms = _retention_ms(config)
+        self._network.reconfigure(config)
+        if self._service is not None:
+            self._service.set_zone(zone)
+        log.info("The configuration was read again.")
+
+
+_FIXED = ("mesh", "group", "port", "logs", "state", "socket", "fsync", "air_rate", "repair_share")
+"""Settings that a running daemon cannot change."""
+
+
+def _retention_ms(config: Config) -> int | None:
+    return None if config.retention_s is None else config.retention_s * 1000
+
+
+def _start_logging(config: Config) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if config.syslog:
+        with contextlib.suppress(OSError):
+            handlers.append(logging.handlers.SysLogHandler("/dev/log"))
+    logging.basicConfig(level=config.log_level.upper(), handlers=handlers, format=_FORMAT)
+
+
+_FORMAT = "meshchat: %(levelname)s: %(message)s"
+
+
+def run(read_config: Callable[[], Config]) -> None:
+    """Runs a daemon until SIGTERM or SIGINT. `read_config` is called again at SIGHUP.
+
+    Raises `MeshchatError` where it cannot start.
+    """
+    config = read_config()
+    _start_logging(config)
+    asyncio.run(_serve(config, read_config))
+
+
+async def _serve(config: Config, read_config: Callable[[], Config]) -> None:
+    daemon = Daemon(config, read_config)
+    try:
+        await daemon.run()
+    finally:
+        daemon.node.close()
