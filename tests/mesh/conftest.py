@@ -1,13 +1,25 @@
 """Leaves the tests of this directory out, with one line that says why, where they cannot run."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.mesh.namespaces import why_not
+from tests.mesh.net import Mesh
 
 WHY_NOT = why_not()
 
 if WHY_NOT:
     collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Mesh]:
+    """Two routers on a good link, and ann, whom both know; shared by tests that only add messages."""
+    with Mesh(2) as mesh:
+        mesh.register(1, "ann")
+        mesh.await_users("ann")
+        yield mesh
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 from meshchat.adapters.client import ControlClient
 from meshchat.errors import DaemonGone
@@ -23,6 +24,10 @@ POLL_S = 0.1
 START_S = 30.0
 STOP_S = 15.0
 COMMAND_S = 120.0
+IDLE_WINDOW_S = 10.0
+IDLE_BYTES_S = 60.0
+"""A digest with its headers is under 200 bytes. At rest a router sends one in 32 s; three in ten seconds
+are the last of its Trickle intervals before."""
 PASSWORD = "correct horse"
 """Every test user's."""
 
@@ -253,13 +258,17 @@ class Mesh:
             text=True,
             timeout=COMMAND_S,
             check=False,
-            env={**self.sites[number].environment(), "MESHCHAT_PASSWORD": PASSWORD},
+            env=self.environment(number),
         )
         if status is not None and done.returncode != status:
             raise AssertionError(
                 f"meshchat {' '.join(arguments)}: {done.returncode}, {done.stderr}{done.stdout}"
             )
         return done
+
+    def environment(self, number: int) -> dict[str, str]:
+        """The environment in which `meshchat` finds a router's daemon and every test user's password."""
+        return {**self.sites[number].environment(), "MESHCHAT_PASSWORD": PASSWORD}
 
     def ask(self, number: int, op: str, **arguments: object) -> Fields:
         """One request to the control socket of a router; the fields of its answer."""
@@ -318,6 +327,37 @@ class Mesh:
         except AssertionError as error:
             held = ", ".join(f"{n}: {each['messages']}" for n, each in zip(numbers, rooms, strict=True))
             raise AssertionError(f"{error} ({held})") from None
+
+    def await_idle(self, seconds: float = 300.0, routers: Iterable[int] | None = None) -> None:
+        """Returns when these routers (all, unless given) put next to nothing on the air any more.
+
+        That is, when in `IDLE_WINDOW_S` each sent less than `IDLE_BYTES_S` on average.
+        """
+        numbers = list(self.numbers if routers is None else routers)
+        seen: list[tuple[float, int]] = []
+
+        def idle() -> bool:
+            now, counters = time.monotonic(), self.counters()
+            seen.append((now, sum(counters[number].bytes for number in numbers)))
+            while seen[0][0] <= now - IDLE_WINDOW_S:
+                start, sent = seen.pop(0)
+                if seen[-1][1] - sent < IDLE_BYTES_S * len(numbers) * (now - start):
+                    return True
+            return False
+
+        wait(idle, seconds, "idle traffic")
+
+    @contextmanager
+    def following(self, number: int, room: str) -> Iterator[IO[str]]:
+        """What `history ROOM --follow --json` prints on a router from now on."""
+        command = self.sites[number].meshchat("history", room, "--follow", "--json")
+        follower = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.environment(number))
+        assert follower.stdout is not None
+        try:
+            yield follower.stdout
+        finally:
+            follower.kill()
+            follower.communicate()
 
     # --- Beginning and end ------------------------------------------------------------------------------
 
