@@ -294,6 +294,11 @@ class Mesh:
         status: Fields = json.loads(self.meshchat(number, "status", "--json").stdout)
         return status
 
+    def clock(self, number: int) -> Fields:
+        """What a router says of its time: `time`, `quality`, `offset_ms` and more."""
+        clock: Fields = self.ask(number, "clock_show")["clock"]
+        return clock
+
     def room(self, number: int, room: str) -> Fields:
         """Name, messages, last and digest of a room on a router; no messages where it has none."""
         with ControlClient(self.sites[number].socket) as client:
