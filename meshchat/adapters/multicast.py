@@ -245,12 +245,16 @@ async def _resolve(host: str) -> str | None:
             answer.set_result(address)
 
     def look_up() -> None:
+        address = None
         try:
-            address = str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_DGRAM)[0][4][0])
-        except (OSError, UnicodeError):
-            address = None
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(finish, address)
+            # As bytes, because text goes through the idna codec, which OpenWrt packs apart.
+            found = socket.getaddrinfo(host.encode("ascii"), None, socket.AF_INET, socket.SOCK_DGRAM)
+            address = str(found[0][4][0])
+        except OSError:
+            pass
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(finish, address)
 
     threading.Thread(target=look_up, name=f"look up {host}", daemon=True).start()
     return await answer

@@ -124,8 +124,8 @@ def test_what_came_faster_than_it_was_read_is_counted(port: MulticastPort, stran
 
 
 def test_peers_are_resolved_and_the_unknown_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def look_up(host: str, *_: object) -> list[tuple[object, ...]]:
-        if host != "router.example":
+    def look_up(host: bytes, *_: object) -> list[tuple[object, ...]]:
+        if host != b"router.example":
             raise socket.gaierror(socket.EAI_NONAME, "unknown")
         return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("10.9.9.9", 0))]
 
