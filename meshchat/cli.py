@@ -1,0 +1,578 @@
+"""The `meshchat` command: every line of the contract in the README; the doing is in the layers below.
+
+Imports stay inside the functions: `meshchat --help` is fast on a router, and the daemon never loads the
+terminal. Exit status: 0 done, 1 failed, 2 usage, 3 no daemon answers.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from meshchat.constants import DEFAULT_GROUP, DEFAULT_PORT, VERSION
+from meshchat.errors import DaemonGone, MeshchatError
+
+if TYPE_CHECKING:
+    from meshchat.adapters.client import ControlClient
+    from meshchat.chat.localtime import Zone
+
+FAILED, USAGE, NO_DAEMON = 1, 2, 3
+
+COMPLETION_PATIENCE = 0.5
+"""Seconds that a Tab waits for the daemon."""
+
+PATH = click.Path(path_type=Path)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """Runs the command line and exits with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(_status())
+
+
+def _status() -> int:
+    """What the command line amounts to, with at most one line on standard error."""
+    try:
+        result = cli.main(prog_name="meshchat", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except MeshchatError as error:
+        click.echo(_one_line(error), err=True)
+        if isinstance(error, DaemonGone):
+            return NO_DAEMON
+        return USAGE if error.code == "usage" else FAILED
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # What reads our output has gone: nobody is left to tell. Python would flush once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        click.echo(f"meshchat: {error.strerror or error}.", err=True)
+        return FAILED
+    return result if isinstance(result, int) else 0
+
+
+def _one_line(error: MeshchatError) -> str:
+    from meshchat.chat.render import safe
+
+    return safe(str(error) or (type(error).__doc__ or "").strip())
+
+
+# --- What commands share --------------------------------------------------------------------------------
+
+
+def _inherit_socket(context: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    """`meshchat --socket X rooms` is `meshchat rooms --socket X`, and either goes before the environment."""
+    return path or (context.obj if isinstance(context.obj, Path) else None)
+
+
+def _socket_option(command: Function) -> Function:
+    return click.option(
+        "--socket",
+        type=PATH,
+        callback=_inherit_socket,
+        metavar="PATH",
+        help="Control socket of the daemon (or set MESHCHAT_SOCKET).",
+    )(command)
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
+_password_option = click.option(
+    "--password-file", type=PATH, metavar="FILE", help="The password is the first line of FILE."
+)
+
+
+def _connect(socket: Path | None) -> "ControlClient":
+    from meshchat.adapters.client import ControlClient
+    from meshchat.config import default_socket
+
+    return ControlClient(socket or default_socket())
+
+
+def _zone() -> "Zone":
+    """The zone of the times shown: the configuration's, else the system's, else UTC."""
+    from meshchat.adapters.system_clock import system_zone
+    from meshchat.chat.localtime import Zone
+    from meshchat.config import load
+    from meshchat.errors import ConfigError
+
+    try:
+        return Zone(system_zone(load().timezone))
+    except ConfigError:  # the daemon is who reports it
+        return Zone()
+
+
+def _completions(op: str, field: str) -> Callable[..., list[CompletionItem]]:
+    """Completes names from the daemon's answer to `op`, where it answers quickly; never an error."""
+
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from meshchat.adapters.client import ControlClient
+        from meshchat.config import default_socket
+
+        try:
+            path = context.params.get("socket") or default_socket()
+            with ControlClient(path, COMPLETION_PATIENCE) as client:
+                names = [str(item[field]) for item in client.stream(op)]
+        except (MeshchatError, OSError):
+            return []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+_complete_room = _completions("rooms", "name")
+_complete_user = _completions("users", "user")
+
+_room_argument = click.argument("room", shell_complete=_complete_room)
+_user_argument = click.argument("user", shell_complete=_complete_user)
+_room_option = click.option(
+    "--room", metavar="ROOM", shell_complete=_complete_room, help="This room only, instead of all."
+)
+
+
+# --- Chat -----------------------------------------------------------------------------------------------
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog='Example: meshchat send 1 "Soup at noon" --user abc',
+)
+@click.version_option(VERSION, prog_name="meshchat")
+@click.option(
+    "--socket", type=PATH, envvar="MESHCHAT_SOCKET", metavar="PATH", help="Control socket of the daemon."
+)
+@click.pass_context
+def cli(context: click.Context, socket: Path | None) -> int | None:
+    """Chat on a mesh of routers. With no command: log in and chat."""
+    context.obj = socket
+    if context.invoked_subcommand is not None:
+        return None
+    from meshchat.config import default_socket
+    from meshchat.terminal.app import run
+
+    return run(str(socket or default_socket()), _zone())
+
+
+@cli.command()
+@_room_argument
+@click.argument("text", required=False, default="-", metavar="[TEXT | -]")
+@click.option("--user", required=True, shell_complete=_complete_user, help="Your user name.")
+@_password_option
+@_socket_option
+def send(room: str, text: str, user: str, password_file: Path | None, socket: Path | None) -> None:
+    """Send TEXT to ROOM and print its id; with -, send each line of standard input.
+
+    The password is asked for, or read from MESHCHAT_PASSWORD or --password-file.
+    A text that begins with - needs -- before it:
+
+        meshchat send 1 --user abc -- "- bread, - milk"
+    """
+    from meshchat.terminal.passwords import known_password
+
+    with _connect(socket) as client:
+        client.request("login", user=user, password=known_password(password_file))
+        if text != "-":
+            _send(client, room, text)
+            return
+        for number, line in _input_lines():
+            try:
+                _send(client, room, line)
+            except DaemonGone as error:
+                raise DaemonGone(
+                    f"{error} It may or may not have taken line {number} ({line[:60]!r}); "
+                    "nothing after it was sent."
+                ) from None
+            except MeshchatError as error:
+                raise MeshchatError(
+                    f"Line {number} ({line[:60]!r}) was not sent, nor what follows it: {error}"
+                ) from None
+
+
+def _send(client: "ControlClient", room: str, text: str) -> None:
+    answer = client.request("send", room=room, text=text)
+    click.echo(answer["record"])
+    if answer.get("notice"):
+        click.echo(answer["notice"], err=True)
+
+
+def _input_lines() -> Iterator[tuple[int, str]]:
+    """The lines of standard input that hold something, counted from 1."""
+    for number, raw in enumerate(sys.stdin.buffer, 1):
+        line = raw.decode("utf-8", "surrogateescape").rstrip("\r\n")
+        if line.strip():
+            yield number, line
+
+
+@cli.command()
+@_room_argument
+@click.option("--since", metavar="WHEN", help="From then on: 2h, yesterday, 18:30, 2026-11-20 ...")
+@click.option("--until", metavar="WHEN", help="Before then.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The newest N messages only.")
+@click.option("--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
+@_json_option
+@_socket_option
+def history(
+    room: str,
+    since: str | None,
+    until: str | None,
+    limit: int | None,
+    follow: bool,
+    as_json: bool,
+    socket: Path | None,
+) -> int:
+    """Print what was written in ROOM.
+
+    Example: meshchat history 1 --since 2h --follow
+    """
+    from meshchat.terminal.tables import history_json, history_text
+
+    zone = _zone()
+
+    def show(message: dict[str, Any]) -> None:
+        click.echo(history_json(message) if as_json else history_text(message, zone))
+
+    with _connect(socket) as client:
+        if follow:
+            client.request("subscribe", rooms=[room])
+        shown = set()
+        for message in client.stream("history", room=room, since=since, until=until, limit=limit):
+            if follow:
+                shown.add(message["id"])
+            show(message)
+        if follow:
+            return _follow(client, shown, show)
+    return 0
+
+
+def _follow(client: "ControlClient", shown: set[str], show: Callable[[dict[str, Any]], None]) -> int:
+    """Shows messages as they arrive, those of `shown` left out; Ctrl-C is how it ends."""
+    try:
+        for event in client.events():
+            if event["event"] == "message" and event["message"]["id"] not in shown:
+                show(event["message"])
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+# --- Accounts -------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("user")
+@_password_option
+@_socket_option
+def register(user: str, password_file: Path | None, socket: Path | None) -> None:
+    """Make an account that works on every router of the mesh.
+
+    Example: meshchat register abc
+    """
+    from meshchat.terminal.passwords import new_password
+
+    with _connect(socket) as client:
+        answer = client.request("register", user=user, password=new_password(password_file))
+    click.echo("Your account has been created")
+    if answer.get("notice"):
+        click.echo(answer["notice"], err=True)
+
+
+@cli.command()
+@_user_argument
+@_password_option
+@click.option(
+    "--new-password-file", type=PATH, metavar="FILE", help="The new password is the first line of FILE."
+)
+@_socket_option
+def passwd(
+    user: str, password_file: Path | None, new_password_file: Path | None, socket: Path | None
+) -> None:
+    """Change the password of an account.
+
+    Both are asked for, or read from MESHCHAT_PASSWORD and MESHCHAT_NEW_PASSWORD.
+    """
+    from meshchat.terminal.passwords import NEW_VARIABLE, known_password, new_password
+
+    with _connect(socket) as client:
+        old = known_password(password_file)
+        client.request("login", user=user, password=old)
+        client.request("passwd", old=old, new=new_password(new_password_file, NEW_VARIABLE))
+    click.echo("The password has been changed")
+
+
+@cli.command()
+@_user_argument
+@click.option("--yes", is_flag=True, help="Yes, for ever.")
+@_password_option
+@_socket_option
+def retire(user: str, yes: bool, password_file: Path | None, socket: Path | None) -> None:
+    """Close an account for ever, on every router of the mesh."""
+    from meshchat.terminal.passwords import known_password
+
+    if not yes:
+        raise click.UsageError("Nobody can open it again: say --yes if you mean it.")
+    with _connect(socket) as client:
+        password = known_password(password_file)
+        client.request("login", user=user, password=password)
+        client.request("retire", password=password)
+    click.echo("The account has been closed")
+
+
+# --- What there is --------------------------------------------------------------------------------------
+
+
+def _listing(op: str, as_json: bool, socket: Path | None) -> list[dict[str, Any]]:
+    """Prints the items of the answer to `op` and returns them."""
+    from meshchat.terminal import tables
+
+    with _connect(socket) as client:
+        items = list(client.stream(op))
+    shown = {"rooms": tables.rooms, "users": tables.users, "peers": tables.peers, "check": tables.check}[op]
+    for line in map(tables.json_line, items) if as_json else shown(items, _zone()):
+        click.echo(line)
+    return items
+
+
+@cli.command()
+@_json_option
+@_socket_option
+def rooms(as_json: bool, socket: Path | None) -> None:
+    """List the rooms. Two routers hold the same when their digests (--json) are equal."""
+    _listing("rooms", as_json, socket)
+
+
+@cli.command()
+@_json_option
+@_socket_option
+def users(as_json: bool, socket: Path | None) -> None:
+    """List the accounts of the mesh."""
+    _listing("users", as_json, socket)
+
+
+@cli.command()
+@_json_option
+@_socket_option
+def peers(as_json: bool, socket: Path | None) -> None:
+    """List the routers heard directly."""
+    _listing("peers", as_json, socket)
+
+
+@cli.command()
+@_json_option
+@_socket_option
+def status(as_json: bool, socket: Path | None) -> None:
+    """Show how this router is doing."""
+    from meshchat.terminal import tables
+
+    with _connect(socket) as client:
+        answer = client.request("status")["status"]
+    for line in [tables.json_line(answer)] if as_json else tables.fields(answer):
+        click.echo(line)
+
+
+@cli.command()
+@_json_option
+@_socket_option
+def check(as_json: bool, socket: Path | None) -> int:
+    """Say whether this router is well set up, and what to do where not. Status 1 if something is bad."""
+    items = _listing("check", as_json, socket)
+    return FAILED if any(item["level"] == "bad" for item in items) else 0
+
+
+# --- History by hand ------------------------------------------------------------------------------------
+
+
+@cli.command()
+@_room_option
+@click.option("--yes", is_flag=True, help="Yes, delete it.")
+@_socket_option
+def wipe(room: str | None, yes: bool, socket: Path | None) -> None:
+    """Delete the history on this router, now. The other routers keep theirs.
+
+    Example: meshchat wipe --room 1 --yes
+    """
+    if not yes:
+        raise click.UsageError("This deletes history for good: say --yes if you mean it.")
+    with _connect(socket) as client:
+        click.echo(f"{client.request('wipe', room=room)['messages']} messages wiped")
+
+
+@cli.command(name="export")
+@click.argument("file", type=PATH)
+@_room_option
+@_socket_option
+def export_(file: Path, room: str | None, socket: Path | None) -> None:
+    """Write the history to FILE (- for standard output), to carry it to another router by hand.
+
+    Example: meshchat export /mnt/usb/chat.jsonl
+    """
+    from meshchat.adapters.carry import export_lines, write_whole
+
+    with _connect(socket) as client:
+        if str(file) == "-":
+            sys.stdout.buffer.writelines(export_lines(client, room))
+            sys.stdout.buffer.flush()
+        else:
+            click.echo(f"{write_whole(file, export_lines(client, room)) - 1} records exported")
+
+
+@cli.command(name="import")
+@click.argument("file", type=PATH)
+@_socket_option
+def import_(file: Path, socket: Path | None) -> int:
+    """Take in what `meshchat export` wrote (- for standard input). Doing it twice does no harm.
+
+    Example: meshchat import /mnt/usb/chat.jsonl
+    """
+    from meshchat.adapters.carry import import_lines
+    from meshchat.chat.render import safe
+
+    try:
+        source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+    except OSError as error:
+        raise MeshchatError(f"{file} cannot be read: {error.strerror}.") from None
+    with source, _connect(socket) as client:
+        total = import_lines(client, source)
+    reasons = ", ".join(f"{count} {safe(reason)}" for reason, count in sorted(total.refused.items()))
+    click.echo(
+        f"{total.added} added, {total.known} known, {sum(total.refused.values())} refused"
+        + (f" ({reasons})" if reasons else "")
+    )
+    return FAILED if total.refused and not total.added + total.known else 0
+
+
+# --- The router's clock and keys ------------------------------------------------------------------------
+
+
+@cli.group()
+def clock() -> None:
+    """Show or set the time of the mesh; the system's clock is never touched."""
+
+
+def _clock(op: str, as_json: bool, socket: Path | None, **args: str) -> None:
+    from meshchat.terminal import tables
+
+    with _connect(socket) as client:
+        answer = client.request(op, **args)["clock"]
+    for line in [tables.json_line(answer)] if as_json else tables.fields(answer):
+        click.echo(line)
+
+
+@clock.command(name="show")
+@_json_option
+@_socket_option
+def clock_show(as_json: bool, socket: Path | None) -> None:
+    """Show the time of the mesh and how far it is trusted."""
+    _clock("clock_show", as_json, socket)
+
+
+@clock.command(name="set")
+@click.argument("time", nargs=-1, required=True)
+@_json_option
+@_socket_option
+def clock_set(time: tuple[str, ...], as_json: bool, socket: Path | None) -> None:
+    """Vouch for the time: routers without a good clock will follow this one.
+
+    Example: meshchat clock set 2026-11-21 18:30
+    """
+    _clock("clock_set", as_json, socket, time=" ".join(time))
+
+
+@cli.group()
+def key() -> None:
+    """Show or change the mesh key.
+
+    To change it without a gap: `key new` on one router, `key add` on all others, then `key use` on all,
+    then `key drop` of the old one on all.
+    """
+
+
+def _keys(op: str, socket: Path | None, **args: str) -> None:
+    from meshchat.terminal import tables
+
+    if args.get("key") == "-":
+        args["key"] = sys.stdin.readline().strip()
+    with _connect(socket) as client:
+        for line in tables.keys(client.request(op, **args)["keys"]):
+            click.echo(line)
+
+
+@key.command(name="show")
+@_socket_option
+def key_show(socket: Path | None) -> None:
+    """Show the mesh keys and which one sends. Whoever has one can read and write."""
+    _keys("key_show", socket)
+
+
+@key.command(name="new")
+@_socket_option
+def key_new(socket: Path | None) -> None:
+    """Make a new key, which this router accepts from now on."""
+    _keys("key_new", socket)
+
+
+@key.command(name="add")
+@click.argument("key")
+@_socket_option
+def key_add(key: str, socket: Path | None) -> None:
+    """Accept KEY as well (- reads it from standard input, so that it is in no shell history)."""
+    _keys("key_add", socket, key=key)
+
+
+@key.command(name="use")
+@click.argument("key")
+@_socket_option
+def key_use(key: str, socket: Path | None) -> None:
+    """Send with KEY from now on; the others are still accepted."""
+    _keys("key_use", socket, key=key)
+
+
+@key.command(name="drop")
+@click.argument("key")
+@_socket_option
+def key_drop(key: str, socket: Path | None) -> None:
+    """Accept KEY no longer."""
+    _keys("key_drop", socket, key=key)
+
+
+# --- The daemon -----------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option(
+    "--interface", "interfaces", multiple=True, metavar="IF", help="Send and listen on IF (repeat)."
+)
+@click.option("--group", metavar="ADDRESS", help=f"Multicast group [{DEFAULT_GROUP}].")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="PORT", help=f"UDP port [{DEFAULT_PORT}].")
+@click.option("--logs", type=PATH, metavar="DIR", help="Where the history is kept; may be RAM.")
+@click.option("--state", type=PATH, metavar="DIR", help="Where keys and accounts are kept; as --logs.")
+@click.option("--config", type=PATH, metavar="FILE", help="Settings; the options here go before them.")
+@click.option("--mesh", metavar="NAME", help="Name of the mesh; others are not heard.")
+@click.option("--peer", "peers", multiple=True, metavar="HOST[:PORT]", help="Reach HOST by unicast (repeat).")
+@click.option("--log-level", type=click.Choice(("debug", "info", "warning", "error")), help="What is logged.")
+@click.option("--syslog", is_flag=True, default=None, help="Log to syslog as well.")
+@click.option("--clock-offset", "clock_offset_s", type=float, hidden=True)
+@click.option("--clock-grade", type=click.Choice(("good", "unknown")), hidden=True)
+@_socket_option
+def daemon(config: Path | None, **overrides: Any) -> None:
+    """Run the router's part: keep the rooms and pass messages on. Stops on SIGTERM or Ctrl-C.
+
+    Example: meshchat daemon --interface wlan0 --logs /var/lib/meshchat --state /etc/meshchat
+    """
+    from meshchat.config import load
+    from meshchat.daemon import run
+
+    given = {name: value for name, value in overrides.items() if value not in (None, ())}
+    run(lambda: load(config, given))

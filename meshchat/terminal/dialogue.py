@@ -1,0 +1,125 @@
+"""The questions on the way in: account, name and password, room. Every front end asks the same ones.
+
+`Leave` passes through: whoever goes at a question goes.
+"""
+
+from typing import Any
+
+from meshchat.adapters.client import Refused
+from meshchat.chat.names import fold
+from meshchat.terminal.front import Front
+from meshchat.terminal.session import Session
+
+YES, NO = frozenset(("y", "yes")), frozenset(("n", "no"))
+
+MAX_CHOICES = 12
+"""Numbers spelled out in the question for a room."""
+
+
+async def yes(front: Front, question: str) -> bool:
+    """Asks until the answer is yes or no."""
+    while True:
+        answer = (await front.ask(f"{question} [Yes/No]")).casefold()
+        if answer in YES | NO:
+            return answer in YES
+
+
+async def log_in(front: Front, session: Session) -> None:
+    """Leads to a login, over a new account where there is none yet."""
+    while True:
+        if await yes(front, "Do you have an account?"):
+            if await enter_password(front, session):
+                return
+        else:
+            await make_account(front, session)
+
+
+async def enter_password(front: Front, session: Session) -> bool:
+    """Asks for name and password until they fit; False where no name is given (wrong turn)."""
+    while True:
+        user = await front.ask("Username:")
+        if not user:
+            return False
+        password = await front.ask_secret("Password:")
+        try:
+            await session.log_in(user, password)
+        except Refused as error:
+            front.show("Username or password is invalid" if error.code == "login" else str(error))
+            continue
+        front.show(f"Logged in as: {session.user}")
+        return True
+
+
+async def make_account(front: Front, session: Session) -> None:
+    """Asks for a new name and password and makes the account; returns at once where no name is given."""
+    while True:
+        user = await front.ask("Choose a username:")
+        if not user:
+            return
+        password = await _new_password(front)
+        try:
+            await session.register(user, password)
+        except Refused as error:
+            front.show("This username is already taken" if error.code == "taken" else str(error))
+            continue
+        front.show("Your account has been created")
+        return
+
+
+async def _new_password(front: Front) -> str:
+    while True:
+        password = await front.ask_secret("Choose a password:")
+        if password == await front.ask_secret("The same again:"):
+            return password
+        front.show("Password is not matched")
+
+
+# --- Rooms ----------------------------------------------------------------------------------------------
+
+
+def numbered(rooms: list[dict[str, Any]]) -> dict[str, str]:
+    """The rooms by the number that chooses each.
+
+    A room whose name is a number has that one, the others get what is free: so no answer has two meanings.
+    """
+    names = [str(room["name"]) for room in rooms]
+    taken = {name for name in names if name.isdecimal()}
+    free = (str(number) for number in range(1, 2 * len(names) + 1) if str(number) not in taken)
+    return {name if name in taken else next(free): name for name in names}
+
+
+def show_rooms(front: Front, rooms: list[dict[str, Any]]) -> None:
+    """Lists the rooms with their numbers."""
+    messages = {str(room["name"]): int(room["messages"]) for room in rooms}
+    front.show("Rooms:")
+    for number, name in numbered(rooms).items():
+        count = messages[name]
+        held = "empty" if count == 0 else "1 message" if count == 1 else f"{count} messages"
+        label = number if number == name else f"{number}  {name}"
+        front.show(f"  {label}  ({held})")
+
+
+async def choose_room(front: Front, session: Session) -> str:
+    """Asks for a room by number or name until there is one to enter; returns its name."""
+    rooms = (await session.call("rooms")).items
+    show_rooms(front, rooms)
+    while True:
+        numbers = numbered(rooms)
+        choices = ",".join(list(numbers)[:MAX_CHOICES]) + (",..." if len(numbers) > MAX_CHOICES else "")
+        answer = await front.ask(f"Room Number [{choices}]")
+        room = await find_room(front, session, rooms, answer) if answer else None
+        if room is not None:
+            return room
+
+
+async def find_room(front: Front, session: Session, rooms: list[dict[str, Any]], answer: str) -> str | None:
+    """The room meant by a number or a name, a new one after confirmation; None where there is none."""
+    known = {fold(str(room["name"])) for room in rooms}
+    name = answer if fold(answer) in known else numbered(rooms).get(answer, answer)
+    try:
+        if fold(name) not in known and not await yes(front, f"There is no room {name} yet. Make it?"):
+            return None
+        return str((await session.call("join", room=name)).fields["room"])
+    except Refused as error:
+        front.show(str(error))
+        return None

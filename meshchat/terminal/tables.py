@@ -1,0 +1,104 @@
+"""What commands print: tables for people, JSON lines for scripts. Neither can drive a terminal."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from meshchat.adapters.logline import escape
+from meshchat.chat.localtime import Zone, format_local
+from meshchat.chat.render import message_line, safe
+from meshchat.terminal.days import time_ms
+
+HISTORY_FIELDS = ("id", "room", "user", "time", "text", "router")
+"""What `history --json` prints of a message, in this order: scripts depend on it."""
+
+Item = Mapping[str, Any]
+
+
+def json_line(item: Item) -> str:
+    """`item` as one line of JSON, every character that is not plainly visible escaped."""
+    return escape(json.dumps(item, ensure_ascii=False))
+
+
+def history_json(message: Item) -> str:
+    """A message as `history --json` prints it."""
+    return json_line({name: message[name] for name in HISTORY_FIELDS})
+
+
+def history_text(message: Item, zone: Zone) -> str:
+    """A message as `history` prints it: local date and time, user, text."""
+    unknown = message.get("grade") == "unknown"
+    written = format_local(time_ms(message["time"]), zone)
+    return message_line(written, message["user"], message["text"], unknown=unknown)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """The lines of a table with these column titles; None and missing values show as `-`."""
+    cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def rooms(items: Sequence[Item], zone: Zone) -> Iterator[str]:
+    """The rooms as a table."""
+    rows = [(room["name"], room["messages"], local(room["last"], zone)) for room in items]
+    return table(("ROOM", "MESSAGES", "LAST"), rows)
+
+
+def users(items: Sequence[Item], zone: Zone) -> Iterator[str]:
+    """The accounts as a table."""
+    return table(("USER", "KEY", "SINCE"), [(u["user"], u["key"], local(u["since"], zone)) for u in items])
+
+
+def peers(items: Sequence[Item], _: Zone) -> Iterator[str]:
+    """The neighbours as a table."""
+    names = ("router", "address", "interface", "heard_s", "clock", "version", "messages")
+    titles = ("ROUTER", "ADDRESS", "INTERFACE", "HEARD S AGO", "CLOCK", "VERSION", "MESSAGES")
+    return table(titles, [[peer.get(name) for name in names] for peer in items])
+
+
+def check(items: Sequence[Item], _: Zone) -> Iterator[str]:
+    """The findings about a router, the cure below each that needs one."""
+    for item in items:
+        yield f"{item['level']:<4}  {safe(str(item['what']))}: {safe(str(item['text']))}"
+        if item["level"] != "ok" and item.get("cure"):
+            yield f"      {safe(str(item['cure']))}"
+
+
+def fields(item: Item) -> Iterator[str]:
+    """A status or a clock: a field a line, what is nested beside its name or below it."""
+    width = max((len(name) for name in item), default=0)
+    for name, value in item.items():
+        title = f"{safe(name):<{width}}  "
+        if isinstance(value, list) and value:
+            for entry in value:
+                yield title + _cell(entry)
+                title = " " * len(title)
+        else:
+            yield (title + _cell(value)).rstrip()
+
+
+def keys(items: Sequence[Item]) -> Iterator[str]:
+    """The mesh keys, with what each is used for."""
+    if not items:
+        yield "There is no mesh key: everybody in radio range can read and write."
+    for item in items:
+        yield f"{safe(str(item['key']))}  {'sends' if item['sends'] else 'is accepted'}"
+
+
+def local(time: str | None, zone: Zone) -> str | None:
+    """A time of the control socket in local time."""
+    return None if time is None else format_local(time_ms(time), zone)
+
+
+def _cell(value: object) -> str:
+    if value is None or value in ("", [], {}):
+        return "-"
+    if isinstance(value, Mapping):
+        return "  ".join(f"{safe(str(name))} {_cell(entry)}" for name, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return safe(str(value))

@@ -1,0 +1,155 @@
+"""A daemon for front ends to talk to: the real control server over an engine in memory; it can be cut off."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from meshchat.adapters.control import ControlServer
+from meshchat.chat.localtime import Zone
+from meshchat.chat.service import Service
+from meshchat.wire.records import Record
+from tests.unit.fakes import CHEAP, FakeMesh, key, written
+
+T = TypeVar("T")
+
+PATIENCE = 20.0
+"""Seconds after which something that has not happened is a failure; two busy cores are slow."""
+
+
+class FakeDaemon:
+    """Serves a `FakeMesh` at `path`, in a thread. The mesh outlives `stop` and `start`, as a disk would.
+
+    Front ends reach it through a relay, so that it can die at a chosen moment: with `die_at` set to an
+    operation, the first such request is done, but its answer and all that follows are lost.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "meshchat.sock"
+        self.mesh = FakeMesh()
+        self.other = FakeMesh(2)
+        self.die_at: str | None = None
+        self.died = threading.Event()
+        self._inner = directory / "inner.sock"
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._links: set[asyncio.Task[None]] = set()
+        self._relay: asyncio.Server | None = None
+        self._control: ControlServer | None = None
+        self._service: Service | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def start(self) -> None:
+        """Starts to answer."""
+        self._run(self._start())
+
+    def stop(self) -> None:
+        """Dies: every connection ends and nobody answers any more."""
+        self._run(self._stop())
+
+    def do(self, doing: Callable[[], T]) -> T:
+        """Runs `doing` where the server runs."""
+        done: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._loop.call_soon_threadsafe(lambda: done.set_result(doing()))
+        return done.result(PATIENCE)
+
+    def hear(self, user: str, text: str, room: str = "1") -> Record:
+        """A message arrives that was written on another router."""
+
+        def take() -> Record:
+            record = written(self.other, key(77), user, text, room=room, stamp=self.mesh.stamp()[0])
+            self.mesh.take(record)
+            return record
+
+        return self.do(take)
+
+    def texts(self, room: str = "1") -> list[str]:
+        """What the room holds."""
+        return self.do(lambda: [record.body.decode() for record in self.mesh.messages(room)])
+
+    def _run(self, doing: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(doing, self._loop).result(PATIENCE)
+
+    async def _start(self) -> None:
+        service = Service(self.mesh, self.mesh, Zone("UTC"), sealing=CHEAP)
+        control = ControlServer(
+            self._inner,
+            service,
+            {"version": "0.1.0", "mesh": "test", "router": self.mesh.router.hex()},
+        )
+        self.mesh.listener = lambda record, live: control.publish(service.deliver(record, live))
+        await control.start()
+        self._service, self._control = service, control
+        self._relay = await asyncio.start_unix_server(self._accept, str(self.path), limit=2**24)
+
+    async def _stop(self) -> None:
+        if self._relay is None or self._control is None:
+            return
+        self._relay.close()
+        self.path.unlink(missing_ok=True)
+        self._relay = None
+        for link in list(self._links):
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+        await self._control.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.current_task()
+        assert link is not None
+        self._links.add(link)
+        inner_reader, inner_writer = await asyncio.open_unix_connection(str(self._inner), limit=2**24)
+        doomed: set[int] = set()
+        halves = [
+            asyncio.create_task(self._requests(reader, inner_writer, doomed)),
+            asyncio.create_task(self._answers(inner_reader, writer, doomed)),
+        ]
+        try:
+            await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            for half in halves:
+                half.cancel()
+            await asyncio.gather(*halves, return_exceptions=True)
+            for end in (writer, inner_writer):
+                end.close()
+            self._links.discard(link)
+
+    async def _requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: set[int]
+    ) -> None:
+        while line := await reader.readline():
+            with contextlib.suppress(ValueError):
+                request = json.loads(line)
+                if request["do"] == self.die_at:
+                    self.die_at = None
+                    doomed.add(request["id"])
+            writer.write(line)
+
+    async def _answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: set[int]
+    ) -> None:
+        while line := await reader.readline():
+            if doomed:
+                if json.loads(line).get("id") in doomed:
+                    if self._relay:
+                        self._relay.close()
+                        self.path.unlink(missing_ok=True)
+                    self.died.set()
+                    return
+                continue  # the event of the doomed message does not get out either
+            writer.write(line)
