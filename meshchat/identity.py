@@ -5,7 +5,6 @@ so; the engine passes nonces in.
 """
 
 import base64
-import binascii
 import hashlib
 from dataclasses import dataclass, replace
 
@@ -213,7 +212,7 @@ def parse_mesh_key(written: str) -> bytes:
     letters = "".join(written.split()).upper()
     try:
         key = base64.b32decode(letters + "=" * (-len(letters) % 8))
-    except binascii.Error:
+    except ValueError:  # binascii.Error, and what is not ASCII
         key = b""
     if len(key) != MESH_KEY_SIZE:
         raise ConfigError("A mesh key is 52 letters and digits, as `meshchat key new` prints it.")

@@ -1,0 +1,292 @@
+"""A deterministic world: real nodes (engine, logs, state) under virtual time, on simulated air and disks.
+
+One seed decides everything, so a run that fails replays exactly.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from meshchat.adapters.logstore import FsyncPolicy, LogStore
+from meshchat.adapters.node import Node, NodeSettings
+from meshchat.adapters.statestore import StateStore
+from meshchat.chat.localtime import Zone, last_wipe
+from meshchat.constants import CAP_ACCOUNTS, CAP_AUTHOR, CAP_ROOM, CAP_ROUTER, NEWS_SHARE, REPAIR_SHARE
+from meshchat.errors import StoreError
+from meshchat.identity import SigningKey, sign_record, verify_record
+from meshchat.protocol.events import Send
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.port import AirShare
+from meshchat.state.caps import CapLimits
+from meshchat.state.store import StoreLimits
+from meshchat.wire.records import Kind, Record, Space, mesh_id
+from tests.sim.disk import PowerCut, SimFiles
+from tests.sim.network import Air, AirConditions, Link
+
+DAY = 86_400.0
+EPOCH_MS = 1_800_000_000_000
+"""The true time at the start of every run: 2027-01-15T08:00Z."""
+
+PORT = 8888
+MESH = mesh_id("simulated")
+AIR_RATE = 1_000_000
+
+
+@dataclass
+class ClockModel:
+    """A router's clock: what the kernel claims beside the truth, and whether it says it is synchronised."""
+
+    offset_ms: int = 0
+    good: bool = True
+    drift: float = 0.0
+
+
+@dataclass
+class RouterModel:
+    """What stays of a router over its reboots."""
+
+    clock: ClockModel = field(default_factory=ClockModel)
+    retention_s: int | None = 86_400
+    fsync: FsyncPolicy = "always"
+    limits: StoreLimits = field(
+        default_factory=lambda: StoreLimits(CapLimits(CAP_AUTHOR, CAP_ROOM, CAP_ROUTER), CAP_ACCOUNTS)
+    )
+    zone: str = "UTC"
+    wipe_time: str = "04:00"
+    mesh_keys: tuple[bytes, ...] = ()
+
+
+class SimRouter:
+    """One router of the world. It is the node's listener, and the person sitting at it."""
+
+    def __init__(self, world: "World", number: int, model: RouterModel) -> None:
+        self.world, self.number, self.model = world, number, model
+        self.logs = SimFiles(f"/logs{number}")
+        self.state = SimFiles(f"/state{number}")
+        self.user = SigningKey.from_seed(world.rng.randbytes(32))
+        self.node: Node | None = None
+        self.shown: set[bytes] = set()
+        self.acknowledged: list[Record] = []
+        self.notices: list[str] = []
+        self._boots = 0
+        self._deadline: float | None = None
+        self._booted_at = 0.0
+        if model.mesh_keys:
+            StateStore(self.state).save_mesh_keys(model.mesh_keys)
+
+    # --- Clocks -----------------------------------------------------------------------------------------
+
+    def instant(self) -> Instant:
+        """What the node reads: monotonic time since boot, the kernel's claim, and its trust."""
+        clock = self.model.clock
+        mono = (self.world.now - self._booted_at) * (1 + clock.drift)
+        wall = EPOCH_MS + int(self.world.now * 1000) + clock.offset_ms
+        return Instant(mono, max(0, wall), clock.good)
+
+    # --- Life -------------------------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Starts the daemon on what the disks hold."""
+        self._boots += 1
+        self._booted_at = self.world.now
+        rng = random.Random(self.world.rng.randrange(2**63))
+        model = self.model
+        zone = Zone(model.zone)
+        store = LogStore(self.logs, self.state, MESH, fsync=model.fsync)
+        store.open()
+        settings = NodeSettings(
+            mesh=MESH,
+            limits=model.limits,
+            air=AirShare(AIR_RATE, NEWS_SHARE, REPAIR_SHARE),
+            wipe_moment=lambda ms: last_wipe(ms, model.wipe_time, zone),
+            retention_ms=None if model.retention_s is None else model.retention_s * 1000,
+            boot=rng.randbytes(8),
+            secret=rng.randbytes(16),
+            boot_id=f"{self.number}-{self._boots}",
+        )
+        self.node = Node(settings, store, StateStore(self.state), self.instant, rng, self)
+        self.node.start()
+        self.node.interface_up("wlan0", 1500)
+
+    @property
+    def up(self) -> Node:
+        """The running node."""
+        assert self.node is not None, f"router {self.number} is off"
+        return self.node
+
+    def stop(self) -> None:
+        """A clean stop."""
+        self.up.close()
+        self._gone()
+
+    def kill(self) -> None:
+        """kill -9: what was written stays, the process is gone."""
+        self._gone()
+        self.logs.kill()
+        self.state.kill()
+
+    def power_cut(self) -> None:
+        """Writes that were not forced to the disk are lost or torn."""
+        self._gone()
+        self.logs.power_cut(self.world.rng)
+        self.state.power_cut(self.world.rng)
+
+    def lose_logs(self) -> None:
+        """The history was in RAM: nothing of it is left."""
+        self.logs = SimFiles(f"/logs{self.number}")
+
+    def _gone(self) -> None:
+        self.node = None
+        self.shown.clear()
+        self._deadline = None
+
+    # --- The node's listener ----------------------------------------------------------------------------
+
+    def send(self, send: Send) -> None:
+        """Onto the air."""
+        to = None if send.address is None else int(send.address[0].rsplit(".", 1)[1])
+        self.world.transmit(self.number, to, send.data)
+
+    def delivered(self, record: Record, live: bool) -> None:
+        """A record is shown: its author must have signed it, and nothing is shown twice."""
+        assert verify_record(record), "shown though its author did not sign it"
+        assert record.id not in self.shown, "shown twice"
+        self.shown.add(record.id)
+
+    def removed(self, room: str | None, messages: int) -> None:
+        """History has gone."""
+
+    def evicted(self) -> None:
+        """Accounts have gone."""
+
+    def notice(self, text: str) -> None:
+        """Kept for the checkers."""
+        self.notices.append(text)
+
+    def wake_at(self, deadline: float | None) -> None:
+        """Schedules the node's next tick."""
+        if deadline is None or (self._deadline is not None and self._deadline <= deadline):
+            return
+        self._deadline = deadline
+        # A microsecond late, lest rounding makes it early and the node asks for the same moment again.
+        at = self._booted_at + deadline / (1 + self.model.clock.drift) + 1e-6
+        boots = self._boots
+        self.world.at(max(at, self.world.now), lambda: self._tick(boots, deadline))
+
+    def _tick(self, boots: int, deadline: float) -> None:
+        if self.node is None or boots != self._boots or self._deadline != deadline:
+            return
+        self._deadline = None
+        self._guarded(self.node.tick)
+
+    def receive(self, data: bytes, sender: int) -> None:
+        """A frame arrived."""
+        if self.node is not None:
+            node = self.node
+            self._guarded(lambda: node.receive(data, "wlan0", (f"10.0.0.{sender}", PORT)))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except PowerCut:
+            self.power_cut()
+
+    # --- The person -------------------------------------------------------------------------------------
+
+    def draft(self, room: str, text: str, *, name: str | None = None) -> Record:
+        """A signed message that is not submitted yet."""
+        stamp, grade = self.up.stamp()
+        return sign_record(
+            self.user,
+            mesh=MESH,
+            space=Space.ROOM,
+            log=room,
+            kind=Kind.MESSAGE,
+            author=name or f"user{self.number}",
+            router=self.up.router,
+            stamp=stamp,
+            grade=grade,
+            body=text.encode(),
+        )
+
+    def say(self, room: str, text: str) -> Record | None:
+        """Writes a message; the record once it is acknowledged, None where the disk refused it."""
+        record = self.draft(room, text)
+        try:
+            notice = self.up.submit(record)
+        except StoreError:
+            return None
+        if notice:
+            self.notices.append(notice)
+        self.acknowledged.append(record)
+        return record
+
+    def texts(self, room: str = "1") -> list[str]:
+        """The room as a person sees it here."""
+        return [record.body.decode() for record in self.up.messages(room)]
+
+    def ids(self, room: str = "1") -> list[bytes]:
+        """The ids of a room's messages in order."""
+        return [record.id for record in self.up.messages(room)]
+
+
+class World:
+    """Routers, the air between them, and virtual time in seconds."""
+
+    def __init__(
+        self, seed: int, links: list[Link], count: int, conditions: AirConditions | None = None
+    ) -> None:
+        """Makes `count` routers, all off."""
+        self.rng = random.Random(seed)
+        self.now = 0.0
+        self.air = Air(random.Random(self.rng.randrange(2**63)), conditions or AirConditions())
+        self.air.connect(links)
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = 0
+        self.routers = [SimRouter(self, number, RouterModel()) for number in range(count)]
+        self.taps: list[Callable[[int, bytes], None]] = []
+
+    def at(self, moment: float, action: Callable[[], None]) -> None:
+        """Does `action` at a moment."""
+        self._order += 1
+        heapq.heappush(self._events, (moment, self._order, action))
+
+    def boot(self) -> None:
+        """Starts every router that is off, within two seconds."""
+        for router in self.routers:
+            if router.node is None:
+                self.at(self.now + self.rng.uniform(0, 2), router.boot)
+        self.run(2.1)
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Lets time pass; ends early, with True, when `until` holds (looked at each virtual second)."""
+        end = self.now + seconds
+        looked = self.now
+        while self._events and self._events[0][0] <= end:
+            moment, _, action = heapq.heappop(self._events)
+            self.now = moment
+            action()
+            if until is not None and self.now - looked >= 1.0:
+                looked = self.now
+                if until():
+                    return True
+        self.now = end
+        return until() if until is not None else True
+
+    def transmit(self, sender: int, to: int | None, data: bytes) -> None:
+        """A frame of router `sender` goes on the air."""
+        for tap in self.taps:
+            tap(sender, data)
+        self.air.transmit(
+            sender,
+            to,
+            data,
+            lambda receiver, delay: self.at(
+                self.now + delay, lambda: self.routers[receiver].receive(data, sender)
+            ),
+        )
+
+    def alive(self) -> list[SimRouter]:
+        """The routers that are on."""
+        return [router for router in self.routers if router.node is not None]
