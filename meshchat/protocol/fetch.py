@@ -10,13 +10,16 @@ One fetch at a time. Its states, and what moves it on:
 | FETCHING | DUMPs of the source         | IDLE when all came; another source when it is silent |
 """
 
-from collections.abc import Sequence
+from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
 from meshchat.constants import FETCH_ROUNDS_IDLE, SOURCE_SILENCE
 from meshchat.protocol.reconcile import Span, after, short_id, subtract
 from meshchat.wire.packets import Block, Offer
+
+MAX_ORDERS = 16
+"""Orders that wait for the one under way: the answers to one step of an exchange make two."""
 
 
 class FetchState(Enum):
@@ -37,6 +40,17 @@ class Candidate:
     offer: Offer
 
 
+@dataclass(frozen=True)
+class Order:
+    """What one source is asked for: the blocks, the salt of the ids in them, and the source's token."""
+
+    router: bytes
+    interface: str
+    token: bytes
+    salt: bytes
+    blocks: tuple[Block, ...]
+
+
 @dataclass
 class Fetch:
     """What is still wanted, and from whom. Times are seconds, monotonic."""
@@ -53,6 +67,8 @@ class Fetch:
     heard_at: float = 0.0
     idle_rounds: int = 0
     progressed: bool = False
+    brought: bool = False
+    later: deque[Order] = field(default_factory=deque)
 
     def ask(self, nonce: bytes) -> None:
         """An ASK-FILE went out; earlier offers are void."""
@@ -78,15 +94,23 @@ class Fetch:
         self.candidates.remove(best)
         return best
 
-    def begin(
-        self, router: bytes, interface: str, token: bytes, salt: bytes, blocks: Sequence[Block], now: float
-    ) -> None:
-        """Everything in `blocks` is wanted from this source."""
+    def begin(self, order: Order, now: float) -> None:
+        """Everything in the order is wanted."""
         self.state = FetchState.FETCHING
-        self.source, self.interface, self.token, self.salt = router, interface, token, salt
-        self.spans = [(block.low, block.high) for block in blocks if block.ids is None]
-        self.listed = [block for block in blocks if block.ids is not None]
-        self.heard_at, self.idle_rounds, self.progressed = now, 0, False
+        self.source, self.interface, self.token, self.salt = (
+            order.router,
+            order.interface,
+            order.token,
+            order.salt,
+        )
+        self.spans = [(block.low, block.high) for block in order.blocks if block.ids is None]
+        self.listed = [block for block in order.blocks if block.ids is not None]
+        self.heard_at, self.idle_rounds, self.progressed, self.brought = now, 0, False, False
+
+    def queue(self, order: Order) -> None:
+        """The source of the fetch under way has more that is wanted: it is asked for next."""
+        if order.router == self.source and order.interface == self.interface and len(self.later) < MAX_ORDERS:
+            self.later.append(order)
 
     @property
     def active(self) -> bool:
@@ -106,7 +130,8 @@ class Fetch:
         if position:
             self.spans = subtract(self.spans, position, after(position))
             self._strike(position)
-        self.progressed = self.progressed or before != (len(self.listed), self.spans)
+        if before != (len(self.listed), self.spans):
+            self.progressed = self.brought = True
 
     def _strike(self, position: bytes) -> None:
         for number, block in enumerate(self.listed):
@@ -115,7 +140,7 @@ class Fetch:
             short = short_id(self.salt, position)
             if short in block.ids:
                 left = tuple(one for one in block.ids if one != short)
-                self.progressed = True
+                self.progressed = self.brought = True
                 self.listed[number : number + 1] = [Block(block.low, block.high, left)] if left else []
                 return
 
@@ -134,3 +159,4 @@ class Fetch:
         """Nothing more is wanted, or the rest is left to the digests."""
         self.state = FetchState.IDLE
         self.source, self.spans, self.listed = b"", [], []
+        self.later.clear()

@@ -23,7 +23,7 @@ from meshchat.constants import (
     TOKEN_EPOCH,
     VERSION,
 )
-from meshchat.protocol.fetch import Candidate, Fetch, FetchState
+from meshchat.protocol.fetch import Candidate, Fetch, FetchState, Order
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.port import Desk, Port
@@ -157,15 +157,14 @@ class Repair:
             return
         neighbour.backoff.started(now.mono)
         salt = self._salt()
-        self._send_ranges(port, neighbour, opening(self._keeper.store.records, spans, salt), salt, now)
+        step = self._step(port, neighbour, opening(self._keeper.store.records, spans, salt), salt, now)
+        self._desk.send(port, [step])
 
-    def _send_ranges(
+    def _step(
         self, port: Port, neighbour: Neighbour, parts: Sequence[Range], salt: bytes, now: Instant
-    ) -> None:
+    ) -> Ranges:
         low, parts = fit(parts, self._desk.capacity(port) - _RANGES_FIELDS)
-        if parts:
-            ranges = Ranges(neighbour.router, self._token(now), salt, self._view(now), low, tuple(parts))
-            self._desk.send(port, [ranges])
+        return Ranges(neighbour.router, self._token(now), salt, self._view(now), low, tuple(parts))
 
     def on_ranges(self, neighbour: Neighbour, ranges: Ranges, port: Port, now: Instant) -> None:
         """A step of an exchange, with this router or overheard."""
@@ -191,7 +190,8 @@ class Repair:
             self._push(neighbour, findings.extra_positions, port, now)
         else:
             reply.extend(findings.extra)
-        self._send_ranges(port, neighbour, reply, salt, now)
+        if reply:
+            self._desk.send(port, [self._step(port, neighbour, reply, salt, now)], neighbour.address)
 
     def _fits_one_datagram(self, places: Sequence[bytes], port: Port) -> bool:
         """A push, which no token guards, is at most one datagram, or one record."""
@@ -218,10 +218,14 @@ class Repair:
         blocks: Sequence[Block],
         now: Instant,
     ) -> None:
-        """Fetches the blocks from a neighbour, unless a fetch is going on or the disk takes nothing."""
-        if self.fetch.active or now.mono < self.blocked_until:
+        """Fetches the blocks, unless another neighbour is being fetched from or the disk takes nothing."""
+        order = Order(neighbour.router, port.name, token, salt, tuple(self._allowed(blocks, now)))
+        if now.mono < self.blocked_until or not order.blocks:
             return
-        self.fetch.begin(neighbour.router, port.name, token, salt, self._allowed(blocks, now), now.mono)
+        if self.fetch.active:
+            self.fetch.queue(order)
+            return
+        self.fetch.begin(order, now.mono)
         self._send_want(port, neighbour, now)
 
     def _allowed(self, blocks: Sequence[Block], now: Instant) -> list[Block]:
@@ -336,8 +340,11 @@ class Repair:
             self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
             return
         blocks = [Block(low, high, None) for low, high in self._keeper.spans(now)]
-        self.fetch.begin(best.router, best.interface, best.offer.token, self._salt(), blocks, now.mono)
+        self.fetch.begin(self._order(best, blocks), now.mono)
         self._send_want(port, neighbour, now)
+
+    def _order(self, source: Candidate, blocks: Sequence[Block]) -> Order:
+        return Order(source.router, source.interface, source.offer.token, self._salt(), tuple(blocks))
 
     # --- Fetching ---------------------------------------------------------------------------------------
 
@@ -387,17 +394,30 @@ class Repair:
         best = self.fetch.choose() if blocks else None
         neighbour = self._neighbours.get(best.router, best.interface) if best else None
         if best and neighbour and best.interface in self._desk.ports:
-            self.fetch.begin(best.router, best.interface, best.offer.token, self._salt(), blocks, now.mono)
+            self.fetch.begin(self._order(best, blocks), now.mono)
             self._send_want(self._desk.ports[best.interface], neighbour, now)
         else:
             self._finish(now)
 
     def _finish(self, now: Instant) -> None:
-        """The fetch is over; what it brought, and what it did not, is told by digests."""
+        """What was wanted has come, or will not: on to what else this source has, else the fetch is over.
+
+        What it brought, and what it did not, is then told by digests; a source that gave something is asked
+        at once for what still differs.
+        """
+        neighbour = self._neighbours.get(self.fetch.source, self.fetch.interface)
+        port = self._desk.ports.get(self.fetch.interface)
+        if neighbour and port and self.fetch.later:
+            self.fetch.begin(self.fetch.later.popleft(), now.mono)
+            self._send_want(port, neighbour, now)
+            return
+        brought = self.fetch.brought
         self.fetch.end()
         self._desk.timers.cancel(("fetch",))
-        for port in self._desk.ports.values():
-            self._desk.hurry(port, now.mono)
+        for each in self._desk.ports.values():
+            self._desk.hurry(each, now.mono)
+        if neighbour and port and brought:
+            self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
 
     def block(self, now: Instant, seconds: float) -> None:
         """The disk takes nothing: nothing is asked for during this time."""

@@ -406,7 +406,8 @@ class Offer:
 
 @dataclass(frozen=True)
 class Ranges:
-    """One step of narrowing a difference. Multicast to `to`, who answers; others overhear.
+    """One step of narrowing a difference with `to`. The first is multicast, so that others with the same
+    difference overhear it and keep quiet; answers are unicast, which a radio repeats until acknowledged.
 
     `view` is the sender's whole set in 8 bytes: a neighbour with the same one need not say the same.
     """

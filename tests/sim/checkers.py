@@ -50,9 +50,9 @@ def assert_converges(world: World, seconds: float) -> float:
 
 def traffic(world: World, seconds: float) -> float:
     """Bytes a second and router over the next `seconds`."""
-    before = sum(world.air.bytes.values())
+    before = sum(world.air.octets.values())
     world.run(seconds)
-    return (sum(world.air.bytes.values()) - before) / seconds / max(1, len(world.alive()))
+    return (sum(world.air.octets.values()) - before) / seconds / max(1, len(world.alive()))
 
 
 def assert_idle(world: World, settle: float = 180.0, watch: float = 600.0) -> float:

@@ -31,8 +31,8 @@ class Air:
     conditions: AirConditions
     links: set[Link] = field(default_factory=set)
     cut: set[Link] = field(default_factory=set)
-    bytes: Counter[int] = field(default_factory=Counter)
     frames: Counter[int] = field(default_factory=Counter)
+    octets: Counter[int] = field(default_factory=Counter)
 
     def connect(self, pairs: Iterable[Link]) -> None:
         """Adds links, in both directions."""
@@ -79,7 +79,7 @@ class Air:
                 return
 
     def _count(self, sender: int, size: int) -> None:
-        self.bytes[sender] += size
+        self.octets[sender] += size
         self.frames[sender] += 1
 
     def _delay(self) -> float:
