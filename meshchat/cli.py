@@ -456,7 +456,7 @@ def import_(file: Path, socket: Path | None) -> int:
 # --- The router's clock and keys ------------------------------------------------------------------------
 
 
-@cli.group()
+@cli.group(no_args_is_help=False)
 def clock() -> None:
     """Show or set the time of the mesh; the system's clock is never touched."""
 
@@ -490,7 +490,7 @@ def clock_set(time: tuple[str, ...], as_json: bool, socket: Path | None) -> None
     _clock("clock_set", as_json, socket, time=" ".join(time))
 
 
-@cli.group()
+@cli.group(no_args_is_help=False)
 def key() -> None:
     """Show or change the mesh key.
 

@@ -38,6 +38,10 @@ class Conversation:
         self._slowed = False
         self._showing = asyncio.Lock()
         self._loaded = asyncio.Event()
+        self._unshown: set[str] = set()
+        """Own messages that are stored and not seen yet, where the front end does not echo."""
+        self._all_shown = asyncio.Event()
+        self._all_shown.set()
         self._answered = asyncio.Event()
         self._answered.set()
 
@@ -69,6 +73,7 @@ class Conversation:
             before, self.room = self.room, room
             if before != room:
                 self._first_shown = None
+                self._shown(*self._unshown)
         await self._load(self.session.client, again=True)
 
     async def show_history(self, limit: int | None = None, since: str | None = None) -> None:
@@ -133,7 +138,13 @@ class Conversation:
 
     def _show(self, message: dict[str, Any]) -> None:
         self._seen.add(message["id"])
+        self._shown(message["id"])
         self.front.show_message(message)
+
+    def _shown(self, *ids: str) -> None:
+        self._unshown.difference_update(ids)
+        if not self._unshown:
+            self._all_shown.set()
 
     # --- Writing ----------------------------------------------------------------------------------------
 
@@ -178,10 +189,11 @@ class Conversation:
 
     def _acknowledge(self, line: Line, answer: dict[str, Any]) -> None:
         line.sent = True
-        shown = answer["record"] in self._seen
-        self._seen.add(answer["record"])
-        if not self.front.echoes and not shown and line.room == self.room:
-            self.front.show_message({"user": self.session.user, "time": answer["time"], "text": line.text})
+        if self.front.echoes:
+            self._seen.add(answer["record"])
+        elif line.room == self.room and answer["record"] not in self._seen:
+            self._unshown.add(answer["record"])
+            self._all_shown.clear()
         if answer.get("notice"):
             self.front.show(f"* {answer['notice']}")
 
@@ -230,3 +242,4 @@ class Conversation:
             await asyncio.wait_for(self._loaded.wait(), patience)
             while self.outbox.lines:
                 await asyncio.wait_for(self.outbox.shrunk(), patience)
+            await asyncio.wait_for(self._all_shown.wait(), patience)

@@ -1,0 +1,291 @@
+"""The command line, as scripts and people use it: real processes, exit statuses, what they print."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from meshchat.adapters.client import ControlClient
+from tests.unit.fakeserver import PATIENCE, FakeDaemon
+from tests.unit.people import Terminal, command, environment, run
+
+NOTHING: Mapping[str, str] = {}
+PASSWORD = {"MESHCHAT_PASSWORD": "secret"}
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
+    with FakeDaemon(tmp_path) as running:
+        yield running
+
+
+def chat(
+    daemon: FakeDaemon, *words: str, stdin: bytes = b"", env: Mapping[str, str] = NOTHING
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a command that finds the daemon by MESHCHAT_SOCKET."""
+    return run(*words, stdin=stdin, env=environment(MESHCHAT_SOCKET=str(daemon.path), **env))
+
+
+def out(done: subprocess.CompletedProcess[bytes]) -> str:
+    """What a command that succeeded printed."""
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b""
+    return done.stdout.decode()
+
+
+def failed(done: subprocess.CompletedProcess[bytes], status: int = 1) -> str:
+    """The one line of a command that failed."""
+    assert done.returncode == status, (done.returncode, done.stderr)
+    line = done.stderr.decode()
+    assert line.count("\n") == 1, line
+    return line
+
+
+def account(daemon: FakeDaemon) -> None:
+    with ControlClient(daemon.path) as client:
+        client.request("register", user="abc", password="secret")
+
+
+# --- Accounts and sending -------------------------------------------------------------------------------
+
+
+def test_register_send_history(daemon: FakeDaemon) -> None:
+    assert out(chat(daemon, "register", "abc", env=PASSWORD)) == "Your account has been created\n"
+    assert "taken" in failed(chat(daemon, "register", "abc", env=PASSWORD))
+    sent = out(chat(daemon, "send", "1", "gr\u00fc\u00df\x1b[2J", "--user", "abc", env=PASSWORD)).strip()
+    line = out(chat(daemon, "history", "1", "--json"))
+    assert line.count("\n") == 1
+    message = json.loads(line)
+    assert list(message) == ["id", "room", "user", "time", "text", "router"]
+    assert (message["id"], message["text"]) == (sent, "gr\u00fc\u00df\x1b[2J")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", message["time"])
+    assert "\\u001b" in line
+    assert "gr\u00fc\u00df" in line
+    assert "22:26 abc: gr\u00fc\u00df\\x1b[2J\n" in out(chat(daemon, "history", "1"))
+
+
+def test_passwords_come_from_a_file_or_a_terminal_and_not_from_nowhere(
+    daemon: FakeDaemon, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("secret\nsecond line\n")
+    out(chat(daemon, "register", "abc", "--password-file", str(file)))
+    out(chat(daemon, "send", "1", "hi", "--user", "abc", "--password-file", str(file)))
+    assert "invalid" in failed(
+        chat(daemon, "send", "1", "hi", "--user", "abc", env={"MESHCHAT_PASSWORD": "wrong"})
+    )
+    assert "--password-file" in failed(chat(daemon, "send", "1", "hi", "--user", "abc"), 2)
+    assert "cannot be read" in failed(chat(daemon, "register", "b", "--password-file", "/nonexistent"))
+    with Terminal("--socket", str(daemon.path), "register", "ann") as person:
+        person.secret("New password:", "secret")
+        person.secret("The same again:", "other")
+        person.expect("Password is not matched\n")
+        assert person.leave() == 1
+    with Terminal("--socket", str(daemon.path), "register", "ann") as person:
+        person.secret("New password:", "secret")
+        person.type("\x03")
+        assert person.leave() == 130
+        assert "Traceback" not in person.screen
+
+
+def test_a_password_changes_and_an_account_is_closed(daemon: FakeDaemon) -> None:
+    account(daemon)
+    changed = {**PASSWORD, "MESHCHAT_NEW_PASSWORD": "better"}
+    assert "changed" in out(chat(daemon, "passwd", "abc", env=changed))
+    failed(chat(daemon, "send", "1", "hi", "--user", "abc", env=PASSWORD))
+    better = {"MESHCHAT_PASSWORD": "better"}
+    assert chat(daemon, "retire", "abc", env=better).returncode == 2
+    assert "closed" in out(chat(daemon, "retire", "abc", "--yes", env=better))
+    failed(chat(daemon, "send", "1", "hi", "--user", "abc", env=better))
+
+
+def test_each_line_of_standard_input_is_sent(daemon: FakeDaemon) -> None:
+    account(daemon)
+    done = chat(daemon, "send", "1", "-", "--user", "abc", stdin=b"one\r\n\ntwo\n--three", env=PASSWORD)
+    assert len(out(done).split()) == 3
+    assert daemon.texts() == ["one", "two", "--three"]
+
+
+def test_the_first_line_that_was_not_sent_is_named(daemon: FakeDaemon) -> None:
+    account(daemon)
+    long = b"x" * 9000
+    done = chat(daemon, "send", "1", "-", "--user", "abc", stdin=b"one\n" + long + b"\nthree\n", env=PASSWORD)
+    assert "Line 2" in failed(done)
+    assert len(done.stdout.split()) == 1
+    assert daemon.texts() == ["one"]
+    daemon.die_at = "send"
+    done = chat(daemon, "send", "1", "-", "--user", "abc", stdin=b"again\n", env=PASSWORD)
+    assert "line 1 ('again')" in failed(done, 3)
+
+
+# --- Reading --------------------------------------------------------------------------------------------
+
+
+def test_history_in_a_span_of_time(daemon: FakeDaemon) -> None:
+    for text in ("first", "second", "third"):
+        daemon.hear("bob", text)
+        daemon.mesh.ms += 3_600_000
+    assert out(chat(daemon, "history", "1", "--limit", "1")).endswith("bob: third\n")
+    shown = out(chat(daemon, "history", "1", "--since", "150m", "--until", "90m"))
+    assert "second" in shown
+    assert shown.count("\n") == 1
+    assert "is no time" in failed(chat(daemon, "history", "1", "--since", "nonsense"), 2)
+    failed(chat(daemon, "history", "nowhere"))
+
+
+def test_follow_shows_what_arrives_until_ctrl_c(daemon: FakeDaemon) -> None:
+    daemon.hear("bob", "before")
+    following = subprocess.Popen(
+        command("history", "1", "--follow", "--json"),
+        env=environment(MESHCHAT_SOCKET=str(daemon.path)),
+        stdout=subprocess.PIPE,
+    )
+    assert following.stdout
+    assert json.loads(following.stdout.readline())["text"] == "before"
+    daemon.hear("bob", "meanwhile")
+    assert json.loads(following.stdout.readline())["text"] == "meanwhile"
+    following.send_signal(signal.SIGINT)
+    assert following.communicate(timeout=PATIENCE)[0] == b""
+    assert following.returncode == 0
+
+
+def test_lists_for_people_and_scripts(daemon: FakeDaemon) -> None:
+    account(daemon)
+    daemon.hear("bob", "hi")
+    assert [json.loads(line)["name"] for line in out(chat(daemon, "rooms", "--json")).splitlines()] == [
+        "1",
+        "2",
+        "3",
+        "4",
+    ]
+    assert "1     1         2026-11-21 22:26\n" in out(chat(daemon, "rooms"))
+    assert json.loads(out(chat(daemon, "users", "--json")))["user"] == "abc"
+    assert "abc" in out(chat(daemon, "users"))
+    assert json.loads(out(chat(daemon, "peers", "--json")))["interface"] == "wlan0"
+    assert "wlan0" in out(chat(daemon, "peers"))
+    assert json.loads(out(chat(daemon, "status", "--json")))["router"] == daemon.mesh.router.hex()
+    assert daemon.mesh.router.hex() in out(chat(daemon, "status"))
+    assert "good" in out(chat(daemon, "clock", "show"))
+    assert json.loads(out(chat(daemon, "clock", "set", "2026-11-22", "10:00", "--json")))["quality"] == "good"
+    assert "no mesh key" in out(chat(daemon, "key", "show"))
+    assert "sends" in out(chat(daemon, "key", "add", "-", stdin=b"abcd\n"))
+    assert "mesh key" in failed(chat(daemon, "key", "add", "bad"))
+
+
+def test_check_fails_when_something_is_bad(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "ok    clock: The clock is good.\n" in out(chat(daemon, "check"))
+    bad = {"level": "bad", "what": "firewall", "text": "UDP 8888 is closed.", "cure": "Open it."}
+    monkeypatch.setattr(daemon.mesh, "check", lambda: [bad])
+    done = chat(daemon, "check")
+    assert done.returncode == 1
+    assert done.stdout == b"bad   firewall: UDP 8888 is closed.\n      Open it.\n"
+    assert json.loads(chat(daemon, "check", "--json").stdout) == bad
+
+
+# --- History by hand ------------------------------------------------------------------------------------
+
+
+def test_history_is_carried_by_hand(daemon: FakeDaemon, tmp_path: Path) -> None:
+    account(daemon)
+    # More than one request holds: each message is 8 KiB, each line hex of it.
+    for number in range(20):
+        daemon.hear("bob", f"{number} " + "x" * 8000)
+    file = tmp_path / "carried"
+    assert out(chat(daemon, "export", str(file))) == "21 records exported\n"
+    assert json.loads(file.read_bytes().split(b"\n")[0]) == {"meshchat-export": 1, "mesh": "test"}
+    assert chat(daemon, "export", "-").stdout == file.read_bytes()
+    assert chat(daemon, "wipe").returncode == 2
+    assert out(chat(daemon, "wipe", "--yes")) == "20 messages wiped\n"
+    file.write_bytes(file.read_bytes() + b"nonsense\n" + b"y" * 700_000 + b"\n\xff\n")
+    assert out(chat(daemon, "import", str(file))) == "20 added, 1 known, 3 refused (2 damaged, 1 line)\n"
+    assert out(chat(daemon, "import", "-", stdin=file.read_bytes())).startswith("0 added, 21 known")
+    assert len(daemon.texts()) == 20
+
+
+def test_a_failed_export_leaves_the_old_file_alone(daemon: FakeDaemon, tmp_path: Path) -> None:
+    file = tmp_path / "carried"
+    file.write_text("precious")
+    daemon.die_at = "export"
+    failed(chat(daemon, "export", str(file)), 3)
+    assert file.read_text() == "precious"
+    assert sorted(tmp_path.glob("*carried*")) == [file]
+    daemon.stop()
+    daemon.start()
+    assert "cannot be written" in failed(chat(daemon, "export", "/nonexistent/file"))
+
+
+def test_what_is_no_export_of_this_mesh_is_not_imported(daemon: FakeDaemon) -> None:
+    assert "no file" in failed(chat(daemon, "import", "-", stdin=b"\x7fELF"))
+    other = b'{"meshchat-export":1,"mesh":"elsewhere"}\n'
+    assert "elsewhere" in failed(chat(daemon, "import", "-", stdin=other))
+    assert "later version" in failed(chat(daemon, "import", "-", stdin=other.replace(b"1", b"2")))
+    assert "cannot be read" in failed(chat(daemon, "import", "/nonexistent/file"))
+
+
+# --- Manners --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["rooms"], ["history", "1"], ["wipe", "--yes"], ["export", "-"]])
+def test_no_daemon(tmp_path: Path, words: list[str]) -> None:
+    line = failed(run(*words, "--socket", str(tmp_path / "no.sock")), 3)
+    assert str(tmp_path / "no.sock") in line
+    assert "meshchat daemon" in line
+
+
+def test_usage_is_status_two() -> None:
+    for words in (
+        ["nonsense"],
+        ["send", "1", "hi"],
+        ["history"],
+        ["history", "1", "--limit", "0"],
+        ["clock"],
+    ):
+        done = run(*words)
+        assert done.returncode == 2
+        assert done.stderr
+
+
+def test_whoever_stops_reading_is_left_in_peace(daemon: FakeDaemon) -> None:
+    for number in range(60):
+        daemon.hear("bob", f"{number} " + "x" * 8000)
+    reader, writer = os.pipe()
+    history = subprocess.Popen(
+        command("history", "1"),
+        env=environment(MESHCHAT_SOCKET=str(daemon.path)),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writer)
+    assert os.read(reader, 10)
+    os.close(reader)
+    assert history.communicate(timeout=PATIENCE)[1] == b""
+
+
+def test_every_command_has_a_help_and_help_needs_no_terminal_code() -> None:
+    shown = out(run("--help"))
+    names = re.findall(r"^  ([a-z]+)  ", shown, re.MULTILINE)
+    assert {"daemon", "send", "history", "register", "rooms", "check", "wipe", "clock", "key"} <= set(names)
+    for name in names:
+        assert "Usage: meshchat" in out(run(name, "--help"))
+    loaded = subprocess.run(
+        [*command()[:1], "-X", "importtime", "-m", "meshchat", "daemon", "--help"],
+        env=environment(),
+        capture_output=True,
+        check=True,
+    ).stderr.decode()
+    assert "meshchat.terminal" not in loaded
+    assert "nacl" not in loaded
+
+
+def test_the_shell_completes_rooms_and_is_not_disturbed_by_a_missing_daemon(daemon: FakeDaemon) -> None:
+    daemon.hear("bob", "hi", room="garden")
+    asked = {"_MESHCHAT_COMPLETE": "bash_complete", "COMP_WORDS": "meshchat history ga", "COMP_CWORD": "2"}
+    assert out(chat(daemon, env=asked)) == "plain,garden\n"
+    daemon.stop()
+    assert out(chat(daemon, env=asked)).strip() == ""
+    assert "complete" in out(chat(daemon, env={"_MESHCHAT_COMPLETE": "bash_source"}))
