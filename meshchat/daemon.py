@@ -49,7 +49,7 @@ class Daemon:
         state = StateStore(state_files)
         kept = state.load()
         self._clock = SystemClock(config.clock_offset_s, config.clock_grade, kept.synchronised_boot)
-        self._zone = Zone(system_zone(config.timezone))
+        self._zone = _zone(config)
         settings = NodeSettings(
             mesh=mesh,
             limits=StoreLimits(
@@ -164,7 +164,7 @@ class Daemon:
         """SIGHUP: takes what can change while it runs; a setting that cannot be used leaves all as it was."""
         try:
             config = self._load()
-            zone = Zone(system_zone(config.timezone))
+            zone = _zone(config)
         except ConfigError as error:
             log.error("The configuration is not taken: %s", error)
             return
@@ -186,6 +186,17 @@ _FIXED = ("mesh", "group", "port", "logs", "state", "socket", "fsync", "air_rate
 
 def _retention_ms(config: Config) -> int | None:
     return None if config.retention_s is None else config.retention_s * 1000
+
+
+def _zone(config: Config) -> Zone:
+    """The configured zone, which has to be readable; else the machine's, or UTC where that is odd."""
+    if config.timezone:
+        return Zone(system_zone(config.timezone))
+    try:
+        return Zone(system_zone())
+    except ConfigError as error:
+        log.warning("%s Until then times are UTC.", error)
+        return Zone()
 
 
 def _start_logging(config: Config) -> None:

@@ -17,7 +17,8 @@ from meshchat.constants import MAX_MTU
 from meshchat.protocol.events import Send
 
 POLL = 15.0
-"""Seconds between listings where the kernel reports no changes, and between look-ups of peers not found."""
+"""Seconds between listings of the interfaces, beside the kernel's reports of changes, and between look-ups of
+the peers' names: an address may change while the daemon runs."""
 
 PEER_MTU = 1280
 """A peer lies behind tunnels of unknown depth; this fits each of them (RFC 8200's minimum MTU)."""
@@ -34,7 +35,7 @@ class Network:
         self._used: dict[str, Interface] = {}
         self._peers: dict[str, Address] = {}
         self._watch = watch_interfaces()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._polling: asyncio.Task[None] | None = None
         self._complained: frozenset[str] | None = None
 
     @property
@@ -54,7 +55,7 @@ class Network:
         loop.add_reader(self._port.fileno(), self._readable)
         if self._watch is not None:
             loop.add_reader(self._watch.fileno(), self._changed)
-        self._tasks = [loop.create_task(self._poll()), loop.create_task(self._look_up_peers())]
+        self._polling = loop.create_task(self._poll())
 
     async def close(self) -> None:
         """Stops listening."""
@@ -63,21 +64,16 @@ class Network:
         if self._watch is not None:
             loop.remove_reader(self._watch.fileno())
             self._watch.close()
-        for task in self._tasks:
-            task.cancel()
+        if self._polling is not None:
+            self._polling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await task
+                await self._polling
         self._port.close()
 
     def reconfigure(self, config: Config) -> None:
         """Takes the interfaces and peers of a configuration that was read again."""
         self._config = config
-        for peer in [peer for peer in self._peers if peer not in config.peers]:
-            del self._peers[peer]
-            self._node.interface_down(f"@{peer}")
         self.refresh()
-        loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._look_up_peers()))
 
     # --- Interfaces -------------------------------------------------------------------------------------
 
@@ -115,7 +111,10 @@ class Network:
             for name in sorted(missing):
                 log.warning("The interface %s is not there or not up; waiting for it.", name)
             if not self._used and not missing:
-                log.warning("No interface to a mesh yet: this router is on its own until one appears.")
+                log.warning(
+                    "No interface to a mesh yet: this router is on its own until one appears. The interface "
+                    "that holds the default route is used only where --interface names it."
+                )
 
     def _changed(self) -> None:
         if self._watch is not None and self._watch.drain():
@@ -123,18 +122,20 @@ class Network:
 
     async def _poll(self) -> None:
         while True:
+            await self._look_up_peers()
             await asyncio.sleep(POLL)
             self.refresh()
 
     async def _look_up_peers(self) -> None:
-        while len(self._peers) < len(self._config.peers):
-            missing = [peer for peer in self._config.peers if peer not in self._peers]
-            for peer, address in (await resolve_peers(missing, self._config.port)).items():
-                self._peers[peer] = address
-                self._node.interface_up(f"@{peer}", PEER_MTU, is_peer=True)
+        found = await resolve_peers(self._config.peers, self._config.port)
+        for peer in [peer for peer in self._peers if peer not in self._config.peers]:
+            del self._peers[peer]
+            self._node.interface_down(f"@{peer}")
+        for peer, address in found.items():
+            is_new, self._peers[peer] = peer not in self._peers, address
+            if is_new:
                 log.info("Using the peer %s (%s).", peer, address[0])
-            if len(self._peers) < len(self._config.peers):
-                await asyncio.sleep(POLL)
+                self._node.interface_up(f"@{peer}", PEER_MTU, is_peer=True)
 
     # --- Datagrams --------------------------------------------------------------------------------------
 

@@ -127,7 +127,10 @@ class LocalStation:
             if name not in used:
                 yield "bad", "interface", f"{name} is not there or not up.", f"ip link set {name} up"
         if not used:
-            yield "bad", "interface", "No interface to a mesh: this router is on its own.", "ip -br link"
+            text = (
+                "No interface to a mesh: this router is on its own. The one to the Internet has to be named."
+            )
+            yield "bad", "interface", text, "meshchat daemon --interface NAME   (names: ip -br link)"
         for one in used.values():
             yield "ok", "interface", f"{one.name} is up, {', '.join(one.addresses) or 'no address'}.", ""
             if one.master:
