@@ -1,9 +1,11 @@
 """Routers that were off, lost their logs or were killed at a bad moment hold the same as the others again."""
 
+import contextlib
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +102,34 @@ def test_two_daemons_never_share_a_directory() -> None:
         assert len(second.stderr.splitlines()) == 1
         assert str(site.logs) in second.stderr or str(site.state) in second.stderr
         assert site.answers()
+
+
+def test_a_full_disk_is_told_to_the_sender_and_survived() -> None:
+    with Mesh(2, daemons=[2]) as mesh, small_disk(mesh.sites[1].logs):
+        mesh.start(1)
+        mesh.register(1, "ann")
+        mesh.await_users("ann")
+        filler = mesh.sites[1].logs / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        refused = mesh.meshchat(1, "send", "1", "-", "--user", "ann", input=f"{'x' * 8000}\n" * 3, status=1)
+        assert len(refused.stderr.splitlines()) == 1
+        kept = len(refused.stdout.split())
+        mesh.send(2, "ann", "1", ["from the other router"])
+        filler.unlink()
+        mesh.send(1, "ann", "1", ["there is room again"])
+        mesh.await_room("1", kept + 2, 120)
+        mesh.await_idle()
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path) -> Iterator[None]:
+    """Mounts a file system of 256 KiB on a new `directory`."""
+    directory.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "meshchat", str(directory)], check=True)
+    try:
+        yield
+    finally:
+        # Lazily: the daemon may still have its logs open.
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
