@@ -12,7 +12,7 @@ from collections import OrderedDict
 from meshchat.chat.render import BLANKS, SELECTORS
 from meshchat.constants import MAX_NAME_BYTES, MAX_NAME_CHARS
 from meshchat.errors import NameRefused
-from meshchat.wire.records import is_name
+from meshchat.wire.records import UNASSIGNED, is_name
 
 TAG_BYTES = 5
 """40 bits of a key tell people of one name apart: to imitate a given tag costs 2**40 key pairs."""
@@ -45,7 +45,8 @@ def _name(typed: str, of: str) -> str:
         raise NameRefused(f"A {of} name has at most {MAX_NAME_CHARS} characters; this has {len(name)}.")
     if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
         raise NameRefused(f"A {of} name has at most {MAX_NAME_BYTES} bytes of UTF-8.")
-    if not is_name(name) or not _INVISIBLE.isdisjoint(name):
+    unknown = any(unicodedata.category(char) == UNASSIGNED for char in name)
+    if unknown or not is_name(name) or not _INVISIBLE.isdisjoint(name):
         raise NameRefused(
             f"A {of} name is made of letters and digits, with '-', '_' or '.' between them and no spaces."
         )

@@ -36,7 +36,7 @@ async def _help(conversation: Conversation, _: str) -> None:
     width = max(len(f"/{command.name} {command.argument}") for command in COMMANDS.values())
     for command in COMMANDS.values():
         show(f"{f'/{command.name} {command.argument}':<{width}}  {command.summary}")
-    show("Anything else is sent to the room. A line that begins with // is sent with one /.")
+    show("Anything else is sent to the room; begin with // to send a line that begins with /")
     show("Ctrl-R shows again what you have typed; Ctrl-C or Ctrl-D leaves.")
 
 

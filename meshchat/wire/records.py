@@ -20,6 +20,9 @@ from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, text, uint
 
 RECORD_VERSION = 1
+UNASSIGNED = "Cn"
+"""Unicode's category of characters that it may assign in a later version."""
+
 SIGNATURE_CONTEXT = b"meshchat record\x00"
 """Goes before the signed bytes, so that no signature made for another purpose passes for a record."""
 
@@ -82,15 +85,17 @@ def is_name(name: str) -> bool:
     """Whether `name` may name a user or a room.
 
     1 to 32 characters in NFC: letters, digits and marks, and `-`, `_` and `.` between them. So a name is a
-    safe file name, a safe word on a terminal and never looks like an option.
+    safe file name, a safe word on a terminal and never looks like an option. What this reader's Unicode does
+    not know yet passes, or routers of different age would hold different records.
     """
     if not 1 <= len(name) <= MAX_NAME_CHARS or len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
         return False
     if not unicodedata.is_normalized("NFC", name):
         return False
     kinds = [unicodedata.category(char) for char in name]
-    inside = all(kind[0] in "LNM" or char in "-_." for kind, char in zip(kinds, name, strict=True))
-    return inside and kinds[0][0] in "LN" and kinds[-1][0] in "LNM"
+    words = [kind[0] in "LNM" or kind == UNASSIGNED for kind in kinds]
+    inside = all(word or char in "-_." for word, char in zip(words, name, strict=True))
+    return inside and words[0] and kinds[0][0] != "M" and words[-1]
 
 
 @dataclass(frozen=True)
