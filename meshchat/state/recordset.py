@@ -29,6 +29,8 @@ _ID_AT = 9
 
 _SIZE_BITS, _ROOM_BITS = 16, 20
 _ABSENT = 1 << 63
+LONGEST_HELD = -(2**31)
+"""The lowest `Entry.held` that can be kept: 68 years before this router first ran."""
 _MAX_VIEWS = 64
 
 
@@ -37,7 +39,7 @@ class Entry:
     """What is kept in memory of one record.
 
     `room` and `author` are numbers given by the caller, below 2**20 and 2**27; `size` is bytes as carried;
-    `held` is a number of seconds, for the age. An absent entry is remembered, not held.
+    `held` is seconds, from `LONGEST_HELD` up to 2**31, for the age. An absent entry is remembered, not held.
     """
 
     position: bytes

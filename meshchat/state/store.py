@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from meshchat.constants import MAX_REMEMBERED
 from meshchat.state.caps import CapLimits, Caps
 from meshchat.state.permanent import PermanentBudget
-from meshchat.state.recordset import Entry, RecordSet
+from meshchat.state.recordset import LONGEST_HELD, Entry, RecordSet
 from meshchat.wire.packets import END, START
 from meshchat.wire.records import MAX_STAMP, Record, Space, position
 
@@ -120,10 +120,11 @@ class RecordStore:
         `age` is the seconds it was held before. What goes is remembered from then on.
         """
         self.held += 1
+        held = max(run - age, LONGEST_HELD)
         if record.permanent:
-            return self._add_permanent(record, run - age)
+            return self._add_permanent(record, held)
         room, author = self._rooms.use((record.space, record.log)), self._authors.use(record.key)
-        entry = Entry(record.position, len(record.carried), room, author, run - age, False)
+        entry = Entry(record.position, len(record.carried), room, author, held, False)
         self.records.put(entry)
         self._caps.add(entry)
         self._permanent.written(record)

@@ -1,0 +1,139 @@
+"""The ordered set against the simplest thing that could be right: a sorted list."""
+
+from bisect import bisect_left
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from meshchat.state.recordset import CHUNK, LEAF, Entry, RecordSet
+from meshchat.wire.packets import END, START
+from meshchat.wire.records import POSITION_SIZE, position
+
+_IDS = st.binary(min_size=16, max_size=16)
+_CLOSE_STAMPS = st.one_of(st.integers(0, 40), st.integers(0, 2**64 - 1), st.integers(2**40, 2**40 + 3))
+POSITIONS = st.builds(position, st.integers(0, 1), _CLOSE_STAMPS, _IDS)
+BOUNDS = st.one_of(st.just(START), st.just(END), POSITIONS, st.builds(position, st.just(1), _CLOSE_STAMPS))
+
+
+def entry(place: bytes, *, size: int = 1, held: int = 0, absent: bool = False) -> Entry:
+    return Entry(place, size, 0, 0, held, absent)
+
+
+def filled(places: list[bytes]) -> RecordSet:
+    records = RecordSet()
+    for place in places:
+        records.put(entry(place))
+    return records
+
+
+def numbered(count: int) -> list[bytes]:
+    """Positions as a busy minute makes them: neighbouring stamps, ids of any kind."""
+    return [position(1, 5000 + at // 3, (at * 2654435761 % 2**32).to_bytes(16, "big")) for at in range(count)]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.tuples(st.booleans(), POSITIONS), max_size=300),
+    st.lists(st.tuples(BOUNDS, BOUNDS), min_size=1, max_size=5),
+)
+def test_it_is_a_sorted_list(steps: list[tuple[bool, bytes]], ranges: list[tuple[bytes, bytes]]) -> None:
+    records = RecordSet()
+    model: list[bytes] = []
+    for keep, place in steps:
+        # Half of the removals meet something that is there.
+        place = place if keep or not model else model[place[-1] % len(model)]
+        if keep:
+            records.put(entry(place))
+            model = sorted({*model, place})
+        else:
+            records.discard(place)
+            model = [one for one in model if one != place]
+        assert len(records) == len(model)
+        assert (place in records) is keep
+    assert [records.at_rank(rank) for rank in range(len(model))] == model
+    with pytest.raises(IndexError):
+        records.at_rank(len(model))
+    for low, high in ranges:
+        inside = [place for place in model if low <= place < high]
+        assert records.rank(low) == bisect_left(model, low)
+        assert records.count(low, high) == len(inside)
+        assert list(records.positions(low, high)) == inside
+        assert [one.position for one in records.entries(low, high)] == inside
+        assert records.summary(low, high) == filled(inside).summary()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sets(POSITIONS, min_size=1, max_size=3 * LEAF),
+    st.sets(POSITIONS, max_size=2 * LEAF),
+    st.randoms(use_true_random=False),
+    st.tuples(BOUNDS, BOUNDS),
+)
+def test_equal_sets_have_equal_summaries_however_they_came_about(
+    kept: set[bytes], passing: set[bytes], rng: Random, bounds: tuple[bytes, bytes]
+) -> None:
+    straight = filled(sorted(kept))
+    order = sorted(kept | passing)
+    rng.shuffle(order)
+    winding = RecordSet()
+    for place in order:
+        winding.put(entry(place, size=7, held=9, absent=place[-1] % 2 == 0))
+        winding.summary()  # a fingerprint remembered too long would show
+    for place in order:
+        if place not in kept:
+            winding.discard(place)
+            winding.summary(*bounds)
+    assert winding.summary() == straight.summary()
+    assert winding.summary(*bounds) == straight.summary(*bounds)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sets(POSITIONS, min_size=1, max_size=3 * LEAF), st.integers(0), POSITIONS)
+def test_different_sets_have_different_summaries(places: set[bytes], which: int, other: bytes) -> None:
+    whole = sorted(places)
+    records = filled(whole)
+    before = records.summary()
+    gone = whole[which % len(whole)]
+    records.discard(gone)
+    assert records.summary().fingerprint != before.fingerprint
+    if other[9:] not in {place[9:] for place in places}:  # an id is a hash of all else: it has one place
+        records.put(entry(other))
+        swapped = records.summary()
+        assert swapped.count == before.count
+        assert swapped.fingerprint != before.fingerprint
+        records.discard(other)
+    records.put(entry(gone))
+    assert records.summary() == before
+
+
+def test_a_set_of_many_chunks_answers_as_a_small_one() -> None:
+    places = numbered(4 * CHUNK + 17)
+    forward, backward = filled(sorted(places)), filled(sorted(places, reverse=True))
+    order = sorted(places)
+    bounds = [START, *order[:: CHUNK // 3], END]
+    for low, high in zip(bounds, bounds[1:], strict=False):
+        assert forward.summary(low, high) == backward.summary(low, high)
+        assert list(forward.positions(low, high)) == [one for one in order if low <= one < high]
+    for place in order[1::2]:
+        forward.discard(place)
+    assert list(forward.positions()) == order[0::2]
+    assert forward.summary() == filled(order[0::2]).summary()
+    for place in order[0::2]:
+        forward.discard(place)
+    assert len(forward) == 0
+    assert forward.summary() == RecordSet().summary()
+
+
+def test_an_entry_comes_back_as_it_was_put() -> None:
+    place = position(1, 77, bytes(16))
+    records = RecordSet()
+    largest = Entry(place, 2**16 - 1, 2**20 - 1, 2**27 - 1, -(2**31), True)
+    records.put(largest)
+    assert records.get(place) == largest
+    assert len(place) == POSITION_SIZE
+    smaller = Entry(place, 1, 2, 3, 4, False)
+    records.put(smaller)
+    assert (records.get(place), len(records)) == (smaller, 1)
+    assert records.get(position(1, 78)) is None
