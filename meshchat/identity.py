@@ -186,7 +186,9 @@ class Sealer:
         )
 
     def open(self, nonce: bytes, header: bytes, sealed: bytes) -> bytes | None:
-        """The plain bytes, or None where no key fits or a byte was altered."""
+        """The plain bytes, or None where no key fits or a byte was altered or cut off."""
+        if len(sealed) < SEAL_OVERHEAD:
+            return None
         for key in self._keys:
             try:
                 return bytes(

@@ -5,6 +5,10 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K")
 
+_DUST = 1e-6
+"""Seconds. A shortfall that a microsecond makes good is what rounding left: a wait for it is too short for a
+float that counts seconds, and whoever waits would be told for ever to come back at this very moment."""
+
 
 class TokenBucket:
     """`rate` tokens a second, at most `burst` in store. Full at first. Times are seconds, monotonic."""
@@ -25,7 +29,7 @@ class TokenBucket:
     def take(self, now: float, amount: float = 1.0) -> bool:
         """Takes `amount` tokens where there are so many; says whether it did."""
         self._refill(now)
-        if self._tokens < amount:
+        if self._tokens + self.rate * _DUST < amount:
             return False
         self._tokens -= amount
         return True
@@ -38,7 +42,8 @@ class TokenBucket:
     def ready_in(self, now: float, amount: float = 1.0) -> float:
         """Seconds until `amount` tokens will be there; 0 where they are."""
         self._refill(now)
-        return max(0.0, (amount - self._tokens) / self.rate)
+        wait = (amount - self._tokens) / self.rate
+        return wait if wait > _DUST else 0.0
 
 
 class BucketTable(Generic[K]):

@@ -38,7 +38,9 @@ class ReplayGuard:
         """Whether datagram number `counter` of `run` (sender and boot id) is new; remembers it."""
         highest, window = self._runs.pop(run, (-1, 0))
         if counter > highest:
-            window = (window << (counter - highest) | 1) & ((1 << REPLAY_WINDOW) - 1) if window else 1
+            # No shift beyond the window: a counter that leaps by 2**63 must not cost as many bits.
+            ahead = min(counter - highest, REPLAY_WINDOW)
+            window = (window << ahead | 1) & ((1 << REPLAY_WINDOW) - 1)
             highest, is_fresh = counter, True
         else:
             bit = 1 << (highest - counter) if highest - counter < REPLAY_WINDOW else 0

@@ -3,6 +3,9 @@
 import heapq
 from collections.abc import Hashable, Iterator
 
+_SLACK = 64
+"""Stale entries that may always lie in the heap; beyond that, as many as live ones."""
+
 
 class Timers:
     """At most one deadline for each key. Times are seconds, monotonic."""
@@ -17,6 +20,18 @@ class Timers:
         self._at[key] = at
         self._order += 1
         heapq.heappush(self._heap, (at, self._order, key))
+        if len(self._heap) > 2 * len(self._at) + _SLACK:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Takes what was moved or cancelled out of the heap: a flood moves the same deadline for ever."""
+        live: dict[Hashable, tuple[float, int, Hashable]] = {}
+        for entry in self._heap:
+            at, _, key = entry
+            if self._at.get(key) == at:
+                live.setdefault(key, entry)
+        self._heap = list(live.values())
+        heapq.heapify(self._heap)
 
     def set_if_unset(self, key: Hashable, at: float) -> None:
         """Sets the deadline of `key` unless it has one."""

@@ -23,6 +23,9 @@ FINGERPRINT_SIZE = 16
 ITEM_HEADER = 2
 AGE_SIZE = 4
 MAX_AGE = 2**32 - 1
+MIN_PIECE = 256
+"""No piece of a record but its last is shorter, at the smallest MTU served too: so whoever puts one together
+keeps 64 pieces at most, not 16,384 of one byte."""
 FRAGMENT_FIELDS = 1 + RECORD_ID_SIZE + 2 + 2 + AGE_SIZE
 
 START = b""
@@ -509,11 +512,12 @@ class Fragment:
 
     @classmethod
     def decode(cls, reader: Reader) -> "Fragment":
-        """Reads it; raises `Malformed("fragment")` where it does not lie inside a record."""
+        """Reads it; raises `Malformed("fragment")` where it lies outside a record, or is a crumb of one."""
         flags, record_id = reader.uint(1), reader.take(RECORD_ID_SIZE)
         total, offset, age = reader.uint(2), reader.uint(2), reader.uint(AGE_SIZE)
         data = reader.rest()
-        if not data or total > MAX_RECORD or offset + len(data) > total:
+        end = offset + len(data)
+        if not data or end > total or total > MAX_RECORD or (len(data) < MIN_PIECE and end < total):
             raise Malformed("fragment")
         return cls(bool(flags & 1), record_id, total, offset, age, data)
 
