@@ -128,6 +128,17 @@ OFFER_WAIT = 0.300
 SOURCE_SILENCE = 3.0
 """A source that has sent nothing of a dump for so long is replaced."""
 
+FETCH_LONGEST = 600.0
+"""Longest fetch from one source: the largest log takes that long at the default rate, and one who drips is
+left for another neighbour."""
+
+SHUN = 30.0
+SHUN_MAX = 3600.0
+"""A neighbour that offered and brought nothing is not asked for 30 s, then twice as long each time."""
+
+MAX_OFFERS = 16
+"""OFFERs remembered while choosing, one an address."""
+
 FETCH_ROUNDS_IDLE = 3
 """Rounds of a fetch that brought nothing before the asker leaves the rest to the digests."""
 
@@ -148,6 +159,9 @@ AIR_RATE = 1_000_000
 REPAIR_SHARE = 0.25
 """Share of the air that dumps and repairs may take on an interface."""
 
+TALK_SHARE = 0.05
+"""Share for the steps that narrow a difference: whoever provokes them gains no more of the air than this."""
+
 NEWS_SHARE = 0.50
 """Ceiling for new messages: they go first, and even a flood of them leaves the channel usable."""
 
@@ -163,8 +177,8 @@ router, so a forger costs at most 2% of a core after his burst."""
 AHEAD_MS = 15 * 60 * 1000
 """A record stamped further than this ahead of mesh time waits in quarantine."""
 
-MAX_QUARANTINE = 1000
-"""Records waiting in quarantine; the one furthest in the future goes first."""
+MAX_QUARANTINE = 1024 * 1024
+"""Bytes of records waiting in quarantine; the one furthest in the future goes first."""
 
 CLOCK_SETTLE_MS = 2_000
 """Two clock claims that differ by less are the same time: radio delays and polling stay below it."""

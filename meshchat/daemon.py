@@ -7,6 +7,7 @@ import logging.handlers
 import secrets
 import signal
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from random import Random
 
 from meshchat.adapters.control import ControlServer
@@ -21,7 +22,7 @@ from meshchat.adapters.system_clock import SystemClock, boot_id, system_zone
 from meshchat.chat.localtime import Zone, last_wipe
 from meshchat.chat.service import Event, Service
 from meshchat.config import Config
-from meshchat.constants import CAP_ACCOUNTS, NEWS_SHARE, VERSION
+from meshchat.constants import CAP_ACCOUNTS, NEWS_SHARE, TALK_SHARE, VERSION
 from meshchat.errors import ConfigError
 from meshchat.protocol.events import Send
 from meshchat.protocol.port import AirShare
@@ -55,7 +56,7 @@ class Daemon:
             limits=StoreLimits(
                 CapLimits(config.cap_author, config.cap_room, config.cap_router), CAP_ACCOUNTS
             ),
-            air=AirShare(config.air_rate, NEWS_SHARE, config.repair_share),
+            air=AirShare(config.air_rate, NEWS_SHARE, config.repair_share, TALK_SHARE),
             wipe_moment=self._wipe_moment,
             retention_ms=_retention_ms(config),
             boot=secrets.token_bytes(8),
@@ -168,9 +169,11 @@ class Daemon:
         except ConfigError as error:
             log.error("The configuration is not taken: %s", error)
             return
-        for name in _FIXED:
-            if getattr(config, name) != getattr(self._config, name):
+        fixed = {name: getattr(self._config, name) for name in _FIXED}
+        for name, value in fixed.items():
+            if getattr(config, name) != value:
                 log.warning("A new %s is taken at the next start.", name)
+        config = replace(config, **fixed)
         self._config, self._zone, self._station.config = config, zone, config
         logging.getLogger().setLevel(config.log_level.upper())
         self.node.engine.horizon.retention_ms = _retention_ms(config)
@@ -180,7 +183,10 @@ class Daemon:
         log.info("The configuration was read again.")
 
 
-_FIXED = ("mesh", "group", "port", "logs", "state", "socket", "fsync", "air_rate", "repair_share")
+_FIXED = (
+    *("mesh", "group", "port", "logs", "state", "socket", "fsync", "air_rate", "repair_share"),
+    *("cap_author", "cap_room", "cap_router"),
+)
 """Settings that a running daemon cannot change."""
 
 

@@ -8,11 +8,15 @@ stamp that this router has already shown.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
 
 from meshchat.constants import AHEAD_MS, CLOCK_SETTLE_MS, PLAUSIBLE_MS, RELEASED_MS
 from meshchat.protocol.instant import Instant
 from meshchat.wire.packets import ClockClaim
 from meshchat.wire.records import Grade, make_stamp, stamp_ms
+
+LATEST_MS = RELEASED_MS + PLAUSIBLE_MS
+"""No clock is believed to show a later time, UTC milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Heard:
         return self.claim.time_ms + int((now.mono - self.at) * 1000)
 
     def age(self, now: Instant) -> int:
-        """Seconds since the good clock behind it spoke."""
-        return self.claim.age + int(now.mono - self.at)
+        """Seconds since the good clock behind it spoke; rounded up, lest an age told to and fro stays young."""
+        return self.claim.age + ceil(now.mono - self.at)
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,11 @@ class MeshClock:
     """Mesh time and the stamps made from it. Milliseconds are UTC since 1970."""
 
     def __init__(self, now: Instant, floor_ms: int) -> None:
-        """`floor_ms` is the latest time this router ever knew for sure; it is raised to the release date."""
-        self._base_ms = max(floor_ms, RELEASED_MS)
+        """`floor_ms` is the latest time this router ever knew for sure; it is raised to the release date.
+
+        One that no clock is believed to show is an operator's slip of before a restart, and is forgotten.
+        """
+        self._base_ms = max(floor_ms, RELEASED_MS) if floor_ms <= LATEST_MS else RELEASED_MS
         self._base_at = now.mono
         self._followed: _Followed | None = None
         self._set_offset_ms: int | None = None
@@ -86,7 +93,8 @@ class MeshClock:
         """What this router tells its neighbours."""
         grade, time_ms = self.grade(now), min(self.now_ms(now), 2**48 - 1)
         if grade is Grade.ADOPTED and self._followed:
-            return ClockClaim(grade, self._followed.hops, int(now.mono - self._followed.spoke_at), time_ms)
+            age = ceil(now.mono - self._followed.spoke_at)
+            return ClockClaim(grade, self._followed.hops, age, time_ms)
         return ClockClaim(grade, 0, 0, time_ms)
 
     def followed(self) -> tuple[bytes, int] | None:
@@ -132,7 +140,7 @@ class MeshClock:
 
     def _plausible(self, now: Instant, claim: Heard) -> bool:
         time_ms = claim.time_ms(now)
-        return self.own_ms(now) - AHEAD_MS <= time_ms <= RELEASED_MS + PLAUSIBLE_MS
+        return self.own_ms(now) - AHEAD_MS <= time_ms <= LATEST_MS
 
     def _choose(self, now: Instant, heard: list[Heard]) -> Heard | None:
         heard = [one for one in heard if self._plausible(now, one)]

@@ -14,9 +14,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from meshchat.constants import FETCH_ROUNDS_IDLE, SOURCE_SILENCE
+from meshchat.constants import FETCH_LONGEST, FETCH_ROUNDS_IDLE, MAX_OFFERS, SOURCE_SILENCE
 from meshchat.protocol.reconcile import Span, after, short_id, subtract
 from meshchat.wire.packets import Block, Offer
+from meshchat.wire.records import RECORD_ID_SIZE
 
 MAX_ORDERS = 16
 """Orders that wait for the one under way: the answers to one step of an exchange make two."""
@@ -33,10 +34,11 @@ class FetchState(Enum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A neighbour that offered, on an interface."""
+    """A neighbour that offered, on an interface, from an IPv4 address."""
 
     router: bytes
     interface: str
+    host: str
     offer: Offer
 
 
@@ -64,7 +66,8 @@ class Fetch:
     salt: bytes = b""
     spans: list[Span] = field(default_factory=list)
     listed: list[Block] = field(default_factory=list)
-    heard_at: float = 0.0
+    began_at: float = 0.0
+    progress_at: float = 0.0
     idle_rounds: int = 0
     progressed: bool = False
     brought: bool = False
@@ -82,8 +85,8 @@ class Fetch:
             return False
         first = self.state is FetchState.ASKING
         self.state = FetchState.CHOOSING
-        if len(self.candidates) < 64:
-            self.candidates.append(candidate)
+        others = [one for one in self.candidates if one.host != candidate.host]
+        self.candidates = [*others[-MAX_OFFERS + 1 :], candidate]
         return first
 
     def choose(self) -> Candidate | None:
@@ -105,7 +108,8 @@ class Fetch:
         )
         self.spans = [(block.low, block.high) for block in order.blocks if block.ids is None]
         self.listed = [block for block in order.blocks if block.ids is not None]
-        self.heard_at, self.idle_rounds, self.progressed, self.brought = now, 0, False, False
+        self.began_at = self.progress_at = now
+        self.idle_rounds, self.progressed, self.brought = 0, False, False
 
     def queue(self, order: Order) -> None:
         """The source of the fetch under way has more that is wanted: it is asked for next."""
@@ -120,29 +124,35 @@ class Fetch:
     @property
     def deadline(self) -> float:
         """When the source counts as silent."""
-        return self.heard_at + SOURCE_SILENCE
+        return self.progress_at + SOURCE_SILENCE
 
-    def received(self, position: bytes, low: bytes, high: bytes) -> None:
-        """A record arrived, or (with equal or ordered bounds) a range was settled."""
-        before = (len(self.listed), list(self.spans))
-        if low < high:
-            self.spans = subtract(self.spans, low, high)
-        if position:
-            self.spans = subtract(self.spans, position, after(position))
-            self._strike(position)
-        if before != (len(self.listed), self.spans):
+    def too_long(self, now: float) -> bool:
+        """Whether this source has had its time."""
+        return now - self.began_at > FETCH_LONGEST
+
+    def received(self, position: bytes, now: float) -> None:
+        """A record arrived that was wanted, or not: only the former counts as progress."""
+        before = self.spans
+        self.spans = subtract(self.spans, position, after(position))
+        if self.strike(position[-RECORD_ID_SIZE:]) or self.spans != before:
             self.progressed = self.brought = True
+            self.progress_at = now
 
-    def _strike(self, position: bytes) -> None:
+    def settled(self, low: bytes, high: bytes) -> None:
+        """The source holds nothing more in a range. Saying so is no progress: anybody could."""
+        self.spans = subtract(self.spans, low, high)
+
+    def strike(self, record_id: bytes) -> bool:
+        """A listed record is here: it is not asked for again. Whether it was listed."""
+        if not self.listed:
+            return False
+        short = short_id(self.salt, record_id)
         for number, block in enumerate(self.listed):
-            if not block.low <= position < block.high or block.ids is None:
-                continue
-            short = short_id(self.salt, position)
-            if short in block.ids:
+            if block.ids and short in block.ids:
                 left = tuple(one for one in block.ids if one != short)
-                self.progressed = self.brought = True
                 self.listed[number : number + 1] = [Block(block.low, block.high, left)] if left else []
-                return
+                return True
+        return False
 
     def blocks(self) -> list[Block]:
         """What is still wanted."""
@@ -152,7 +162,7 @@ class Fetch:
         """The source is through or silent and something is missing: whether to ask it again."""
         self.idle_rounds = 0 if self.progressed else self.idle_rounds + 1
         self.progressed = False
-        self.heard_at = now
+        self.progress_at = now
         return self.idle_rounds < FETCH_ROUNDS_IDLE
 
     def end(self) -> None:

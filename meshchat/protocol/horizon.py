@@ -3,10 +3,15 @@
 A wipe floor that anyone may raise lets anyone wipe. So a router whose clock is good follows its clock; one
 whose clock is borrowed or unknown lets the horizon move no faster than it runs itself, from the oldest record
 it holds.
+
+It goes back only where a wrong clock had pushed it above what the retention promises; the clock that tells so
+is this router's own, or one it adopted: going back wipes nothing.
 """
 
 from dataclasses import dataclass
 
+from meshchat.constants import AHEAD_MS
+from meshchat.protocol.clock import LATEST_MS
 from meshchat.wire.records import make_stamp
 
 
@@ -26,9 +31,12 @@ class Horizon:
     """The wipe horizon. History stamped below it goes, and is neither asked for, accepted nor sent."""
 
     def __init__(self, retention_ms: int | None, state: HorizonState) -> None:
-        """`retention_ms` None keeps history for ever."""
+        """`retention_ms` None keeps history for ever.
+
+        A horizon further in the future than any clock is believed is an operator's slip of before a restart.
+        """
         self.retention_ms = retention_ms
-        self._state = state
+        self._state = HorizonState() if state.horizon_ms > LATEST_MS else state
 
     @property
     def state(self) -> HorizonState:
@@ -44,25 +52,35 @@ class Horizon:
         """Where the wipe at `wipe_ms` would put the horizon."""
         return 0 if self.retention_ms is None else max(0, wipe_ms - self.retention_ms)
 
-    def by_own_clock(self, wipe_ms: int, run: int) -> bool:
-        """Moves to the wipe's target because this router's own clock is good; back too, where it was wrong.
+    def _is_too_high(self, now_ms: int) -> bool:
+        """Whether something younger than the retention lies below it, by more than clocks are set back."""
+        return self._state.horizon_ms > max(0, self.target(now_ms) + AHEAD_MS)
 
-        `run` is cumulative running seconds. Returns whether the horizon moved.
+    def by_own_clock(self, now_ms: int, wipe_ms: int, run: int) -> bool:
+        """Moves to the target of the wipe at `wipe_ms`, for this router's own clock is good.
+
+        `now_ms` is mesh time, `run` cumulative running seconds. Returns whether the horizon moved.
         """
-        target = self.target(wipe_ms)
-        moved = target != self._state.horizon_ms
-        self._state = HorizonState(target, max(target, self._state.pace_ms or 0) or None, run)
-        return moved
+        before, target = self._state.horizon_ms, self.target(wipe_ms)
+        reached = target if self._is_too_high(now_ms) else max(before, target)
+        self._state = HorizonState(reached, max(reached, self.target(now_ms)), run)
+        return reached != before
 
-    def by_running_time(self, wipe_ms: int, run: int, oldest_ms: int | None) -> bool:
+    def by_running_time(
+        self, now_ms: int, wipe_ms: int, run: int, oldest_ms: int | None, *, adopted: bool
+    ) -> bool:
         """Moves towards the wipe's target, no faster than the router runs. Returns whether it moved.
 
-        `oldest_ms` is the date of the oldest record of dated history held, None where there is none.
+        `oldest_ms` is the date of the oldest record of dated history held, None where there is none;
+        `adopted` tells whether mesh time is that of a neighbour's good clock.
         """
         state, target = self._state, self.target(wipe_ms)
+        if adopted and self._is_too_high(now_ms):
+            self._state = HorizonState(target, target, run)
+            return True
         if state.pace_ms is None:
             if oldest_ms is not None:
-                self._state = HorizonState(state.horizon_ms, min(oldest_ms, target), run)
+                self._state = HorizonState(state.horizon_ms, min(oldest_ms, self.target(now_ms)), run)
             return False
         limit = state.pace_ms + max(0, run - state.pace_run) * 1000
         reached = max(state.horizon_ms, min(target, limit))

@@ -5,7 +5,7 @@ mesh time; it leaves by the horizon, by age, by a wipe by hand, or by the limits
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from meshchat.constants import AHEAD_MS, FORGERY_BURST, FORGERY_RATE, MAX_QUARANTINE, MAX_SEEN
@@ -21,6 +21,7 @@ from meshchat.state.seen import SeenCache
 from meshchat.state.store import HISTORY_START, RecordStore
 from meshchat.wire.packets import END, Carried, Summary
 from meshchat.wire.records import (
+    RECORD_ID_SIZE,
     Grade,
     Record,
     decode_record,
@@ -28,6 +29,7 @@ from meshchat.wire.records import (
     position,
     position_stamp,
     record_id,
+    stamp_ms,
 )
 
 _MAX_SOURCES = 1024
@@ -39,6 +41,14 @@ class Admitted:
 
     record: Record
     age: int
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A record in quarantine, since a moment (monotonic seconds)."""
+
+    admitted: Admitted
+    since: float
 
 
 class Keeper:
@@ -63,7 +73,7 @@ class Keeper:
         self._mesh = mesh
         self._wipe_moment = wipe_moment
         self._run_at_start, self._started_at = run_at_start, now.mono
-        self._quarantine: dict[bytes, Admitted] = {}
+        self._quarantine: dict[bytes, _Waiting] = {}
         self._last_wipe_ms = -1
         self._forgeries: BucketTable[Hashable] = BucketTable(FORGERY_RATE, FORGERY_BURST, _MAX_SOURCES)
 
@@ -144,25 +154,29 @@ class Keeper:
         if record.dated and record.stamp < self.horizon.stamp:
             self.drops["horizon"] += 1
             return None
-        if self._too_old(admitted):
+        if self._too_old(admitted, now):
             self.drops["age"] += 1
             return None
         if self.clock.is_ahead(now, record.stamp):
-            self._quarantine_record(admitted)
+            self._quarantine_record(admitted, now)
             return None
         return admitted
 
-    def _too_old(self, admitted: Admitted) -> bool:
+    def _too_old(self, admitted: Admitted, now: Instant) -> bool:
+        """Whether the last daily wipe would have taken it, had it been here."""
         record, retention = admitted.record, self.horizon.retention_ms
-        undated = not record.permanent and record.grade is Grade.UNKNOWN
-        return undated and retention is not None and admitted.age * 1000 > retention
+        if record.permanent or record.grade is not Grade.UNKNOWN or retention is None:
+            return False
+        now_ms = self.clock.now_ms(now)
+        return admitted.age * 1000 - (now_ms - self._wipe_moment(now_ms)) > retention
 
-    def _quarantine_record(self, admitted: Admitted) -> None:
+    def _quarantine_record(self, admitted: Admitted, now: Instant) -> None:
         self.drops["quarantine"] += 1
-        self._quarantine[admitted.record.id] = admitted
-        if len(self._quarantine) > MAX_QUARANTINE:
-            furthest = max(self._quarantine, key=lambda key: self._quarantine[key].record.stamp)
+        self._quarantine[admitted.record.id] = _Waiting(admitted, now.mono)
+        while sum(len(one.admitted.record.carried) for one in self._quarantine.values()) > MAX_QUARANTINE:
+            furthest = max(self._quarantine, key=lambda key: self._quarantine[key].admitted.record.stamp)
             del self._quarantine[furthest]
+            self.seen.discard(furthest)
 
     @property
     def quarantined(self) -> int:
@@ -170,11 +184,14 @@ class Keeper:
         return len(self._quarantine)
 
     def ripe(self, now: Instant) -> list[Admitted]:
-        """Takes the records out of quarantine whose time has come."""
-        ripe = [one for one in self._quarantine.values() if not self.clock.is_ahead(now, one.record.stamp)]
-        for one in ripe:
-            del self._quarantine[one.record.id]
-        return ripe
+        """Takes the records out of quarantine whose time has come; they have aged meanwhile."""
+        waiting = self._quarantine.items()
+        ripe = [known for known, one in waiting if not self.clock.is_ahead(now, one.admitted.record.stamp)]
+        out = []
+        for known in ripe:
+            one = self._quarantine.pop(known)
+            out.append(Admitted(one.admitted.record, one.admitted.age + int(now.mono - one.since)))
+        return out
 
     def store_record(self, record: Record, age: int, now: Instant) -> list[Output]:
         """The record is on disk: from now on it is held. Returns what has to go for it."""
@@ -183,8 +200,12 @@ class Keeper:
             self.clock.shown(record.stamp)
         gone = self.store.add(record, age, self.run(now))
         if self.store.remembers_too_much:
-            self.store.trim_remembered(self.horizon.stamp)
+            self._trim_remembered()
         return [Remove(tuple(gone), "limit")] if gone else []
+
+    def _trim_remembered(self) -> None:
+        for place in self.store.trim_remembered(self.horizon.stamp):
+            self.seen.discard(place[-RECORD_ID_SIZE:])
 
     # --- Out --------------------------------------------------------------------------------------------
 
@@ -195,19 +216,28 @@ class Keeper:
             below = self.store.below(self.horizon.stamp)
             for place in below:
                 self.store.forget(place, remember=False)
-            self.store.trim_remembered(self.horizon.stamp)
+                self.seen.discard(place[-RECORD_ID_SIZE:])
+            self._trim_remembered()
             out.append(Save())
             if below:
                 out.append(Remove(tuple(below), "wipe"))
         out.extend(self._wipe_aged(now))
         return out
 
+    def _unsee(self, places: Iterable[bytes]) -> None:
+        """What is accounted for no more may come again, should the rules change in its favour."""
+        for place in places:
+            self.seen.discard(place[-RECORD_ID_SIZE:])
+
     def _move_horizon(self, now: Instant) -> bool:
-        wipe_ms = self._wipe_moment(self.clock.now_ms(now))
-        if self.clock.grade(now) is Grade.GOOD:
-            return self.horizon.by_own_clock(wipe_ms, self.run(now))
+        now_ms, grade, run = self.clock.now_ms(now), self.clock.grade(now), self.run(now)
+        wipe_ms = self._wipe_moment(now_ms)
+        if grade is Grade.GOOD:
+            return self.horizon.by_own_clock(now_ms, wipe_ms, run)
         oldest = self.store.oldest_history()
-        return self.horizon.by_running_time(wipe_ms, self.run(now), None if oldest is None else oldest >> 16)
+        oldest_ms = None if oldest is None else stamp_ms(oldest)
+        adopted = grade is Grade.ADOPTED
+        return self.horizon.by_running_time(now_ms, wipe_ms, run, oldest_ms, adopted=adopted)
 
     def _wipe_aged(self, now: Instant) -> list[Output]:
         if self.horizon.retention_ms is None or not self._is_new_wipe(now):
@@ -231,7 +261,7 @@ class Keeper:
             places = [entry.position for entry in self.store.room_entries(room)]
         for place in places:
             self.store.forget(place, remember=True)
-        for key in [k for k, one in self._quarantine.items() if room in (None, one.record.log)]:
+        for key in [k for k, one in self._quarantine.items() if room in (None, one.admitted.record.log)]:
             del self._quarantine[key]
         return [Remove(tuple(places), "wipe"), Remember(tuple(places))] if places else []
 

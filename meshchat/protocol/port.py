@@ -25,6 +25,7 @@ class AirShare:
     rate: int
     news: float
     repair: float
+    talk: float
 
     def bucket(self, share: float) -> TokenBucket:
         """A bucket of bytes for this share."""
@@ -54,6 +55,7 @@ class Port:
         self.source = Source(store, carried)
         self.news = air.bucket(air.news)
         self.repair = air.bucket(air.repair)
+        self.talk = air.bucket(air.talk)
         self.asks_sent = 0
         self.in_step = False
 

@@ -22,21 +22,47 @@ from meshchat.wire.packets import (
     Skip,
     encoded_range_size,
 )
+from meshchat.wire.records import RECORD_ID_SIZE
 
 Span = tuple[bytes, bytes]
 """Low bound (inside) and high bound (outside)."""
 
-_RECORD_ID_AT = 9
+MAX_SCAN = 4096
+"""Ids hashed for one packet, 1 microsecond each on a PC: honest lists cover at most a few hundred records,
+and one datagram of lists over the whole set must not cost a router a second."""
+
+_LIST_MARGIN = 4 * LEAF_IDS
+"""A list of so many fewer ids than are held here is answered by splitting the range, not by one long list."""
 
 
-def short_id(salt: bytes, position: bytes) -> bytes:
+def short_id(salt: bytes, record_id: bytes) -> bytes:
     """The 6 bytes by which a step names the record: a collision made for one salt is none for the next."""
-    return hashlib.blake2b(position[_RECORD_ID_AT:], digest_size=SHORT_ID, salt=salt).digest()
+    return hashlib.blake2b(record_id, digest_size=SHORT_ID, salt=salt).digest()
+
+
+def _short(salt: bytes, position: bytes) -> bytes:
+    return short_id(salt, position[-RECORD_ID_SIZE:])
 
 
 def after(position: bytes) -> bytes:
     """The bound just above a position."""
     return (int.from_bytes(position, "big") + 1).to_bytes(len(position), "big")
+
+
+@dataclass
+class _Scan:
+    """Hashes ids with one salt, within the limit for a packet."""
+
+    records: RecordSet
+    salt: bytes
+    left: int = MAX_SCAN
+
+    def short_ids(self, low: bytes, high: bytes) -> dict[bytes, bytes] | None:
+        """The positions of a range by their short ids; None where that would be too many."""
+        self.left -= self.records.count(low, high)
+        if self.left < 0:
+            return None
+        return {_short(self.salt, place): place for place in self.records.positions(low, high)}
 
 
 @dataclass
@@ -69,6 +95,7 @@ def opening(records: RecordSet, spans: Sequence[Span], salt: bytes) -> list[Rang
 def examine(records: RecordSet, parts: Iterable[Range], salt: bytes, reply_salt: bytes) -> Findings:
     """Compares a step that was received (listed with `salt`) with what is held here."""
     findings = Findings()
+    scan = _Scan(records, salt)
     for part in parts:
         match part:
             case Skip():
@@ -76,12 +103,18 @@ def examine(records: RecordSet, parts: Iterable[Range], salt: bytes, reply_salt:
             case Fingerprinted():
                 _examine_fingerprint(records, part, reply_salt, findings)
             case Listed():
-                _examine_list(records, part, salt, reply_salt, findings)
+                _examine_list(scan, part, reply_salt, findings)
             case Having():
-                lacking = _lacking(records, part.low, part.high, part.ids, salt)
-                if lacking:
-                    findings.wants.append(Block(part.low, part.high, lacking))
+                mine = scan.short_ids(part.low, part.high)
+                if mine is not None:
+                    _want_lacking(part, mine, findings)
     return findings
+
+
+def _want_lacking(part: Listed | Having, mine: dict[bytes, bytes], findings: Findings) -> None:
+    lacking = tuple(one for one in part.ids if one not in mine)
+    if lacking:
+        findings.wants.append(Block(part.low, part.high, lacking))
 
 
 def _examine_fingerprint(records: RecordSet, part: Fingerprinted, salt: bytes, findings: Findings) -> None:
@@ -98,32 +131,26 @@ def _examine_fingerprint(records: RecordSet, part: Fingerprinted, salt: bytes, f
         findings.reply.extend(_split(records, part.low, part.high, mine.count))
 
 
-def _examine_list(
-    records: RecordSet, part: Listed, salt: bytes, reply_salt: bytes, findings: Findings
-) -> None:
+def _examine_list(scan: _Scan, part: Listed, reply_salt: bytes, findings: Findings) -> None:
+    records = scan.records
+    count = records.count(part.low, part.high)
+    if count > len(part.ids) + _LIST_MARGIN:
+        findings.reply.extend(_split(records, part.low, part.high, count))
+        return
+    mine = scan.short_ids(part.low, part.high)
+    if mine is None:
+        return
+    _want_lacking(part, mine, findings)
     theirs = set(part.ids)
-    mine = {short_id(salt, place): place for place in records.positions(part.low, part.high)}
-    lacking = tuple(one for one in part.ids if one not in mine)
-    if lacking:
-        findings.wants.append(Block(part.low, part.high, lacking))
     extra = [place for short, place in mine.items() if short not in theirs]
-    if not theirs and len(extra) > LEAF_IDS:
-        findings.reply.append(Fingerprinted(part.low, part.high, records.summary(part.low, part.high)))
-    elif extra:
-        ids = tuple(short_id(reply_salt, place) for place in extra)
+    if extra:
+        ids = tuple(_short(reply_salt, place) for place in extra)
         findings.extra.append(Having(part.low, part.high, ids))
         findings.extra_positions.extend(extra)
 
 
-def _lacking(
-    records: RecordSet, low: bytes, high: bytes, ids: Sequence[bytes], salt: bytes
-) -> tuple[bytes, ...]:
-    mine = {short_id(salt, place) for place in records.positions(low, high)}
-    return tuple(one for one in ids if one not in mine)
-
-
 def _listed(records: RecordSet, low: bytes, high: bytes, salt: bytes) -> Listed:
-    return Listed(low, high, tuple(short_id(salt, place) for place in records.positions(low, high)))
+    return Listed(low, high, tuple(_short(salt, place) for place in records.positions(low, high)))
 
 
 def _split(records: RecordSet, low: bytes, high: bytes, count: int) -> list[Range]:
@@ -134,10 +161,28 @@ def _split(records: RecordSet, low: bytes, high: bytes, count: int) -> list[Rang
     return [Fingerprinted(a, b, records.summary(a, b)) for a, b in pairwise(cuts) if a < b]
 
 
-def find(records: RecordSet, block: Block, salt: bytes) -> list[bytes]:
-    """The positions that a listed block asks for."""
-    wanted = set(block.ids or ())
-    return [place for place in records.positions(block.low, block.high) if short_id(salt, place) in wanted]
+def lacking(records: RecordSet, blocks: Iterable[Block], salt: bytes) -> list[Block]:
+    """The blocks less the listed records that are here by now."""
+    scan = _Scan(records, salt)
+    left = []
+    for block in blocks:
+        mine = scan.short_ids(block.low, block.high) if block.ids is not None else None
+        ids = block.ids if mine is None or block.ids is None else tuple(i for i in block.ids if i not in mine)
+        if ids is None or ids:
+            left.append(Block(block.low, block.high, ids))
+    return left
+
+
+def find(records: RecordSet, blocks: Iterable[Block], salt: bytes) -> list[bytes]:
+    """The positions that listed blocks ask for, each once; what exceeds `MAX_SCAN` is left out."""
+    scan = _Scan(records, salt)
+    found: dict[bytes, None] = {}
+    for block in blocks:
+        mine = scan.short_ids(block.low, block.high)
+        if mine is None:
+            break
+        found.update((mine[short], None) for short in block.ids or () if short in mine)
+    return list(found)
 
 
 def fit(parts: Sequence[Range], capacity: int) -> tuple[bytes, tuple[Range, ...]]:
@@ -148,7 +193,10 @@ def fit(parts: Sequence[Range], capacity: int) -> tuple[bytes, tuple[Range, ...]
     chosen: list[Range] = []
     room = capacity
     for part in sorted(parts, key=lambda one: one.low, reverse=True):
-        size = encoded_range_size(part) + encoded_range_size(Skip(part.low, part.high))
+        overhead = encoded_range_size(Skip(part.low, part.high))
+        if isinstance(part, Having):
+            part = Having(part.low, part.high, part.ids[: max(0, room - 2 * overhead - 2) // SHORT_ID])
+        size = encoded_range_size(part) + overhead
         if size > room:
             break
         room -= size

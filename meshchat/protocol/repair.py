@@ -7,6 +7,7 @@ last exchanges changed nothing and the next one has to wait.
 
 import hashlib
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from meshchat.constants import (
@@ -27,11 +28,12 @@ from meshchat.protocol.fetch import Candidate, Fetch, FetchState, Order
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.port import Desk, Port
-from meshchat.protocol.reconcile import Findings, Span, examine, fit, opening
+from meshchat.protocol.reconcile import Findings, Span, examine, fit, lacking, opening
 from meshchat.protocol.source import NOBODY
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.wire.packets import (
+    BOOT_ID_SIZE,
     PACKET_HEADER,
     SALT_SIZE,
     Ask,
@@ -42,9 +44,10 @@ from meshchat.wire.packets import (
     Range,
     Ranges,
     Scope,
+    Summary,
     Want,
 )
-from meshchat.wire.records import ROUTER_ID_SIZE, make_stamp, position
+from meshchat.wire.records import ROUTER_ID_SIZE, Grade, make_stamp, position
 
 _RELEASE = bytes(int(part) for part in VERSION.split("."))
 _RANGES_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE + 8 + 26
@@ -57,6 +60,10 @@ _SETTLE = CONFIRM_WAIT + 2 * RELAY_JITTER
 _MAX_SOURCES = 1024
 _DENSE = 3
 """From so many neighbours on, a few missing records are pushed by multicast: others lack them too."""
+
+
+def _has_clock(neighbour: Neighbour) -> bool:
+    return neighbour.digest is not None and neighbour.digest.clock.grade is Grade.GOOD
 
 
 class Verdict(Enum):
@@ -80,16 +87,23 @@ class Repair:
         self._desk, self._keeper, self._neighbours = desk, keeper, neighbours
         self._router, self._boot, self._secret = router, boot, secret
         self._answers: BucketTable[Hashable] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_SOURCES)
-        self._seen_digests: dict[tuple[str, bytes], float] = {}
 
     # --- Digests ----------------------------------------------------------------------------------------
 
-    def digest(self, now: Instant) -> Digest:
-        """What this router holds, in constant size."""
+    def _digest(self, port: Port, now: Instant) -> Digest:
         undated, history = self._keeper.summaries(now)
         scope = Scope.ALL | Scope.FETCHING if self.fetch.active else Scope.ALL
-        clock = self._keeper.clock.claim(now)
-        return Digest(self._boot, _RELEASE, clock, scope, self._keeper.horizon.stamp, undated, history)
+        clock, floor = self._keeper.clock.claim(now), self._keeper.horizon.stamp
+        return Digest(self._boot, self._echo(port, now), _RELEASE, clock, scope, floor, undated, history)
+
+    def _echo(self, port: Port, now: Instant) -> bytes:
+        """The boot id of the neighbour echoed least lately, those first who look for a clock to follow."""
+        heard = [one for one in self._neighbours.alive(now.mono, port.name) if one.digest is not None]
+        if not heard:
+            return bytes(BOOT_ID_SIZE)
+        chosen = min(heard, key=lambda one: (_has_clock(one), one.echoed_at))
+        chosen.echoed_at = now.mono
+        return chosen.digest.boot if chosen.digest else bytes(BOOT_ID_SIZE)
 
     def _view(self, now: Instant) -> bytes:
         undated, history = self._keeper.summaries(now)
@@ -98,31 +112,43 @@ class Repair:
 
     def send_digest(self, port: Port, now: Instant) -> None:
         """Says what is held here."""
-        self._desk.send(port, [self.digest(now)])
+        self._desk.send(port, [self._digest(port, now)])
 
     def compare(self, theirs: Digest, now: Instant) -> tuple[Verdict, list[Span]]:
         """The verdict on a neighbour's digest, and the spans that differ.
 
         It is judged above the higher floor and below the lower ceiling, by the side that can compute both.
         """
-        store, horizon = self._keeper.store.records, self._keeper.horizon
-        mine = self._keeper.summaries(now)
-        if mine == (theirs.undated, theirs.history):
+        if self._keeper.summaries(now) == (theirs.undated, theirs.history):
             return Verdict.EQUAL, []
-        behind = theirs.clock.time_ms > self._keeper.clock.now_ms(now) + AHEAD_MS
-        if theirs.floor < horizon.stamp or behind or theirs.scope & Scope.FETCHING:
+        if theirs.scope & Scope.FETCHING:
             return Verdict.CANNOT, []
+        behind = theirs.clock.time_ms > self._keeper.clock.now_ms(now) + AHEAD_MS
+        speaks_of_history = theirs.floor >= self._keeper.horizon.stamp and not behind
         ceiling = make_stamp(theirs.clock.time_ms + AHEAD_MS)
         undated, dated = self._keeper.spans(now, theirs.floor, ceiling)
-        pairs = ((Scope.UNDATED, undated, theirs.undated), (Scope.HISTORY, dated, theirs.history))
-        spans = [
-            span for scope, span, summary in pairs if theirs.scope & scope and store.summary(*span) != summary
-        ]
-        return (Verdict.DIFFERENT, spans) if spans else (Verdict.EQUAL, [])
+        spans = []
+        if theirs.scope & Scope.UNDATED and self._summary(undated) != theirs.undated:
+            spans.append(undated)
+        if theirs.scope & Scope.HISTORY and speaks_of_history and self._summary(dated) != theirs.history:
+            spans.append(dated)
+        if spans:
+            return Verdict.DIFFERENT, spans
+        return (Verdict.EQUAL if speaks_of_history else Verdict.CANNOT), []
+
+    def _summary(self, span: Span) -> Summary:
+        return self._keeper.store.records.summary(*span)
+
+    def _note_digest(self, neighbour: Neighbour, digest: Digest, now: Instant) -> None:
+        """Keeps the digest; a new boot has to show anew that it is live."""
+        if neighbour.digest is not None and neighbour.digest.boot != digest.boot:
+            neighbour.live = False
+        neighbour.live = neighbour.live or digest.echo == self._boot
+        neighbour.digest, neighbour.digest_at = digest, now.mono
 
     def on_digest(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
         """A neighbour says what it holds."""
-        neighbour.digest, neighbour.digest_at = digest, now.mono
+        self._note_digest(neighbour, digest, now)
         verdict, _ = self.compare(digest, now)
         if verdict is Verdict.EQUAL:
             port.trickle.consistent()
@@ -139,7 +165,7 @@ class Repair:
         state = (self._view(now), digest.undated, digest.history)
         if is_young or not neighbour.backoff.allows(now.mono, state):
             return
-        if self._answers.take(neighbour.address, now.mono):
+        if self._answers.take(neighbour.address[0], now.mono):
             self._desk.hurry(port, now.mono)
             self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
 
@@ -147,7 +173,10 @@ class Repair:
 
     def begin_exchange(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
         """The first step towards a neighbour whose digest differs."""
-        if self.fetch.active or now.mono < self.blocked_until:
+        if self.fetch.active or now.mono < max(self.blocked_until, neighbour.shunned_until):
+            return
+        if wait := port.talk.ready_in(now.mono):
+            self._desk.timers.set(("ranges", port.name, neighbour.router), now.mono + wait)
             return
         if neighbour.digest is None:
             spans = list(self._keeper.spans(now))
@@ -158,7 +187,7 @@ class Repair:
         neighbour.backoff.started(now.mono)
         salt = self._salt()
         step = self._step(port, neighbour, opening(self._keeper.store.records, spans, salt), salt, now)
-        self._desk.send(port, [step])
+        port.talk.spend(now.mono, self._desk.send(port, [step]))
 
     def _step(
         self, port: Port, neighbour: Neighbour, parts: Sequence[Range], salt: bytes, now: Instant
@@ -168,7 +197,7 @@ class Repair:
 
     def on_ranges(self, neighbour: Neighbour, ranges: Ranges, port: Port, now: Instant) -> None:
         """A step of an exchange, with this router or overheard."""
-        if not self._answers.take(neighbour.address, now.mono):
+        if not self._answers.take(neighbour.address[0], now.mono):
             self._keeper.drops["answer-budget"] += 1
             return
         reply_salt = self._salt()
@@ -190,8 +219,11 @@ class Repair:
             self._push(neighbour, findings.extra_positions, port, now)
         else:
             reply.extend(findings.extra)
-        if reply:
-            self._desk.send(port, [self._step(port, neighbour, reply, salt, now)], neighbour.address)
+        if reply and port.talk.ready_in(now.mono):
+            self._keeper.drops["air-budget"] += 1
+        elif reply:
+            step = self._step(port, neighbour, reply, salt, now)
+            port.talk.spend(now.mono, self._desk.send(port, [step], neighbour.address))
 
     def _fits_one_datagram(self, places: Sequence[bytes], port: Port) -> bool:
         """A push, which no token guards, is at most one datagram, or one record."""
@@ -220,7 +252,7 @@ class Repair:
     ) -> None:
         """Fetches the blocks, unless another neighbour is being fetched from or the disk takes nothing."""
         order = Order(neighbour.router, port.name, token, salt, tuple(self._allowed(blocks, now)))
-        if now.mono < self.blocked_until or not order.blocks:
+        if now.mono < max(self.blocked_until, neighbour.shunned_until) or not order.blocks:
             return
         if self.fetch.active:
             self.fetch.queue(order)
@@ -266,7 +298,7 @@ class Repair:
         if want.token not in (self._token(now), self._token(now, -1)):
             self._keeper.drops["token"] += 1
             return
-        if not self._answers.take(neighbour.address, now.mono):
+        if not self._answers.take(neighbour.address[0], now.mono):
             self._keeper.drops["answer-budget"] += 1
             return
         ceiling = position(1, self._keeper.ceiling(now))
@@ -299,14 +331,14 @@ class Repair:
             return
         if self.fetch.state is FetchState.IDLE or not self.fetch.nonce:
             self.fetch.ask(self._salt())
-        self._desk.send(port, [Ask(self.fetch.nonce, self.digest(now))])
+        self._desk.send(port, [Ask(self.fetch.nonce, self._digest(port, now))])
 
     def on_ask(self, neighbour: Neighbour, ask: Ask, port: Port, now: Instant) -> None:
         """A neighbour starts or lags: offer what it lacks, or say that all agrees."""
-        if not self._answers.take(neighbour.address, now.mono):
+        if not self._answers.take(neighbour.address[0], now.mono):
             self._keeper.drops["answer-budget"] += 1
             return
-        neighbour.digest, neighbour.digest_at = ask.digest, now.mono
+        self._note_digest(neighbour, ask.digest, now)
         _, spans = self.compare(ask.digest, now)
         theirs = ask.digest.undated.count + ask.digest.history.count
         if spans and self._count(now) > theirs and not self.fetch.active:
@@ -324,7 +356,10 @@ class Repair:
 
     def on_offer(self, neighbour: Neighbour, offer: Offer, port: Port, now: Instant) -> None:
         """A neighbour offers; the choice is made a moment after the first one."""
-        if offer.to == self._router and self.fetch.offered(Candidate(neighbour.router, port.name, offer)):
+        if offer.to != self._router or now.mono < neighbour.shunned_until:
+            return
+        neighbour.live = neighbour.live or offer.nonce == self.fetch.nonce
+        if self.fetch.offered(Candidate(neighbour.router, port.name, neighbour.address[0], offer)):
             self._desk.timers.set(("choose",), now.mono + OFFER_WAIT)
 
     def choose(self, now: Instant) -> None:
@@ -348,24 +383,21 @@ class Repair:
 
     # --- Fetching ---------------------------------------------------------------------------------------
 
-    def is_source(self, neighbour: Neighbour) -> bool:
-        """Whether a dump from this neighbour is awaited."""
-        return self.fetch.active and self.fetch.source == neighbour.router
-
-    def heard_source(self, now: Instant) -> None:
-        """The source sent something: it is not silent."""
-        self.fetch.heard_at = now.mono
-
-    def received(self, place: bytes) -> None:
+    def received(self, place: bytes, now: Instant) -> None:
         """A record arrived, by whatever way: it is not wanted any more."""
         if self.fetch.active:
-            self.fetch.received(place, b"", b"")
+            self.fetch.received(place, now.mono)
+
+    def known(self, record_id: bytes) -> None:
+        """A record arrived that was here already."""
+        if self.fetch.active:
+            self.fetch.strike(record_id)
 
     def on_dump(self, neighbour: Neighbour, dump: Dump, port: Port, now: Instant) -> None:
         """A dump's datagram, after its records were taken in."""
-        if not self.is_source(neighbour):
+        if not self.fetch.active or self.fetch.source != neighbour.router:
             return
-        self.fetch.received(b"", dump.low, dump.high)
+        self.fetch.settled(dump.low, dump.high)
         if not self.fetch.blocks():
             self._finish(now)
         elif dump.last and dump.to == self._router:
@@ -375,7 +407,7 @@ class Repair:
         """The fetch's timer: asks again, or another source, where this one is silent."""
         if not self.fetch.active:
             return
-        if now.mono < self.fetch.deadline:
+        if now.mono < self.fetch.deadline and not self.fetch.too_long(now.mono):
             self._desk.timers.set(("fetch",), self.fetch.deadline)
         else:
             self._next_round(now)
@@ -383,10 +415,13 @@ class Repair:
     def _next_round(self, now: Instant) -> None:
         neighbour = self._neighbours.get(self.fetch.source, self.fetch.interface)
         port = self._desk.ports.get(self.fetch.interface)
-        if neighbour and port and self.fetch.next_round(now.mono):
+        another_round = self.fetch.next_round(now.mono) and not self.fetch.too_long(now.mono)
+        if neighbour and port and another_round:
             self._send_want(port, neighbour, now)
-        else:
-            self._replace_source(now)
+            return
+        if neighbour:
+            neighbour.shun(now.mono)
+        self._replace_source(now)
 
     def _replace_source(self, now: Instant) -> None:
         """The source is gone or gives nothing: the next that offered, else the digests find one."""
@@ -407,11 +442,16 @@ class Repair:
         """
         neighbour = self._neighbours.get(self.fetch.source, self.fetch.interface)
         port = self._desk.ports.get(self.fetch.interface)
-        if neighbour and port and self.fetch.later:
-            self.fetch.begin(self.fetch.later.popleft(), now.mono)
-            self._send_want(port, neighbour, now)
-            return
+        while neighbour and port and self.fetch.later:
+            order = self.fetch.later.popleft()
+            blocks = lacking(self._keeper.store.records, order.blocks, order.salt)
+            if blocks:
+                self.fetch.begin(replace(order, blocks=tuple(blocks)), now.mono)
+                self._send_want(port, neighbour, now)
+                return
         brought = self.fetch.brought
+        if neighbour and brought:
+            neighbour.trust()
         self.fetch.end()
         self._desk.timers.cancel(("fetch",))
         for each in self._desk.ports.values():

@@ -48,8 +48,11 @@ from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, record_id, stam
 HOUSEKEEPING = 10.0
 """Seconds between looks at the wipe, the quarantine and the neighbours' clocks."""
 
-DISK_RETRY = 60.0
+DISK_RETRY = 15.0
 """Seconds for which nothing is fetched after the disk refused a record."""
+
+CLOCKS_WAIT = 0.2
+"""Longest wait before the clocks heard are compared: once for all the digests of a busy moment."""
 
 _MAX_AUTHORS = 4096
 Address = tuple[str, int]
@@ -180,7 +183,7 @@ class Router:
                     self._handle(packet, neighbour, port, now)
         except LaterVersion as later:
             self.drops[later.reason] += 1
-            if len(self.later_versions) < 64:
+            if len(self.later_versions) < 64 or address[0] in self.later_versions:
                 self.later_versions[address[0]] = later.version
         except Malformed as refusal:
             self.drops[refusal.reason] += 1
@@ -275,6 +278,8 @@ class Router:
         match key:
             case ("housekeeping",):
                 self._housekeep(now)
+            case ("clocks",):
+                self._follow_clocks(now)
             case ("choose",):
                 self.repair.choose(now)
             case ("fetch",):
@@ -316,9 +321,10 @@ class Router:
     # --- Clocks -----------------------------------------------------------------------------------------
 
     def heard_clocks(self, now: Instant) -> Iterator[Heard]:
-        """The neighbours' clock claims that are not stale."""
+        """The neighbours' clock claims; under a mesh key only of those that cannot be a recording."""
+        sealed = bool(self._desk.envelope.sealer)
         for neighbour in self.neighbours.alive(now.mono):
-            if neighbour.digest is not None:
+            if neighbour.digest is not None and (neighbour.live or not sealed):
                 yield Heard(neighbour.router, neighbour.digest.clock, neighbour.digest_at)
 
     def _follow_clocks(self, now: Instant) -> None:
@@ -353,10 +359,10 @@ class Router:
                 self._take_in(packet.items, neighbour, port, now, live=True)
             case Digest():
                 self.repair.on_digest(neighbour, packet, port, now)
-                self._follow_clocks(now)
+                self._desk.soon(("clocks",), now.mono, CLOCKS_WAIT)
             case Ask():
                 self.repair.on_ask(neighbour, packet, port, now)
-                self._follow_clocks(now)
+                self._desk.soon(("clocks",), now.mono, CLOCKS_WAIT)
             case Offer():
                 self.repair.on_offer(neighbour, packet, port, now)
             case Ranges():
@@ -369,15 +375,11 @@ class Router:
                 self._on_fragment(packet, neighbour, port, now)
 
     def _on_dump(self, dump: Dump, neighbour: Neighbour, port: Port, now: Instant) -> None:
-        if self.repair.is_source(neighbour):
-            self.repair.heard_source(now)
         self._take_in(dump.items, neighbour, port, now, live=False)
         self._flush(now)
         self.repair.on_dump(neighbour, dump, port, now)
 
     def _on_fragment(self, piece: Fragment, neighbour: Neighbour, port: Port, now: Instant) -> None:
-        if self.repair.is_source(neighbour):
-            self.repair.heard_source(now)
         if piece.id in self.keeper.seen:
             port.flood.copy_heard(piece.id, neighbour.router)
             return
@@ -395,14 +397,18 @@ class Router:
             if known is not None:
                 self.drops["duplicate"] += 1
                 port.flood.copy_heard(known, neighbour.router)
+                self.repair.known(known)
                 continue
-            considered = self.keeper.consider(carried, neighbour.address, now)
+            if live:
+                # What is flooded is new; an age beyond that would only have it wiped early.
+                carried = Carried(carried.data, min(carried.age, NEWS_MS // 1000))
+            considered = self.keeper.consider(carried, neighbour.address[0], now)
             if isinstance(considered, Admitted):
-                self.repair.received(considered.record.position)
+                self.repair.received(considered.record.position, now)
                 self._offer(considered, neighbour.router, port, now, live=live)
             elif considered is not None:
                 port.flood.copy_heard(considered.id, neighbour.router)
-                self.repair.received(considered.position)
+                self.repair.received(considered.position, now)
 
     def _offer(
         self, admitted: Admitted, sender: bytes | None, port: Port | None, now: Instant, *, live: bool

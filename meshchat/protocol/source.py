@@ -5,7 +5,7 @@ asker wants goes by unicast (acknowledged and fast on 802.11); what several wait
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from meshchat.constants import MAX_STREAMS
@@ -15,6 +15,7 @@ from meshchat.wire.packets import (
     END,
     FRAGMENT_FIELDS,
     PACKET_HEADER,
+    START,
     Block,
     Carried,
     Dump,
@@ -45,10 +46,16 @@ class _Stream:
     ceiling: bytes
     listed: deque[bytes] = field(default_factory=deque)
     pieces: deque[Fragment] = field(default_factory=deque)
+    said_last: bool = False
 
     @property
-    def done(self) -> bool:
+    def empty(self) -> bool:
         return not (self.spans or self.listed or self.pieces)
+
+    def dump(self, low: bytes, high: bytes, items: Sequence[Carried]) -> Dump:
+        """The next datagram; the last one says so."""
+        self.said_last = self.empty
+        return Dump(self.asker, self.empty, low, high, tuple(items))
 
 
 @dataclass(frozen=True)
@@ -72,25 +79,28 @@ class Source:
         return len(self._streams)
 
     def request(
-        self, asker: bytes, address: tuple[str, int], blocks: Iterable[Block], salt: bytes, ceiling: bytes
+        self, asker: bytes, address: tuple[str, int], blocks: Sequence[Block], salt: bytes, ceiling: bytes
     ) -> bool:
         """Begins or replaces the dump for `asker`; False where too many are being sent already.
 
-        Nothing from position `ceiling` on is sent: it lies in the future.
+        Of dated history, nothing from position `ceiling` on is sent: it lies in the future.
         """
-        if asker not in self._streams and len(self._streams) >= MAX_STREAMS:
+        if not self._make_room(asker, address):
             return False
         stream = _Stream(asker, address, [], ceiling)
-        for block in blocks:
-            if block.ids is None:
-                stream.spans.append((block.low, block.high))
-            else:
-                stream.listed.extend(
-                    place for place in find(self._store.records, block, salt) if place < ceiling
-                )
-        stream.spans.sort()
+        stream.spans = sorted((block.low, block.high) for block in blocks if block.ids is None)
+        listed = [block for block in blocks if block.ids is not None]
+        stream.listed.extend(place for place in find(self._store.records, listed, salt) if place < ceiling)
         self._streams[asker] = stream
         return True
+
+    def _make_room(self, asker: bytes, address: tuple[str, int] | None) -> bool:
+        """One stream an address: whoever invents askers takes his own stream away, not another's."""
+        for other, stream in self._streams.items():
+            if other == asker or (stream.address and address and stream.address[0] == address[0]):
+                del self._streams[other]
+                return True
+        return len(self._streams) < MAX_STREAMS
 
     def push(self, asker: bytes, address: tuple[str, int] | None, places: Iterable[bytes]) -> None:
         """Sends a few records to a neighbour that was seen to lack them; `NOBODY` stands for several."""
@@ -107,7 +117,9 @@ class Source:
             asker, stream = next(iter(self._streams.items()))
             self._streams.move_to_end(asker)
             outgoing = self._from(stream, capacity)
-            if stream.done:
+            if outgoing is None and stream.empty and not stream.said_last:
+                outgoing = Outgoing(stream.dump(START, START, ()), stream.address)
+            if stream.said_last:
                 del self._streams[asker]
             if outgoing is not None:
                 return outgoing
@@ -139,8 +151,7 @@ class Source:
             shared = self._also_wanted(stream, place) or shared
             items.append(carried)
             room -= carried.size
-        dump = Dump(stream.asker, stream.done, b"", b"", tuple(items))
-        return Outgoing(dump, None if shared else stream.address)
+        return Outgoing(stream.dump(START, START, items), None if shared else stream.address)
 
     def _also_wanted(self, stream: _Stream, place: bytes) -> bool:
         """Whether others wait for this record; they are served by the same datagram."""
@@ -169,7 +180,7 @@ class Source:
             return self._large(stream, low, capacity)
         stream.spans = subtract(stream.spans, low, reached)
         shared = self._shared(stream, low, reached)
-        return Outgoing(Dump(stream.asker, stream.done, low, reached, tuple(items)), shared)
+        return Outgoing(stream.dump(low, reached, items), shared)
 
     def _large(self, stream: _Stream, place: bytes, capacity: int) -> Outgoing | None:
         """The record at the front is larger than a datagram: it goes in pieces."""

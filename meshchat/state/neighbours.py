@@ -11,6 +11,8 @@ from meshchat.constants import (
     MAX_NEIGHBOURS,
     NEIGHBOUR_FRESH,
     NEIGHBOUR_LIFETIME,
+    SHUN,
+    SHUN_MAX,
 )
 from meshchat.wire.packets import Digest
 
@@ -42,7 +44,8 @@ class Backoff:
 class Neighbour:
     """One router on one interface. Times are seconds, monotonic.
 
-    `differs_since` is when its digest was first seen to differ; `asked` is the nonce of its last ASK-FILE.
+    `differs_since` is when its digest was first seen to differ; `asked` is the nonce of its last ASK-FILE;
+    `live`: it has echoed something of this router's present run; `echoed_at` is when it was echoed itself.
     """
 
     router: bytes
@@ -54,7 +57,20 @@ class Neighbour:
     digest_at: float = 0.0
     differs_since: float | None = None
     asked: bytes = b""
+    live: bool = False
+    echoed_at: float = -1e9
+    shunned_until: float = -1e9
+    _shunned: int = 0
     backoff: Backoff = field(default_factory=Backoff)
+
+    def shun(self, now: float) -> None:
+        """It offered, and brought nothing: leave it alone for a while, longer each time."""
+        self.shunned_until = now + min(SHUN * 2**self._shunned, SHUN_MAX)
+        self._shunned = min(self._shunned + 1, 32)
+
+    def trust(self) -> None:
+        """It brought what it offered."""
+        self._shunned = 0
 
     def fresh(self, now: float) -> bool:
         """Whether it was heard so lately that it can be expected to hear."""

@@ -181,19 +181,20 @@ class RecordStore:
         """Whether `trim_remembered` is due."""
         return self.remembered > self._limits.remembered
 
-    def trim_remembered(self, floor: int) -> None:
+    def trim_remembered(self, floor: int) -> list[bytes]:
         """Drops what was remembered below the stamp `floor`, which itself keeps it away, and any excess.
 
-        A tenth is made free at once, so that a flood does not trim at each record.
+        A tenth is made free at once, so that a flood does not trim at each record. Returns what was dropped.
         """
         absent = [entry.position for entry in self.records.entries() if entry.absent]
         low = position(1, floor)
-        for place in absent:
-            if HISTORY_START <= place < low:
-                self.forget_remembered(place)
-        if self.remembers_too_much:
-            for place in absent[: self.remembered - self._limits.remembered * 9 // 10]:
-                self.forget_remembered(place)
+        dropped = [place for place in absent if HISTORY_START <= place < low]
+        if self.remembered - len(dropped) > self._limits.remembered:
+            kept = [place for place in absent if not HISTORY_START <= place < low]
+            dropped += kept[: len(kept) - self._limits.remembered * 9 // 10]
+        for place in dropped:
+            self.forget_remembered(place)
+        return dropped
 
     def below(self, floor: int) -> list[bytes]:
         """Dated history stamped below `floor` that is held."""

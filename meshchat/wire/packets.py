@@ -334,11 +334,13 @@ class Records:
 class Digest:
     """All that a router holds, in constant size. Multicast, timed by Trickle.
 
-    `boot` is random and new at each start; `release` is the program's version as three bytes. History is
-    spoken for from the stamp `floor` on.
+    `boot` is random and new at each start, `echo` the boot id of a neighbour, who sees by it that this is no
+    recording from before its start; `release` is the program's version as three bytes. History is spoken for
+    from the stamp `floor` on.
     """
 
     boot: bytes
+    echo: bytes
     release: bytes
     clock: ClockClaim
     scope: Scope
@@ -348,8 +350,8 @@ class Digest:
     type = PacketType.DIGEST
 
     def encode(self) -> bytes:
-        """boot 8, release 3, clock 12, scope u8, floor u64, undated 20, history 20: 72 bytes."""
-        head = self.boot + self.release + self.clock.encode()
+        """boot 8, echo 8, release 3, clock 12, scope u8, floor u64, undated 20, history 20: 80 bytes."""
+        head = self.boot + self.echo + self.release + self.clock.encode()
         return (
             head + uint(self.scope, 1) + uint(self.floor, 8) + self.undated.encode() + self.history.encode()
         )
@@ -357,9 +359,9 @@ class Digest:
     @classmethod
     def decode(cls, reader: Reader) -> "Digest":
         """Reads it; scope bits not known here are ignored."""
-        boot, release = reader.take(BOOT_ID_SIZE), reader.take(3)
+        boot, echo, release = reader.take(BOOT_ID_SIZE), reader.take(BOOT_ID_SIZE), reader.take(3)
         clock, scope, floor = ClockClaim.decode(reader), Scope(reader.uint(1) & _SCOPE_BITS), reader.uint(8)
-        return cls(boot, release, clock, scope, floor, Summary.decode(reader), Summary.decode(reader))
+        return cls(boot, echo, release, clock, scope, floor, Summary.decode(reader), Summary.decode(reader))
 
 
 @dataclass(frozen=True)

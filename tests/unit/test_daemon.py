@@ -1,0 +1,166 @@
+"""A real daemon as its operator meets it: starting, stopping, signals, refusals, keys. On loopback only."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = {**os.environ, "MESHCHAT_PASSWORD": "a long one", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Running:
+    """A daemon in a directory of its own."""
+
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.folder = folder
+        self.socket = folder / "s"
+        self.port = port or free_port()
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "meshchat", "daemon", "--interface", "lo", "--logs", str(folder)),
+                *("--port", str(self.port), "--socket", str(self.socket), *options),
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
+
+    def until(self, words: str) -> str:
+        """The first line of its log that holds `words`, or everything it said before it ended."""
+        assert self.process.stderr is not None
+        said = ""
+        for line in self.process.stderr:
+            said += line
+            if words in line:
+                return line
+        return said
+
+    def meshchat(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs a command against it."""
+        return subprocess.run(
+            [sys.executable, "-m", "meshchat", "--socket", str(self.socket), *arguments],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=ENVIRONMENT,
+            check=False,
+        )
+
+    def history(self) -> list[str]:
+        lines = self.meshchat("history", "1", "--json").stdout.splitlines()
+        return [json.loads(line)["text"] for line in lines]
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        status = self.process.wait(timeout=30)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        return status
+
+
+@contextlib.contextmanager
+def daemon(folder: Path, *options: str) -> Iterator[Running]:
+    """A daemon that answers, stopped at the end."""
+    running = Running(folder, *options)
+    try:
+        assert "serves the mesh" in running.until("serves the mesh")
+        yield running
+    finally:
+        running.end()
+
+
+def test_nothing_acknowledged_is_lost_by_a_stop_or_a_kill(tmp_path: Path) -> None:
+    said = [f"line {number}" for number in range(40)]
+    for number, how in enumerate((signal.SIGTERM, signal.SIGKILL)):
+        with daemon(tmp_path) as running:
+            if number == 0:
+                assert running.meshchat("register", "ada").returncode == 0
+            half = said[number * 20 : number * 20 + 20]
+            assert running.meshchat("send", "1", "-", "--user", "ada", given="\n".join(half)).returncode == 0
+            assert running.end(how) == (0 if how == signal.SIGTERM else -signal.SIGKILL)
+    with daemon(tmp_path) as running:
+        assert running.history() == said
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [("directory", "is in use by another meshchat daemon"), ("port", "is in use: a meshchat daemon")],
+)
+def test_a_second_daemon_is_refused_in_one_line(tmp_path: Path, change: str, told: str) -> None:
+    with daemon(tmp_path) as first:
+        other = tmp_path / "other"
+        other.mkdir()
+        second = Running(tmp_path) if change == "directory" else Running(other, port=first.port)
+        said = second.until("never said")
+        assert second.process.wait(timeout=30) == 1
+        assert told in said
+        assert len(said.splitlines()) == 1
+
+
+def test_sighup_takes_what_can_be_used_and_keeps_the_rest(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text('retention = "1d"\n')
+    with daemon(tmp_path, "--config", str(settings)) as running:
+        settings.write_text('retention = "soon"\n')
+        running.process.send_signal(signal.SIGHUP)
+        assert "'soon'" in running.until("not taken")
+        settings.write_text('retention = "2d"\nmesh = "another"\n')
+        running.process.send_signal(signal.SIGHUP)
+        assert "mesh" in running.until("at the next start")
+        assert running.until("was read again")
+        assert json.loads(running.meshchat("status", "--json").stdout)["mesh"] == "meshchat"
+
+
+def test_two_mesh_keys_at_once_and_no_third(tmp_path: Path) -> None:
+    with daemon(tmp_path) as running:
+        first = running.meshchat("key", "new").stdout
+        assert json.loads(running.meshchat("status", "--json").stdout)["sealed"] is True
+        assert running.meshchat("key", "new").returncode == 0
+        refused = running.meshchat("key", "new")
+        assert refused.returncode == 1
+        assert "drop one" in refused.stderr
+        assert running.meshchat("key", "add", "no key").returncode == 1
+    assert oct((tmp_path / "mesh.keys").stat().st_mode & 0o777) == "0o600"
+    with daemon(tmp_path) as running:
+        shown = running.meshchat("key", "show").stdout
+        assert any(word in shown for word in first.split() if len(word) == 52)
+
+
+def test_a_line_that_was_edited_is_set_aside_and_said(tmp_path: Path) -> None:
+    with daemon(tmp_path) as running:
+        running.meshchat("register", "ada")
+        running.meshchat("send", "1", "-", "--user", "ada", given="first\nsecond\nthird")
+    log = tmp_path / "rooms" / "1.log"
+    log.write_text(log.read_text().replace("second", "forged"))
+    with daemon(tmp_path) as running:
+        assert running.history() == ["first", "third"]
+    assert "forged" in (tmp_path / "rooms" / "1.log.damaged").read_text()
+
+
+def test_check_and_status_speak_in_words(tmp_path: Path) -> None:
+    with daemon(tmp_path, "--clock-grade", "good") as running:
+        said = running.meshchat("check").stdout
+        assert "lo is up" in said
+        assert "The clock is good" in said
+        assert "No other router has been heard" in said
+        status = json.loads(running.meshchat("status", "--json").stdout)
+        expected = {"router", "mesh", "version", "uptime_s", "rss_kb", "interfaces", "neighbours", "clock"}
+        assert expected | {"rooms", "counters"} <= set(status)
+        assert set(status["clock"]) >= {"time", "quality", "offset_ms"}
+        counters = set(status["counters"])
+        assert {"datagrams_in", "datagrams_out", "bytes_in", "bytes_out", "dropped"} <= counters
