@@ -200,12 +200,8 @@ class Keeper:
             self.clock.shown(record.stamp)
         gone = self.store.add(record, age, self.run(now))
         if self.store.remembers_too_much:
-            self._trim_remembered()
+            self._unsee(self.store.trim_remembered(self.horizon.stamp))
         return [Remove(tuple(gone), "limit")] if gone else []
-
-    def _trim_remembered(self) -> None:
-        for place in self.store.trim_remembered(self.horizon.stamp):
-            self.seen.discard(place[-RECORD_ID_SIZE:])
 
     # --- Out --------------------------------------------------------------------------------------------
 
@@ -216,8 +212,8 @@ class Keeper:
             below = self.store.below(self.horizon.stamp)
             for place in below:
                 self.store.forget(place, remember=False)
-                self.seen.discard(place[-RECORD_ID_SIZE:])
-            self._trim_remembered()
+            self._unsee(below)
+            self._unsee(self.store.trim_remembered(self.horizon.stamp))
             out.append(Save())
             if below:
                 out.append(Remove(tuple(below), "wipe"))

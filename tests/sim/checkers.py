@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from meshchat.wire.records import Record
+from tests.sim.disk import SimFiles
 from tests.sim.world import SimRouter, World
 
 IDLE_BYTES = 30.0
@@ -36,6 +37,24 @@ def assert_kept(router: SimRouter, records: Iterable[Record]) -> None:
     shown = {record_id for name in digests(router) for record_id in router.ids(name)}
     lost = [record.body.decode() for record in records if record.id not in shown]
     assert not lost, f"router {router.number} lost {len(lost)}: {lost[:5]}"
+
+
+def disk_holds(files: SimFiles, text: str, folder: str = "") -> bool:
+    """Whether the text stands anywhere in a file of this disk."""
+    needle = text.encode()
+    prefix = f"{folder}/" if folder else ""
+    if any(needle in files.read(prefix + name) for name in files.names(folder)):
+        return True
+    return any(disk_holds(files, text, prefix + inner) for inner in files.folders(folder))
+
+
+def assert_nowhere(routers: Iterable[SimRouter], text: str) -> None:
+    """The text is neither shown nor on any disk."""
+    for router in routers:
+        shown = [room for room in digests(router) if any(text in said for said in router.texts(room))]
+        assert not shown, f"router {router.number} still shows {text!r} in {shown}"
+        for files in (router.logs, router.state):
+            assert not disk_holds(files, text), f"{text!r} is still on the disk {files.name}"
 
 
 def assert_converges(world: World, seconds: float) -> float:

@@ -5,22 +5,33 @@ One seed decides everything, so a run that fails replays exactly.
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from meshchat.adapters.logstore import FsyncPolicy, LogStore
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.statestore import StateStore
 from meshchat.chat.localtime import Zone, last_wipe
-from meshchat.constants import CAP_ACCOUNTS, CAP_AUTHOR, CAP_ROOM, CAP_ROUTER, NEWS_SHARE, REPAIR_SHARE
+from meshchat.constants import (
+    CAP_ACCOUNTS,
+    CAP_AUTHOR,
+    CAP_ROOM,
+    CAP_ROUTER,
+    NEWS_SHARE,
+    REPAIR_SHARE,
+    TALK_SHARE,
+)
 from meshchat.errors import StoreError
 from meshchat.identity import SigningKey, sign_record, verify_record
 from meshchat.protocol.events import Send
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.port import AirShare
 from meshchat.state.caps import CapLimits
+from meshchat.state.recordset import RecordSet
 from meshchat.state.store import StoreLimits
-from meshchat.wire.records import Kind, Record, Space, mesh_id
+from meshchat.wire.datagram import PlainDatagram
+from meshchat.wire.packets import ClockClaim, Digest, Packet, Scope, encode_packet
+from meshchat.wire.records import RECORD_ID_SIZE, Grade, Kind, Record, Space, make_stamp, mesh_id, router_id
 from tests.sim.disk import PowerCut, SimFiles
 from tests.sim.network import Air, AirConditions, Link
 
@@ -70,6 +81,7 @@ class SimRouter:
         self.acknowledged: list[Record] = []
         self.notices: list[str] = []
         self._boots = 0
+        self._starts = 0
         self._deadline: float | None = None
         self._booted_at = 0.0
         if model.mesh_keys:
@@ -87,9 +99,14 @@ class SimRouter:
     # --- Life -------------------------------------------------------------------------------------------
 
     def boot(self) -> None:
-        """Starts the daemon on what the disks hold."""
+        """The machine comes up: starts the daemon on what the disks hold."""
         self._boots += 1
         self._booted_at = self.world.now
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts the daemon again on a machine that was not rebooted meanwhile."""
+        self._starts += 1
         rng = random.Random(self.world.rng.randrange(2**63))
         model = self.model
         zone = Zone(model.zone)
@@ -98,7 +115,7 @@ class SimRouter:
         settings = NodeSettings(
             mesh=MESH,
             limits=model.limits,
-            air=AirShare(AIR_RATE, NEWS_SHARE, REPAIR_SHARE),
+            air=AirShare(AIR_RATE, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE),
             wipe_moment=lambda ms: last_wipe(ms, model.wipe_time, zone),
             retention_ms=None if model.retention_s is None else model.retention_s * 1000,
             boot=rng.randbytes(8),
@@ -155,7 +172,8 @@ class SimRouter:
         self.shown.add(record.id)
 
     def removed(self, room: str | None, messages: int) -> None:
-        """History has gone."""
+        """History has gone: should it be fetched again one day, it may be shown again."""
+        self.shown = {entry.position[-RECORD_ID_SIZE:] for entry in self.up.engine.store.held_entries()}
 
     def evicted(self) -> None:
         """Accounts have gone."""
@@ -171,11 +189,11 @@ class SimRouter:
         self._deadline = deadline
         # A microsecond late, lest rounding makes it early and the node asks for the same moment again.
         at = self._booted_at + deadline / (1 + self.model.clock.drift) + 1e-6
-        boots = self._boots
-        self.world.at(max(at, self.world.now), lambda: self._tick(boots, deadline))
+        start = self._starts
+        self.world.at(max(at, self.world.now), lambda: self._tick(start, deadline))
 
-    def _tick(self, boots: int, deadline: float) -> None:
-        if self.node is None or boots != self._boots or self._deadline != deadline:
+    def _tick(self, start: int, deadline: float) -> None:
+        if self.node is None or start != self._starts or self._deadline != deadline:
             return
         self._deadline = None
         self._guarded(self.node.tick)
@@ -252,9 +270,15 @@ class World:
         self._order += 1
         heapq.heappush(self._events, (moment, self._order, action))
 
-    def boot(self) -> None:
-        """Starts every router that is off, within two seconds."""
-        for router in self.routers:
+    @property
+    def true_ms(self) -> int:
+        """The true time, UTC milliseconds."""
+        return EPOCH_MS + int(self.now * 1000)
+
+    def boot(self, only: Iterable[int] | None = None) -> None:
+        """Starts the routers `only`, or every one that is off, within two seconds."""
+        chosen = self.routers if only is None else [self.routers[number] for number in only]
+        for router in chosen:
             if router.node is None:
                 self.at(self.now + self.rng.uniform(0, 2), router.boot)
         self.run(2.1)
@@ -290,3 +314,67 @@ class World:
     def alive(self) -> list[SimRouter]:
         """The routers that are on."""
         return [router for router in self.routers if router.node is not None]
+
+
+class Stranger:
+    """Somebody at the place of router `number`, which stays off: sends whatever a test wants, heeds nothing.
+
+    Its records are signed as they should be: anyone can make a key.
+    """
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world, self.number = world, number
+        self.key = SigningKey.from_seed(world.rng.randbytes(32))
+        self.id = router_id(self.key.public)
+        self._talking = 0
+
+    def send(self, *packets: Packet, to: int | None = None) -> None:
+        """The packets in one datagram, to all in reach or to one."""
+        body = b"".join(encode_packet(packet) for packet in packets)
+        self.world.transmit(self.number, to, PlainDatagram(MESH, self.id, body).encode())
+
+    def digest(self, grade: Grade, ms: int, *, floor_ms: int = 0) -> Digest:
+        """That of a router that holds nothing and claims this clock and this floor."""
+        nothing = RecordSet().summary()
+        claim = ClockClaim(grade, 0, 0, ms)
+        return Digest(bytes(8), bytes(8), bytes(3), claim, Scope.ALL, make_stamp(floor_ms), nothing, nothing)
+
+    def lie(self, grade: Grade, ahead_ms: int, *, floor_ms: int = 0, every: float = 10.0) -> None:
+        """Claims a clock that is `ahead_ms` before the truth, again and again until it is `quiet`."""
+        self._talking += 1
+        talk = self._talking
+
+        def claim() -> None:
+            if talk == self._talking:
+                self.send(self.digest(grade, self.world.true_ms + ahead_ms, floor_ms=floor_ms))
+                self.world.at(self.world.now + every, claim)
+
+        claim()
+
+    def quiet(self) -> None:
+        """Says no more."""
+        self._talking += 1
+
+    def record(
+        self,
+        text: str,
+        stamp: int,
+        *,
+        grade: Grade = Grade.GOOD,
+        room: str = "1",
+        kind: int = Kind.MESSAGE,
+        space: int = Space.ROOM,
+    ) -> Record:
+        """A record of its own making."""
+        return sign_record(
+            self.key,
+            mesh=MESH,
+            space=space,
+            log=room,
+            kind=kind,
+            author="stranger",
+            router=self.id,
+            stamp=stamp,
+            grade=grade,
+            body=text.encode(),
+        )

@@ -1,6 +1,7 @@
 """The ordered set against the simplest thing that could be right: a sorted list."""
 
 from bisect import bisect_left
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -113,7 +114,7 @@ def test_a_set_of_many_chunks_answers_as_a_small_one() -> None:
     forward, backward = filled(sorted(places)), filled(sorted(places, reverse=True))
     order = sorted(places)
     bounds = [START, *order[:: CHUNK // 3], END]
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         assert forward.summary(low, high) == backward.summary(low, high)
         assert list(forward.positions(low, high)) == [one for one in order if low <= one < high]
     for place in order[1::2]:

@@ -1,0 +1,351 @@
+"""Clocks that are wrong, missing, months apart, or lying: everybody chats, nobody's history suffers."""
+
+import pytest
+
+from meshchat.constants import RELEASED_MS
+from meshchat.wire.packets import Carried, Records
+from meshchat.wire.records import Grade, Record, make_stamp, stamp_ms
+from tests.sim.checkers import assert_converges, assert_idle, assert_kept, assert_same_history
+from tests.sim.network import cell, line
+from tests.sim.world import DAY, EPOCH_MS, ClockModel, SimRouter, Stranger, World
+
+HOUR = 3600.0
+DAY_MS = 86_400_000
+YEAR_2030_MS = 1_893_456_000_000
+YEAR_2431_MS = 14_547_945_600_000
+AT_1970 = -EPOCH_MS
+AT_2431 = YEAR_2431_MS - EPOCH_MS
+AT_2030 = YEAR_2030_MS - EPOCH_MS
+NO_CLOCK = ClockModel(AT_1970, good=False)
+
+
+def talk(world: World, routers: list[SimRouter], lines: int = 3, pause: float = 2.0) -> list[Record]:
+    """A conversation in room 1: each line is said after the one before was read by its author."""
+    said = []
+    for number in range(lines * len(routers)):
+        router = routers[number % len(routers)]
+        record = router.say("1", f"line {len(router.acknowledged)} of router {router.number}")
+        assert record is not None
+        said.append(record)
+        world.run(pause)
+    return said
+
+
+def assert_in_order(router: SimRouter, said: list[Record]) -> None:
+    """The router shows all these, each after what it answered."""
+    wanted = [record.id for record in said]
+    shown = [record_id for record_id in router.ids() if record_id in set(wanted)]
+    assert shown == wanted
+
+
+def error_s(router: SimRouter) -> float:
+    """How far mesh time is off the truth here, seconds."""
+    return (router.up.now_ms() - router.world.true_ms) / 1000
+
+
+# --- Clocks that say nothing ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kernel", [AT_1970, AT_2431], ids=["1970", "2431"])
+def test_a_clock_that_is_not_synchronised_is_never_used(kernel: int) -> None:
+    world = World(1, line(4), 4)
+    for router in world.routers[1:]:
+        router.model.clock = ClockModel(kernel, good=False)
+    world.boot()
+    world.run(60)
+    said = talk(world, world.routers)
+    assert_converges(world, 30)
+    for router in world.routers:
+        assert_in_order(router, said)
+        assert abs(error_s(router)) < 3
+        assert router.up.engine.keeper.quarantined == 0
+    for record in said:
+        assert abs(stamp_ms(record.stamp) - EPOCH_MS) < 600_000
+    assert_idle(world)
+
+
+@pytest.mark.parametrize("kernel", [AT_1970, AT_2431], ids=["1970", "2431"])
+def test_a_mesh_without_any_clock_chats_and_nothing_vanishes_when_one_comes_back(kernel: int) -> None:
+    world = World(2, line(4), 4)
+    for router in world.routers:
+        router.model.clock = ClockModel(kernel, good=False)
+        router.model.retention_s = 7 * 86_400
+    world.boot()
+    world.run(60)
+    early = talk(world, world.routers)
+    assert {record.grade for record in early} == {Grade.UNKNOWN}
+    assert all(stamp_ms(record.stamp) >= RELEASED_MS for record in early)
+    assert_converges(world, 30)
+    world.run(DAY)
+    world.routers[0].model.clock = ClockModel()
+    world.run(300)
+    for router in world.routers:
+        assert abs(error_s(router)) < 3
+        assert_in_order(router, early)
+    late = talk(world, world.routers)
+    assert Grade.UNKNOWN not in {record.grade for record in late}
+    assert_converges(world, 30)
+    for router in world.routers:
+        assert_in_order(router, early + late)
+    assert_idle(world)
+
+
+def test_a_lone_router_chats_and_brings_it_to_the_others_after_a_week() -> None:
+    world = World(3, line(3), 3)
+    lone = world.routers[2]
+    lone.model.clock = NO_CLOCK
+    for router in world.routers:
+        router.model.retention_s = None
+    world.boot()
+    talk(world, world.routers)
+    world.run(60)
+    lone.stop()
+    world.run(7 * DAY)
+    world.air.separate([0, 1], [2])
+    lone.boot()
+    world.run(60)
+    alone = [lone.say("1", f"alone {number}") for number in range(5)]
+    together = talk(world, world.routers[:2])
+    world.air.heal()
+    assert_converges(world, 120)
+    for router in world.routers:
+        assert_kept(router, [record for record in alone if record])
+        assert_in_order(router, [record for record in alone if record])
+        assert_in_order(router, together)
+    answer = lone.say("1", "I am back")
+    assert answer is not None
+    world.run(30)
+    for router in world.routers:
+        assert router.ids()[-1] == answer.id
+    assert_idle(world)
+
+
+def test_boot_clocks_months_apart_meet_at_the_latest() -> None:
+    # Some flash kept a later floor than others: each is a lower bound, so the latest is the best.
+    world = World(4, cell(4), 4)
+    for number, router in enumerate(world.routers):
+        router.model.clock = ClockModel(-number * 60 * DAY_MS, good=True)
+    for router in world.routers:
+        router.boot()
+        world.run(1)
+        router.stop()
+        router.model.clock = NO_CLOCK
+    world.boot()
+    world.run(120)
+    said = talk(world, world.routers)
+    assert_converges(world, 30)
+    times = [router.up.now_ms() for router in world.routers]
+    assert max(times) - min(times) < 3000
+    for router in world.routers:
+        assert_in_order(router, said)
+    assert_idle(world)
+
+
+def test_clocks_that_drift_stay_together_and_replies_stay_behind() -> None:
+    world = World(5, line(4), 4)
+    for number, router in enumerate(world.routers):
+        router.model.clock = ClockModel(AT_1970, good=number == 0, drift=(number - 1.5) * 400e-6)
+        router.model.retention_s = 7 * 86_400
+    world.routers[0].model.clock.offset_ms = 0
+    world.boot()
+    said = []
+    for _ in range(3):
+        world.run(DAY)
+        said += talk(world, world.routers, 1)
+    assert_converges(world, 30)
+    for router in world.routers:
+        assert abs(error_s(router)) < 10
+        assert_in_order(router, said)
+    assert_idle(world)
+
+
+def test_a_router_that_reboots_every_day_without_a_clock_never_goes_back_in_time() -> None:
+    world = World(6, line(1), 1)
+    router = world.routers[0]
+    router.model.clock = NO_CLOCK
+    router.model.retention_s = None
+    said = []
+    for day in range(5):
+        router.boot()
+        world.run(HOUR)
+        record = router.say("1", f"day {day}")
+        assert record is not None
+        said.append(record)
+        world.run(HOUR)
+        router.kill() if day % 2 else router.stop()
+        world.run(DAY)
+    router.boot()
+    assert_in_order(router, said)
+
+
+# --- Clocks that are wrong ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["operator", "kernel"])
+@pytest.mark.parametrize("retention_s", [86_400, None], ids=["day", "never"])
+def test_a_router_set_to_2431_disturbs_nobody_and_is_told(by: str, retention_s: int | None) -> None:
+    world = World(7, line(4), 4)
+    wrong, *others = reversed(world.routers)
+    others[0].model.clock = NO_CLOCK
+    wrong.model.clock = NO_CLOCK
+    for router in world.routers:
+        router.model.retention_s = retention_s
+    world.boot()
+    world.run(60)
+    before = talk(world, world.routers)
+    assert_converges(world, 30)
+    if by == "operator":
+        wrong.up.set_clock(YEAR_2431_MS)
+    else:
+        wrong.model.clock = ClockModel(AT_2431)
+    world.run(60)
+    wrong.notices.clear()
+    lost = [wrong.say("1", f"from the future {number}") for number in range(3)]
+    assert len(wrong.notices) == 3
+    assert all("clock set" in notice for notice in wrong.notices)
+    meanwhile = talk(world, others)
+    for router in others:
+        assert abs(error_s(router)) < 3
+        assert_in_order(router, before + meanwhile)
+        assert not any("future" in text for text in router.texts())
+        assert not router.notices
+    assert_idle(world)
+    # Told so, the operator sets it right.
+    wrong.model.clock = NO_CLOCK
+    wrong.up.set_clock(world.true_ms)
+    world.run(60)
+    wrong.notices.clear()
+    after = talk(world, world.routers)
+    assert not wrong.notices
+    assert_converges(world, 120)
+    for router in world.routers:
+        assert_in_order(router, before + meanwhile + after)
+        assert not any("future" in text for text in router.texts())
+    world.run(2 * HOUR)
+    wrong.kill()
+    wrong.restart()
+    world.run(60)
+    assert_same_history(world.routers)
+    assert not any("future" in text for text in wrong.texts())
+    assert all(record is not None for record in lost)
+    assert_idle(world)
+
+
+def test_a_router_that_was_set_to_2431_and_lost_power_finds_back_by_itself() -> None:
+    world = World(8, line(3), 3)
+    wrong = world.routers[2]
+    wrong.model.clock = NO_CLOCK
+    world.boot()
+    world.run(60)
+    before = talk(world, world.routers)
+    wrong.up.set_clock(YEAR_2431_MS)
+    wrong.say("1", "from the future")
+    world.run(HOUR)
+    wrong.power_cut()
+    wrong.boot()
+    world.run(120)
+    assert abs(error_s(wrong)) < 3
+    after = talk(world, world.routers)
+    assert_converges(world, 120)
+    for router in world.routers:
+        assert_in_order(router, before + after)
+        assert not any("future" in text for text in router.texts())
+    assert_idle(world)
+
+
+def test_a_message_a_little_ahead_is_shown_when_its_time_comes() -> None:
+    world = World(9, line(3), 3)
+    fast = world.routers[2]
+    fast.model.clock = ClockModel(20 * 60_000)
+    world.boot()
+    world.run(60)
+    record = fast.say("1", "too early")
+    assert record is not None
+    assert fast.notices
+    world.run(60)
+    assert "too early" not in world.routers[1].texts()
+    world.run(6 * 60)
+    assert_kept(world.routers[0], [record])
+    assert_kept(world.routers[1], [record])
+    assert_idle(world)
+
+
+# --- Clocks that lie ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [AT_2030, AT_2431], ids=["2030", "2431"])
+@pytest.mark.parametrize("grade", list(Grade))
+def test_a_lying_neighbour_moves_nobody_who_hears_an_honest_clock(grade: Grade, ahead: int) -> None:
+    # 0 has a good clock, 1 and 2 have none and both hear it; the liar is heard by all.
+    world = World(10, cell(4), 4)
+    honest = world.routers[:3]
+    liar = Stranger(world, 3)
+    for router in honest[1:]:
+        router.model.clock = NO_CLOCK
+    world.boot(range(3))
+    world.run(60)
+    before = talk(world, honest)
+    liar.lie(grade, ahead)
+    liar.send(Records((Carried(liar.record("spam", make_stamp(EPOCH_MS + ahead)).carried),)))
+    world.run(300)
+    said = talk(world, honest)
+    world.run(DAY / 2)
+    for router in honest:
+        assert abs(error_s(router)) < 3
+        assert_in_order(router, before + said)
+        assert "spam" not in router.texts()
+    liar.quiet()
+    assert_idle(world, settle=600)
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["held-history", "new-router"])
+def test_a_lie_is_forgotten_once_an_honest_clock_is_heard(new: bool) -> None:
+    # Router 1 has no clock and for a day hears but the liar's "good, 2030".
+    world = World(11, [(0, 1), (1, 2)], 3)
+    good, fooled = world.routers[:2]
+    liar = Stranger(world, 2)
+    fooled.model.clock = NO_CLOCK
+    world.boot([0] if new else [0, 1])
+    world.run(60)
+    before = talk(world, [good] if new else [good, fooled])
+    world.air.separate([0], [1])
+    if new:
+        fooled.boot()
+    liar.lie(Grade.GOOD, AT_2030)
+    for number in range(3):
+        spam = liar.record(f"spam {number}", make_stamp(world.true_ms + AT_2030 - number * 1000))
+        liar.send(Records((Carried(spam.carried),)))
+    world.run(HOUR / 2)
+    if not new:
+        assert_in_order(fooled, before)  # nothing is wiped faster than the router runs
+    own = fooled.say("1", "said while fooled")
+    assert own is not None
+    world.run(HOUR / 2)
+    world.air.heal()
+    world.run(600)
+    assert abs(error_s(fooled)) < 3
+    after = talk(world, [good, fooled])
+    for router in (good, fooled):
+        assert_in_order(router, before + after)
+    liar.quiet()
+    world.run(600)
+    fooled.kill()
+    fooled.boot()
+    world.run(300)
+    assert abs(error_s(fooled)) < 3
+    for router in (good, fooled):
+        assert_in_order(router, before + after)
+    assert_idle(world)
+
+
+def test_more_honest_clocks_outvote_a_liar_who_is_nearer() -> None:
+    world = World(12, cell(4), 4)
+    liar = Stranger(world, 3)
+    fooled = world.routers[2]
+    fooled.model.clock = NO_CLOCK
+    world.boot(range(3))
+    liar.lie(Grade.GOOD, -20 * DAY_MS)  # a smaller jump from the release date than the truth
+    world.run(300)
+    assert abs(error_s(fooled)) < 3
+    liar.quiet()
+    assert_idle(world)
