@@ -241,10 +241,9 @@ class Node:
         self._try(lambda: self._logs.remove(places), "Wiped history could not be taken off the disk")
         if permanent:
             self._listener.evicted()
-        if why != "limit":
+        if why in ("wipe", "age"):
             log.info("Wiped %d records (%s).", len(places), why)
-        if len(places) > len(permanent):
-            self._listener.removed(None, len(places) - len(permanent))
+            self._listener.removed(None, len(places))
 
     def _is_permanent(self, place: bytes) -> bool:
         record = self._logs.read(place) if place < HISTORY_START else None
@@ -368,7 +367,9 @@ class Node:
         before = self.engine.store.held
         self._perform(self.engine.wipe(room, now))
         self._try(lambda: self._logs.drop_damaged(room), "Damaged lines could not be removed")
-        return before - self.engine.store.held
+        messages = before - self.engine.store.held
+        self._listener.removed(room, messages)
+        return messages
 
     def take_in(self, lines: Iterable[str]) -> MergeResult:
         """Merges log lines from a file, each through the same checks as a neighbour's records."""

@@ -32,7 +32,7 @@ class Heard:
         return self.claim.time_ms + int((now.mono - self.at) * 1000)
 
     def age(self, now: Instant) -> int:
-        """Seconds since the good clock behind it spoke; rounded up, lest an age told to and fro stays young."""
+        """Seconds since the good clock behind it spoke; rounded up, lest one told to and fro stays young."""
         return self.claim.age + ceil(now.mono - self.at)
 
 

@@ -42,7 +42,7 @@ class Deliver:
 
 @dataclass(frozen=True)
 class Remove:
-    """Take these positions off the disk, wiped text included; `why` is "wipe", "age" or "limit"."""
+    """Take these positions off the disk, wiped text included; `why` is "wipe", "age", "hand" or "limit"."""
 
     positions: tuple[bytes, ...]
     why: str

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
-from meshchat.constants import AHEAD_MS, FORGERY_BURST, FORGERY_RATE, MAX_QUARANTINE, MAX_SEEN
+from meshchat.constants import AHEAD_MS, FORGERY_BURST, FORGERY_RATE, MAX_SEEN
 from meshchat.errors import Malformed
 from meshchat.identity import verify_record
 from meshchat.protocol.clock import MeshClock
@@ -17,6 +17,7 @@ from meshchat.protocol.horizon import Horizon
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.reconcile import Span
 from meshchat.state.limits import BucketTable
+from meshchat.state.quarantine import Quarantine, Waiting
 from meshchat.state.seen import SeenCache
 from meshchat.state.store import HISTORY_START, RecordStore
 from meshchat.wire.packets import END, Carried, Summary
@@ -43,14 +44,6 @@ class Admitted:
     age: int
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    """A record in quarantine, since a moment (monotonic seconds)."""
-
-    admitted: Admitted
-    since: float
-
-
 class Keeper:
     """The records of one router, and the rules for keeping them. `drops` counts refusals by reason."""
 
@@ -73,7 +66,7 @@ class Keeper:
         self._mesh = mesh
         self._wipe_moment = wipe_moment
         self._run_at_start, self._started_at = run_at_start, now.mono
-        self._quarantine: dict[bytes, _Waiting] = {}
+        self._quarantine = Quarantine()
         self._last_wipe_ms = -1
         self._forgeries: BucketTable[Hashable] = BucketTable(FORGERY_RATE, FORGERY_BURST, _MAX_SOURCES)
 
@@ -172,11 +165,8 @@ class Keeper:
 
     def _quarantine_record(self, admitted: Admitted, now: Instant) -> None:
         self.drops["quarantine"] += 1
-        self._quarantine[admitted.record.id] = _Waiting(admitted, now.mono)
-        while sum(len(one.admitted.record.carried) for one in self._quarantine.values()) > MAX_QUARANTINE:
-            furthest = max(self._quarantine, key=lambda key: self._quarantine[key].admitted.record.stamp)
-            del self._quarantine[furthest]
-            self.seen.discard(furthest)
+        for gone in self._quarantine.add(Waiting(admitted.record, admitted.age, now.mono)):
+            self.seen.discard(gone)
 
     @property
     def quarantined(self) -> int:
@@ -184,14 +174,9 @@ class Keeper:
         return len(self._quarantine)
 
     def ripe(self, now: Instant) -> list[Admitted]:
-        """Takes the records out of quarantine whose time has come; they have aged meanwhile."""
-        waiting = self._quarantine.items()
-        ripe = [known for known, one in waiting if not self.clock.is_ahead(now, one.admitted.record.stamp)]
-        out = []
-        for known in ripe:
-            one = self._quarantine.pop(known)
-            out.append(Admitted(one.admitted.record, one.admitted.age + int(now.mono - one.since)))
-        return out
+        """Takes the records out of quarantine whose time has come."""
+        ripe = self._quarantine.take(lambda record: not self.clock.is_ahead(now, record.stamp))
+        return [Admitted(waiting.record, waiting.age_by(now.mono)) for waiting in ripe]
 
     def store_record(self, record: Record, age: int, now: Instant) -> list[Output]:
         """The record is on disk: from now on it is held. Returns what has to go for it."""
@@ -257,9 +242,11 @@ class Keeper:
             places = [entry.position for entry in self.store.room_entries(room)]
         for place in places:
             self.store.forget(place, remember=True)
-        for key in [k for k, one in self._quarantine.items() if room in (None, one.admitted.record.log)]:
-            del self._quarantine[key]
-        return [Remove(tuple(places), "wipe"), Remember(tuple(places))] if places else []
+        waiting = self._quarantine.take(lambda record: not record.permanent and room in (None, record.log))
+        for one in waiting:
+            self.store.remember(one.record.position)
+        gone = (*places, *(one.record.position for one in waiting))
+        return [Remove(tuple(places), "hand"), Remember(gone)] if gone else []
 
     def reset_stamps(self, now: Instant) -> None:
         """After mesh time was set back: stamps go on above the newest record that can still be shown."""

@@ -198,7 +198,7 @@ def fit(parts: Sequence[Range], capacity: int) -> tuple[bytes, tuple[Range, ...]
             part = Having(part.low, part.high, part.ids[: max(0, room - 2 * overhead - 2) // SHORT_ID])
         size = encoded_range_size(part) + overhead
         if size > room:
-            break
+            continue
         room -= size
         chosen.append(part)
     chosen.reverse()

@@ -176,6 +176,10 @@ class Router:
         try:
             sender, body = self._desk.envelope.unwrap(data)
             neighbour = self.neighbours.heard(sender, interface, address, now.mono)
+            if not neighbour.greeted:
+                # New, or back from afar: it may hold what is not known here, so do not wait half a minute.
+                neighbour.greeted = True
+                self._desk.hurry(port, now.mono)
             for packet in decode_packets(body):
                 if isinstance(packet, int):
                     self.drops["unknown-packet"] += 1

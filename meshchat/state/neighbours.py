@@ -45,7 +45,8 @@ class Neighbour:
     """One router on one interface. Times are seconds, monotonic.
 
     `differs_since` is when its digest was first seen to differ; `asked` is the nonce of its last ASK-FILE;
-    `live`: it has echoed something of this router's present run; `echoed_at` is when it was echoed itself.
+    `live`: it has echoed something of this router's present run; `echoed_at` is when it was echoed itself;
+    `greeted`: since it was last heard anew it was told what is held here.
     """
 
     router: bytes
@@ -58,6 +59,7 @@ class Neighbour:
     differs_since: float | None = None
     asked: bytes = b""
     live: bool = False
+    greeted: bool = False
     echoed_at: float = -1e9
     shunned_until: float = -1e9
     _shunned: int = 0

@@ -1,0 +1,65 @@
+"""Records stamped in the future, waiting for their time in bounded memory."""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshchat.constants import MAX_QUARANTINE
+from meshchat.wire.records import Record
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A record that waits since a moment (monotonic seconds), with the age in seconds it came with."""
+
+    record: Record
+    age: int
+    since: float
+
+    def age_by(self, now: float) -> int:
+        """Its age by now: it ages while it waits."""
+        return self.age + int(now - self.since)
+
+
+class Quarantine:
+    """At most `MAX_QUARANTINE` bytes of records; the one furthest in the future goes first."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[bytes, Waiting] = {}
+        self._latest: list[tuple[int, bytes]] = []
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, record_id: bytes) -> bool:
+        return record_id in self._waiting
+
+    def add(self, waiting: Waiting) -> list[bytes]:
+        """Takes a record in; returns the ids of those that had to go for it, its own among them perhaps."""
+        record = waiting.record
+        self._waiting[record.id] = waiting
+        self._bytes += len(record.carried)
+        heapq.heappush(self._latest, (-record.stamp, record.id))
+        gone = []
+        while self._bytes > MAX_QUARANTINE:
+            _, furthest = heapq.heappop(self._latest)
+            if self._drop(furthest):
+                gone.append(furthest)
+        return gone
+
+    def take(self, chosen: Callable[[Record], bool]) -> list[Waiting]:
+        """Takes out the records for which `chosen` holds."""
+        taken = [waiting for waiting in self._waiting.values() if chosen(waiting.record)]
+        for waiting in taken:
+            self._drop(waiting.record.id)
+        if not self._waiting:
+            self._latest.clear()
+        return taken
+
+    def _drop(self, record_id: bytes) -> bool:
+        waiting = self._waiting.pop(record_id, None)
+        if waiting is None:
+            return False
+        self._bytes -= len(waiting.record.carried)
+        return True
