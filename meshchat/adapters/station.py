@@ -10,7 +10,7 @@ from meshchat.adapters.statestore import StateStore
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.config import Config
 from meshchat.constants import AHEAD_MS, VERSION
-from meshchat.errors import ConfigError, UsageError
+from meshchat.errors import ConfigError
 from meshchat.identity import Sealer, mesh_key_text, parse_mesh_key, random_mesh_key
 from meshchat.protocol.instant import Instant
 from meshchat.state.neighbours import Neighbour
@@ -227,7 +227,7 @@ class LocalStation:
         chosen = random_mesh_key() if do == "new" else parse_mesh_key(key or "")
         if do in ("new", "add"):
             if chosen not in keys and len(keys) >= MAX_KEYS:
-                raise UsageError("Two keys are in use already: drop one with `meshchat key drop KEY` first.")
+                raise ConfigError("Two keys are in use already: drop one with `meshchat key drop KEY` first.")
             keys = [*(one for one in keys if one != chosen), chosen]
         elif chosen not in keys:
             raise ConfigError("That key is not in use here: see `meshchat key show`.")

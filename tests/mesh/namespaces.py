@@ -6,6 +6,7 @@ is open, and disappears from the router when that is closed, like a radio that i
 
 import fcntl
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -39,6 +40,8 @@ def why_not() -> str | None:
         _ip("-V")
     except (NamespaceError, FileNotFoundError):
         return "no `ip` command (package iproute2)"
+    if shutil.which("tmux") is None:
+        return "no `tmux` command (package tmux)"
     return None
 
 

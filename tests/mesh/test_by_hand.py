@@ -1,7 +1,6 @@
 """`scripts/mesh` brings a mesh up by hand, and two people chat in two terminals."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -75,7 +74,6 @@ def log_in(pane: Pane) -> None:
     pane.shows("Room 1")
 
 
-@pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not installed")
 def test_two_people_chat_in_two_terminals_four_hops_apart(mesh: Command, tmp_path: Path) -> None:
     up = mesh("up", "--routers", "5", "--loss", "20")
     assert up.returncode == 0, up.stderr

@@ -104,11 +104,6 @@ def test_who_was_in_2431_by_mistake_is_back_once_the_operator_sets_the_time() ->
         mesh.await_idle()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="protocol/repair.py compares nothing where one side has the higher floor and the other the "
-    "earlier clock, although no floor holds for accounts",
-)
 def test_a_router_that_is_in_2431_still_learns_the_accounts() -> None:
     with Mesh(2, daemons=()) as mesh:
         mesh.start(1, *GOOD)

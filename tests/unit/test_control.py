@@ -199,7 +199,7 @@ def test_items_that_fail_half_way_end_in_a_refusal(path: Path) -> None:
             return Answer.stream(items())
 
     async def test() -> None:
-        async with running(path, Failing(FakeMesh(), Zone("UTC"), sealing=CHEAP)) as served:
+        async with running(path, Failing(FakeMesh(), FakeMesh(), Zone("UTC"), sealing=CHEAP)) as served:
             line = await served.line()
             line.write({"id": 1, "do": "history"})
             assert await line.read() == {"id": 1, "item": {"n": 1}}
@@ -302,7 +302,7 @@ class Slow(Service):
     """Every request is work that lasts until `gate` opens; `running_now` counts what runs at once."""
 
     def __init__(self) -> None:
-        super().__init__(FakeMesh(), Zone("UTC"), sealing=CHEAP)
+        super().__init__(FakeMesh(), FakeMesh(), Zone("UTC"), sealing=CHEAP)
         self.gate = threading.Event()
         self.started = threading.Event()
         self.running_now = 0
