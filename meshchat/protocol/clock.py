@@ -48,14 +48,19 @@ class _Followed:
 class MeshClock:
     """Mesh time and the stamps made from it. Milliseconds are UTC since 1970."""
 
-    def __init__(self, now: Instant, floor_ms: int) -> None:
+    def __init__(self, now: Instant, floor_ms: int, resume_ms: int = 0) -> None:
         """`floor_ms` is the latest time this router ever knew for sure; it is raised to the release date.
 
-        One that no clock is believed to show is an operator's slip of before a restart, and is forgotten.
+        `resume_ms` is mesh time of before the restart, borrowed perhaps: it goes on from there, so that what
+        was shown is still shown, but of the lowest grade, so that any clock overrules it. What no clock is
+        believed to show is an operator's slip of before a restart, and is forgotten.
         """
         self._base_ms = max(floor_ms, RELEASED_MS) if floor_ms <= LATEST_MS else RELEASED_MS
         self._base_at = now.mono
         self._followed: _Followed | None = None
+        if self._base_ms < resume_ms <= LATEST_MS:
+            offset_ms = resume_ms - int(now.mono * 1000)
+            self._followed = _Followed(b"", 0, Grade.UNKNOWN, offset_ms, now.mono)
         self._set_offset_ms: int | None = None
         self._last_stamp = 0
 
@@ -99,7 +104,9 @@ class MeshClock:
 
     def followed(self) -> tuple[bytes, int] | None:
         """The neighbour whose clock was adopted and the hops to the good one, or None."""
-        return (self._followed.router, self._followed.hops) if self._followed else None
+        return (
+            (self._followed.router, self._followed.hops) if self._followed and self._followed.router else None
+        )
 
     # --- Setting ----------------------------------------------------------------------------------------
 
@@ -131,6 +138,8 @@ class MeshClock:
         """
         if self.grade(now) is Grade.GOOD:
             self._followed = None
+            if self.now_ms(now) <= LATEST_MS:
+                self._base_ms, self._base_at = max(self.now_ms(now), RELEASED_MS), now.mono
             return False
         before = self.now_ms(now)
         choice = self._choose(now, list(heard))

@@ -193,7 +193,8 @@ class Keeper:
     def housekeep(self, now: Instant) -> list[Output]:
         """The daily wipe, by date and by age, where its time has come."""
         out: list[Output] = []
-        if self._move_horizon(now):
+        wipe_ms = self._wipe_moment(self.clock.now_ms(now))
+        if self._move_horizon(now, wipe_ms):
             below = self.store.below(self.horizon.stamp)
             for place in below:
                 self.store.forget(place, remember=False)
@@ -202,7 +203,7 @@ class Keeper:
             out.append(Save())
             if below:
                 out.append(Remove(tuple(below), "wipe"))
-        out.extend(self._wipe_aged(now))
+        out.extend(self._wipe_aged(now, wipe_ms))
         return out
 
     def _unsee(self, places: Iterable[bytes]) -> None:
@@ -210,9 +211,8 @@ class Keeper:
         for place in places:
             self.seen.discard(place[-RECORD_ID_SIZE:])
 
-    def _move_horizon(self, now: Instant) -> bool:
+    def _move_horizon(self, now: Instant, wipe_ms: int) -> bool:
         now_ms, grade, run = self.clock.now_ms(now), self.clock.grade(now), self.run(now)
-        wipe_ms = self._wipe_moment(now_ms)
         if grade is Grade.GOOD:
             return self.horizon.by_own_clock(now_ms, wipe_ms, run)
         oldest = self.store.oldest_history()
@@ -220,19 +220,15 @@ class Keeper:
         adopted = grade is Grade.ADOPTED
         return self.horizon.by_running_time(now_ms, wipe_ms, run, oldest_ms, adopted=adopted)
 
-    def _wipe_aged(self, now: Instant) -> list[Output]:
-        if self.horizon.retention_ms is None or not self._is_new_wipe(now):
+    def _wipe_aged(self, now: Instant, wipe_ms: int) -> list[Output]:
+        """At each daily wipe, and once after the start: what has no date and was held too long."""
+        is_new, self._last_wipe_ms = wipe_ms != self._last_wipe_ms, wipe_ms
+        if self.horizon.retention_ms is None or not is_new:
             return []
         aged = self.store.aged(self.horizon.retention_ms // 1000, self.run(now))
         for place in aged:
             self.store.forget(place, remember=True)
         return [Remove(tuple(aged), "age"), Remember(tuple(aged))] if aged else []
-
-    def _is_new_wipe(self, now: Instant) -> bool:
-        """Whether a daily wipe came due since this was last asked; the first time, always."""
-        wipe_ms = self._wipe_moment(self.clock.now_ms(now))
-        is_new, self._last_wipe_ms = wipe_ms != self._last_wipe_ms, wipe_ms
-        return is_new
 
     def wipe(self, room: str | None) -> list[Output]:
         """Deletes a room's history, or all, by hand; none of it is fetched again, nor spread as a wipe."""

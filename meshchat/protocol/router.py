@@ -64,7 +64,8 @@ class RouterSettings:
 
     `mesh` and `router` are ids; `boot` is 8 and `secret` 16 random bytes, new at each start; `wipe_moment`
     gives the last daily wipe at or before a mesh time (UTC milliseconds); `retention_ms` None keeps for ever;
-    `run` is cumulative running seconds before this start; `clock_floor_ms` the latest time known for sure.
+    `run` is cumulative running seconds before this start; `clock_floor_ms` the latest time known for sure;
+    `clock_resume_ms` mesh time before this start, 0 where it is not known.
     """
 
     mesh: bytes
@@ -78,6 +79,7 @@ class RouterSettings:
     horizon: HorizonState
     run: int
     clock_floor_ms: int
+    clock_resume_ms: int = 0
 
 
 @dataclass
@@ -103,7 +105,7 @@ class Router:
     ) -> None:
         """`read` gives a held record by position, or None where the disk lost it."""
         self.settings = settings
-        self.clock = MeshClock(now, settings.clock_floor_ms)
+        self.clock = MeshClock(now, settings.clock_floor_ms, settings.clock_resume_ms)
         self.store = RecordStore(settings.limits)
         self.horizon = Horizon(settings.retention_ms, settings.horizon)
         self.keeper = Keeper(

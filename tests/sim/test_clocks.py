@@ -349,3 +349,32 @@ def test_more_honest_clocks_outvote_a_liar_who_is_nearer() -> None:
     assert abs(error_s(fooled)) < 3
     liar.quiet()
     assert_idle(world)
+
+
+def test_a_neighbourhood_that_reboots_without_its_good_clock_still_shows_its_history() -> None:
+    world = World(13, line(3), 3)
+    for router in world.routers[1:]:
+        router.model.clock = NO_CLOCK
+    world.boot()
+    world.run(300)
+    before = talk(world, world.routers)
+    world.run(1200)
+    for router in world.routers:
+        router.power_cut()
+    world.routers[0].model.clock = NO_CLOCK
+    world.run(HOUR)
+    world.boot([1])
+    assert_in_order(world.routers[1], before)  # also alone, before it heard anybody
+    world.boot()
+    world.run(60)
+    after = talk(world, world.routers)
+    assert {record.grade for record in after} == {Grade.UNKNOWN}
+    for router in world.routers:
+        assert_in_order(router, before + after)
+    world.routers[2].model.clock = ClockModel()
+    world.run(120)
+    late = talk(world, world.routers)
+    for router in world.routers:
+        assert abs(error_s(router)) < 3
+        assert_in_order(router, before + after + late)
+    assert_idle(world)

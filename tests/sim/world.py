@@ -153,6 +153,10 @@ class SimRouter:
         """The history was in RAM: nothing of it is left."""
         self.logs = SimFiles(f"/logs{self.number}")
 
+    def lose_state(self) -> None:
+        """A new router stands in its place."""
+        self.state = SimFiles(f"/state{self.number}")
+
     def _gone(self) -> None:
         self.node = None
         self.shown.clear()

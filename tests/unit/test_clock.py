@@ -42,7 +42,7 @@ CLOCK_STEPS = st.lists(
 
 @given(CLOCK_STEPS)
 def test_a_stamp_is_above_all_that_was_shown_and_near_mesh_time(steps: list[tuple[str, int]]) -> None:
-    """Kulkarni et al. 2014: theorem 1 (order) and corollary 1 (the distance from physical time is bounded)."""
+    """Kulkarni et al. 2014, theorem 1 and corollary 1: order, and the distance from physical time."""
     clock = MeshClock(good(0), 0)
     mono, offset = 0.0, 0
     highest = latest_ms = 0
@@ -114,6 +114,26 @@ def test_time_goes_on_from_the_floor_on_flash() -> None:
 def test_a_floor_that_no_clock_is_believed_to_show_is_forgotten() -> None:
     assert MeshClock(at(0), LATEST_MS).now_ms(at(0)) == LATEST_MS
     assert MeshClock(at(0), LATEST_MS + 1).now_ms(at(0)) == RELEASED_MS
+
+
+def test_borrowed_time_goes_on_after_a_restart_until_a_better_clock_is_heard() -> None:
+    clock = MeshClock(at(7), 0, NOW_MS)
+    assert (clock.now_ms(at(8)), clock.grade(at(8))) == (NOW_MS + 1000, Grade.UNKNOWN)
+    assert clock.floor_ms(at(8)) == RELEASED_MS + 1000
+    clock.follow(at(0), [claim(NOW_MS - 1000 * HOUR_MS, Grade.UNKNOWN)])
+    assert clock.now_ms(at(8)) == NOW_MS + 1000
+    clock.follow(at(0), [claim(NOW_MS - 1000 * HOUR_MS)])
+    assert clock.now_ms(at(8)) == NOW_MS - 1000 * HOUR_MS + 8000
+    assert MeshClock(at(0), 0, LATEST_MS + 1).now_ms(at(0)) == RELEASED_MS
+
+
+def test_a_clock_that_was_good_leaves_its_time_behind() -> None:
+    clock = MeshClock(good(0), 0)
+    clock.follow(good(60), [])
+    assert (clock.now_ms(at(61)), clock.grade(at(61))) == (NOW_MS + 61_000, Grade.UNKNOWN)
+    wrong = MeshClock(at(0), 0)
+    wrong.follow(at(0, LATEST_MS + 1, trusted=True), [])
+    assert wrong.now_ms(at(1)) == RELEASED_MS + 1000
 
 
 def test_a_good_clock_follows_nobody() -> None:
