@@ -128,6 +128,9 @@ OFFER_WAIT = 0.300
 SOURCE_SILENCE = 3.0
 """A source that has sent nothing of a dump for so long is replaced."""
 
+STALL = 1.0
+"""A fetch that has brought nothing for a second keeps no other source out: empty promises cost that much."""
+
 FETCH_LONGEST = 600.0
 """Longest fetch from one source: the largest log takes that long at the default rate, and one who drips is
 left for another neighbour."""

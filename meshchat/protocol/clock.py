@@ -9,6 +9,7 @@ stamp that this router has already shown.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
+from operator import itemgetter
 
 from meshchat.constants import AHEAD_MS, CLOCK_SETTLE_MS, PLAUSIBLE_MS, RELEASED_MS
 from meshchat.protocol.instant import Instant
@@ -158,16 +159,9 @@ class MeshClock:
         best = max(one.claim.grade for one in heard)
         if best is Grade.UNKNOWN:
             return self._furthest(now, heard)
-        voters = [one for one in heard if one.claim.grade is best]
-
-        def agreeing(one: Heard) -> int:
-            at = one.time_ms(now)
-            return sum(abs(other.time_ms(now) - at) <= AHEAD_MS for other in voters)
-
-        most = max(agreeing(one) for one in voters)
-        leading = [one for one in voters if agreeing(one) == most]
-        nearest = min(one.time_ms(now) for one in leading)
-        group = [one for one in leading if one.time_ms(now) - nearest <= AHEAD_MS]
+        voters = [(one.time_ms(now), one) for one in heard if one.claim.grade is best]
+        voters.sort(key=itemgetter(0))
+        group = _largest_agreeing(voters)
         return min(group, key=lambda one: (one.age(now), one.claim.hops, one.router))
 
     def _furthest(self, now: Instant, heard: list[Heard]) -> Heard | None:
@@ -206,3 +200,15 @@ class MeshClock:
         """The stamp for a new record: mesh time, but later than all shown and not below `above`."""
         self._last_stamp = max(make_stamp(self.now_ms(now)), self._last_stamp + 1, above)
         return self._last_stamp
+
+
+def _largest_agreeing(voters: list[tuple[int, Heard]]) -> list[Heard]:
+    """The most claims that lie within `AHEAD_MS`, the earliest of equally many; `voters` sorted by time."""
+    best = range(0)
+    first = 0
+    for last, (time_ms, _) in enumerate(voters):
+        while time_ms - voters[first][0] > AHEAD_MS:
+            first += 1
+        if last + 1 - first > len(best):
+            best = range(first, last + 1)
+    return [voters[number][1] for number in best]

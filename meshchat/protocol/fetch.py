@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from meshchat.constants import FETCH_LONGEST, FETCH_ROUNDS_IDLE, MAX_OFFERS, SOURCE_SILENCE
+from meshchat.constants import FETCH_LONGEST, FETCH_ROUNDS_IDLE, MAX_OFFERS, SOURCE_SILENCE, STALL
 from meshchat.protocol.reconcile import Span, after, short_id, subtract
 from meshchat.wire.packets import Block, Offer
 from meshchat.wire.records import RECORD_ID_SIZE
@@ -120,6 +120,10 @@ class Fetch:
     def active(self) -> bool:
         """Whether a dump is awaited."""
         return self.state is FetchState.FETCHING
+
+    def busy(self, now: float) -> bool:
+        """Whether a dump is coming in; one that stalls does not keep other sources out."""
+        return self.active and now - self.progress_at < STALL
 
     @property
     def deadline(self) -> float:

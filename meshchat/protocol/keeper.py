@@ -185,7 +185,7 @@ class Keeper:
             self.clock.shown(record.stamp)
         gone = self.store.add(record, age, self.run(now))
         if self.store.remembers_too_much:
-            self._unsee(self.store.trim_remembered(self.horizon.stamp))
+            self._unsee(self.store.trim_remembered())
         return [Remove(tuple(gone), "limit")] if gone else []
 
     # --- Out --------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ class Keeper:
             for place in below:
                 self.store.forget(place, remember=False)
             self._unsee(below)
-            self._unsee(self.store.trim_remembered(self.horizon.stamp))
+            self._unsee(self.store.drop_remembered_below(self.horizon.stamp))
             out.append(Save())
             if below:
                 out.append(Remove(tuple(below), "wipe"))

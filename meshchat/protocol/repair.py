@@ -92,7 +92,7 @@ class Repair:
 
     def _digest(self, port: Port, now: Instant) -> Digest:
         undated, history = self._keeper.summaries(now)
-        scope = Scope.ALL | Scope.FETCHING if self.fetch.active else Scope.ALL
+        scope = Scope.ALL | Scope.FETCHING if self.fetch.busy(now.mono) else Scope.ALL
         clock, floor = self._keeper.clock.claim(now), self._keeper.horizon.stamp
         return Digest(self._boot, self._echo(port, now), _RELEASE, clock, scope, floor, undated, history)
 
@@ -155,7 +155,7 @@ class Repair:
             port.in_step = True
             neighbour.differs_since = None
             self._desk.timers.cancel(("ranges", port.name, neighbour.router))
-        elif verdict is Verdict.DIFFERENT and not self.fetch.active:
+        elif verdict is Verdict.DIFFERENT and not self.fetch.busy(now.mono):
             self._differs(neighbour, digest, port, now)
 
     def _differs(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
@@ -173,10 +173,11 @@ class Repair:
 
     def begin_exchange(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
         """The first step towards a neighbour whose digest differs."""
-        if self.fetch.active or now.mono < max(self.blocked_until, neighbour.shunned_until):
+        if self.fetch.busy(now.mono) or now.mono < max(self.blocked_until, neighbour.shunned_until):
             return
-        if wait := port.talk.ready_in(now.mono):
-            self._desk.timers.set(("ranges", port.name, neighbour.router), now.mono + wait)
+        if port.talk.ready_in(now.mono):
+            # The next digest that differs tries again.
+            self._keeper.drops["air-budget"] += 1
             return
         if neighbour.digest is None:
             spans = list(self._keeper.spans(now))
@@ -254,9 +255,10 @@ class Repair:
         order = Order(neighbour.router, port.name, token, salt, tuple(self._allowed(blocks, now)))
         if now.mono < max(self.blocked_until, neighbour.shunned_until) or not order.blocks:
             return
-        if self.fetch.active:
+        if self.fetch.busy(now.mono) or self.is_source(neighbour, port):
             self.fetch.queue(order)
             return
+        self.fetch.later.clear()
         self.fetch.begin(order, now.mono)
         self._send_want(port, neighbour, now)
 
@@ -327,7 +329,7 @@ class Repair:
         if port.asks_sent < len(ASK_REPEATS):
             wait = ASK_REPEATS[port.asks_sent] - ASK_REPEATS[port.asks_sent - 1]
             self._desk.timers.set(("ask", port.name), now.mono + wait)
-        if self.fetch.active or self.fetch.state is FetchState.CHOOSING:
+        if self.fetch.busy(now.mono) or self.fetch.state is FetchState.CHOOSING:
             return
         if self.fetch.state is FetchState.IDLE or not self.fetch.nonce:
             self.fetch.ask(self._salt())
@@ -341,7 +343,7 @@ class Repair:
         self._note_digest(neighbour, ask.digest, now)
         _, spans = self.compare(ask.digest, now)
         theirs = ask.digest.undated.count + ask.digest.history.count
-        if spans and self._count(now) > theirs and not self.fetch.active:
+        if spans and self._count(now) > theirs and not self.fetch.busy(now.mono):
             neighbour.asked = ask.nonce
             self._desk.soon(("offer", port.name, neighbour.router), now.mono, OFFER_JITTER)
         else:
@@ -383,6 +385,11 @@ class Repair:
 
     # --- Fetching ---------------------------------------------------------------------------------------
 
+    def is_source(self, neighbour: Neighbour, port: Port) -> bool:
+        """Whether a dump from this neighbour is awaited."""
+        fetch = self.fetch
+        return fetch.active and (fetch.source, fetch.interface) == (neighbour.router, port.name)
+
     def received(self, place: bytes, now: Instant) -> None:
         """A record arrived, by whatever way: it is not wanted any more."""
         if self.fetch.active:
@@ -395,7 +402,7 @@ class Repair:
 
     def on_dump(self, neighbour: Neighbour, dump: Dump, port: Port, now: Instant) -> None:
         """A dump's datagram, after its records were taken in."""
-        if not self.fetch.active or self.fetch.source != neighbour.router:
+        if not self.is_source(neighbour, port):
             return
         self.fetch.settled(dump.low, dump.high)
         if not self.fetch.blocks():

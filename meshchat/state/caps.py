@@ -14,8 +14,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from meshchat.state.recordset import Entry, RecordSet
+from meshchat.wire.packets import START
 
 G = TypeVar("G")
+_Group = tuple[int, int | None] | None
+"""An author in a room, a room, or the router."""
+
+
+def _groups(entry: Entry) -> tuple[_Group, ...]:
+    return (entry.room, entry.author), (entry.room, None), None
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class Caps:
         self._authors: dict[tuple[int, int], int] = {}
         self._rooms: dict[int, int] = {}
         self._router = 0
-        self._oldest: dict[tuple[int, int | None] | None, Entry] = {}
+        self._oldest: dict[_Group, Entry] = {}
+        self._above: dict[_Group, bytes] = {}
 
     @property
     def total(self) -> int:
@@ -49,18 +57,21 @@ class Caps:
     def add(self, entry: Entry) -> None:
         """The entry was put into the set."""
         self._move(entry, entry.size)
-        for group in ((entry.room, entry.author), (entry.room, None), None):
+        for group in _groups(entry):
             oldest = self._oldest.get(group)
             if oldest is not None and entry.position < oldest.position:
                 self._oldest[group] = entry
+            if entry.position < self._above.get(group, START):
+                del self._above[group]
 
     def remove(self, entry: Entry) -> None:
         """The entry left the set, or is only remembered from now on."""
         self._move(entry, -entry.size)
-        for group in ((entry.room, entry.author), (entry.room, None), None):
+        for group in _groups(entry):
             oldest = self._oldest.get(group)
             if oldest is not None and oldest.position == entry.position:
                 del self._oldest[group]
+                self._above[group] = entry.position
 
     def _move(self, entry: Entry, size: int) -> None:
         author, room = (entry.room, entry.author), entry.room
@@ -70,6 +81,8 @@ class Caps:
         room_after = room_before + self._author_share(after) - self._author_share(before)
         self._router += self._room_share(room_after) - self._room_share(room_before)
         _store(self._authors, author, after)
+        if not after:
+            self._above.pop(author, None)
         _store(self._rooms, room, room_after)
 
     def _author_share(self, size: int) -> int:
@@ -106,15 +119,18 @@ class Caps:
         mine = self._rooms[oldest.room]
         return self._router - self._room_share(mine) + self._room_share(self._above_in_room(oldest))
 
-    def _oldest_of(self, group: tuple[int, int | None] | None) -> Entry:
-        """The lowest entry of an author in a room, of a room, or of the router."""
+    def _oldest_of(self, group: _Group) -> Entry:
+        """The lowest entry of an author in a room, of a room, or of the router.
+
+        The search goes on above the last one that left, so that a flood at its limit walks the set once.
+        """
         oldest = self._oldest.get(group)
         if oldest is None:
             oldest = self._oldest[group] = next(self._members(group))
         return oldest
 
-    def _members(self, group: tuple[int, int | None] | None) -> Iterator[Entry]:
-        for entry in self._records.entries():
+    def _members(self, group: _Group) -> Iterator[Entry]:
+        for entry in self._records.entries(self._above.get(group, START)):
             if entry.absent or entry.room == 0:
                 continue
             if group is None or (entry.room == group[0] and group[1] in (None, entry.author)):

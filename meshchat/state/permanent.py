@@ -1,5 +1,6 @@
 """The budget of what no wipe touches: accounts and rooms. Those never used go first."""
 
+import heapq
 from dataclasses import dataclass
 
 from meshchat.wire.records import Record, Space
@@ -29,21 +30,27 @@ class PermanentBudget:
         self._limit = limit
         self._items: dict[bytes, _Item] = {}
         self._about: dict[bytes, set[bytes]] = {}
+        self._oldest: list[tuple[bool, bytes]] = []
 
     def add(self, record: Record, *, used: bool) -> list[bytes]:
         """A permanent record came; returns the positions that have to go for it, the oldest unused first."""
-        subject = _subject(record)
-        self._items[record.position] = _Item(subject, len(record.carried), used)
-        self._about.setdefault(subject, set()).add(record.position)
+        subject, place = _subject(record), record.position
+        self._items[place] = _Item(subject, len(record.carried), used)
+        self._about.setdefault(subject, set()).add(place)
         self.total += len(record.carried)
-        excess = self.total - self._limit
+        heapq.heappush(self._oldest, (used, place))
         gone: list[bytes] = []
-        if excess > 0:
-            for place in sorted(self._items, key=lambda place: (self._items[place].used, place)):
-                gone.append(place)
-                excess -= self._items[place].size
-                if excess <= 0:
-                    break
+        excess = self.total - self._limit
+        while excess > 0 and self._oldest:
+            was_used, oldest = heapq.heappop(self._oldest)
+            item = self._items.get(oldest)
+            if item is None:
+                continue
+            if item.used and not was_used:
+                heapq.heappush(self._oldest, (True, oldest))
+                continue
+            excess -= item.size
+            gone.append(oldest)
         return gone
 
     def remove(self, place: bytes) -> None:

@@ -3,8 +3,9 @@
 The bodies are in the logs; here is the index over them that digests, ranges, limits and views are made from.
 """
 
+import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from meshchat.constants import MAX_REMEMBERED
@@ -65,6 +66,7 @@ class RecordStore:
         self.records = RecordSet()
         self.held = 0
         self.remembered = 0
+        self._absent: list[bytes] = []
         self._limits = limits
         self._caps = Caps(limits.history, self.records)
         self._permanent = PermanentBudget(limits.permanent)
@@ -158,16 +160,19 @@ class RecordStore:
         else:
             self._permanent.remove(place)
         if remember:
-            self.records.put(replace(entry, size=0, room=0, author=0, absent=True))
-            self.remembered += 1
+            self._put_absent(place)
         else:
             self.records.discard(place)
 
     def remember(self, place: bytes) -> None:
         """Accounts for a record that is not here and shall not be fetched."""
         if place not in self.records:
-            self.records.put(Entry(place, 0, 0, 0, 0, True))
-            self.remembered += 1
+            self._put_absent(place)
+
+    def _put_absent(self, place: bytes) -> None:
+        self.records.put(Entry(place, 0, 0, 0, 0, True))
+        self.remembered += 1
+        heapq.heappush(self._absent, place)
 
     def forget_remembered(self, place: bytes) -> None:
         """Does not account for it any more: it may come again."""
@@ -181,20 +186,29 @@ class RecordStore:
         """Whether `trim_remembered` is due."""
         return self.remembered > self._limits.remembered
 
-    def trim_remembered(self, floor: int) -> list[bytes]:
-        """Drops what was remembered below the stamp `floor`, which itself keeps it away, and any excess.
+    def trim_remembered(self) -> list[bytes]:
+        """Drops the oldest of what is remembered, as far as it exceeds its limit; returns it."""
+        dropped = []
+        while self.remembers_too_much and self._absent:
+            place = heapq.heappop(self._absent)
+            if self._is_absent(place):
+                self.forget_remembered(place)
+                dropped.append(place)
+        return dropped
 
-        A tenth is made free at once, so that a flood does not trim at each record. Returns what was dropped.
-        """
-        absent = [entry.position for entry in self.records.entries() if entry.absent]
-        low = position(1, floor)
-        dropped = [place for place in absent if HISTORY_START <= place < low]
-        if self.remembered - len(dropped) > self._limits.remembered:
-            kept = [place for place in absent if not HISTORY_START <= place < low]
-            dropped += kept[: len(kept) - self._limits.remembered * 9 // 10]
+    def drop_remembered_below(self, floor: int) -> list[bytes]:
+        """Drops what is remembered of dated history below the stamp `floor`, which itself keeps it away."""
+        entries = self.records.entries(HISTORY_START, position(1, floor))
+        dropped = [entry.position for entry in entries if entry.absent]
         for place in dropped:
             self.forget_remembered(place)
+        self._absent = [place for place in self._absent if self._is_absent(place)]
+        heapq.heapify(self._absent)
         return dropped
+
+    def _is_absent(self, place: bytes) -> bool:
+        entry = self.records.get(place)
+        return entry is not None and entry.absent
 
     def below(self, floor: int) -> list[bytes]:
         """Dated history stamped below `floor` that is held."""
