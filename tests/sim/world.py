@@ -107,6 +107,9 @@ class SimRouter:
     def restart(self) -> None:
         """Starts the daemon again on a machine that was not rebooted meanwhile."""
         self._starts += 1
+        self._guarded(self._start)
+
+    def _start(self) -> None:
         rng = random.Random(self.world.rng.randrange(2**63))
         model = self.model
         zone = Zone(model.zone)
