@@ -129,6 +129,7 @@ def fragments(draw: st.DrawFn) -> Fragment:
 digests = st.builds(
     Digest,
     eight,
+    eight,
     st.binary(min_size=3, max_size=3),
     claims,
     st.sampled_from([Scope.ALL, Scope.UNDATED, Scope.HISTORY, Scope.ALL | Scope.FETCHING, Scope(0)]),
@@ -408,7 +409,9 @@ def test_a_hundred_thousand_mutations_of_true_packets() -> None:
     """Blunter than hypothesis, and many more: pieces of true packets, cut, joined and bent."""
     rng = random.Random(7)
     claim = ClockClaim(Grade.GOOD, 0, 0, 1_800_000_000_000)
-    digest = Digest(bytes(8), bytes(3), claim, Scope.ALL, 0, Summary(0, bytes(16)), Summary(5, bytes(16)))
+    digest = Digest(
+        bytes(8), bytes(8), bytes(3), claim, Scope.ALL, 0, Summary(0, bytes(16)), Summary(5, bytes(16))
+    )
     low, high = position(1, 0), position(1, 2**60)
     true = [
         encode_packet(packet)
