@@ -499,14 +499,17 @@ def key() -> None:
     """
 
 
-def _keys(op: str, socket: Path | None, **args: str) -> None:
+def _keys(op: str, socket: Path | None, **args: str) -> str:
+    """Prints the keys that are in use after `op`; returns the last one, which is the newest."""
     from meshchat.terminal import tables
 
     if args.get("key") == "-":
         args["key"] = sys.stdin.readline().strip()
     with _connect(socket) as client:
-        for line in tables.keys(client.request(op, **args)["keys"]):
-            click.echo(line)
+        keys = client.request(op, **args)["keys"]
+    for line in tables.keys(keys):
+        click.echo(line)
+    return str(keys[-1]["key"]) if keys else ""
 
 
 @key.command(name="show")
@@ -519,8 +522,12 @@ def key_show(socket: Path | None) -> None:
 @key.command(name="new")
 @_socket_option
 def key_new(socket: Path | None) -> None:
-    """Make a new key, which this router accepts from now on."""
-    _keys("key_new", socket)
+    """Make a new key, which this router accepts from now on.
+
+    On an open mesh it is used at once: this router and those without it do not hear each other.
+    """
+    newest = _keys("key_new", socket)
+    click.echo(f"Now, on every other router: meshchat key add {newest}", err=True)
 
 
 @key.command(name="add")

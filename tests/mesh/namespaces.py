@@ -40,6 +40,8 @@ def why_not() -> str | None:
         _ip("-V")
     except (NamespaceError, FileNotFoundError):
         return "no `ip` command (package iproute2)"
+    if shutil.which("nft") is None:
+        return "no `nft` command (package nftables)"
     if shutil.which("tmux") is None:
         return "no `tmux` command (package tmux)"
     return None
