@@ -5,7 +5,7 @@ import pytest
 from meshchat.constants import RELEASED_MS
 from meshchat.wire.packets import Carried, Records
 from meshchat.wire.records import Grade, Record, make_stamp, stamp_ms
-from tests.sim.checkers import assert_converges, assert_idle, assert_kept, assert_same_history
+from tests.sim.checkers import assert_converges, assert_idle, assert_kept, assert_same_history, disk_holds
 from tests.sim.network import cell, line
 from tests.sim.world import DAY, EPOCH_MS, ClockModel, SimRouter, Stranger, World
 
@@ -263,7 +263,12 @@ def test_a_message_a_little_ahead_is_shown_when_its_time_comes() -> None:
     assert record is not None
     assert fast.notices
     world.run(60)
-    assert "too early" not in world.routers[1].texts()
+    # Who hears it keeps it back, and so nobody behind him has even heard of it.
+    assert world.routers[1].up.engine.keeper.quarantined == 1
+    assert world.routers[0].up.engine.keeper.quarantined == 0
+    for router in world.routers[:2]:
+        assert "too early" not in router.texts()
+        assert not disk_holds(router.logs, "too early")
     world.run(6 * 60)
     assert_kept(world.routers[0], [record])
     assert_kept(world.routers[1], [record])
@@ -294,6 +299,23 @@ def test_a_lying_neighbour_moves_nobody_who_hears_an_honest_clock(grade: Grade, 
         assert abs(error_s(router)) < 3
         assert_in_order(router, before + said)
         assert "spam" not in router.texts()
+    liar.quiet()
+    assert_idle(world, settle=600)
+
+
+@pytest.mark.parametrize("grade", list(Grade))
+def test_nobody_believes_in_2431_not_even_who_has_no_other_clock(grade: Grade) -> None:
+    world = World(14, cell(3), 3)
+    for router in world.routers:
+        router.model.clock = NO_CLOCK
+    liar = Stranger(world, 2)
+    world.boot(range(2))
+    liar.lie(grade, AT_2431)
+    world.run(300)
+    said = talk(world, world.routers[:2])
+    for router in world.routers[:2]:
+        assert abs(router.up.now_ms() - RELEASED_MS) < HOUR * 1000
+        assert_in_order(router, said)
     liar.quiet()
     assert_idle(world, settle=600)
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from meshchat.wire.packets import MAX_AGE, Carried, Records
+from meshchat.protocol.source import NOBODY
+from meshchat.wire.packets import MAX_AGE, Carried, Dump, Records
 from meshchat.wire.records import MAX_STAMP, Grade, Kind, Record, Space, make_stamp
 from tests.sim.checkers import (
     assert_converges,
@@ -176,6 +177,21 @@ def test_a_shorter_retention_holds_at_the_next_wipe_and_a_longer_one_from_then_o
     assert_idle(world)
 
 
+def test_what_was_wiped_is_refused_from_whoever_kept_a_recording() -> None:
+    world = World(14, cell(3), 3)
+    recorder = Stranger(world, 2)
+    world.boot(range(2))
+    said = [say(router, f"recorded {router.number}") for router in world.routers[:2]]
+    assert_converges(world, 30)
+    until(world, FOUR_UTC + DAY + 60)
+    for record in said:
+        recorder.send(Records((Carried(record.carried),)))
+        recorder.send(Dump(NOBODY, True, b"", b"", (Carried(record.carried),)))
+    world.run(60)
+    assert_nowhere(world.routers[:2], "recorded")
+    assert_idle(world)
+
+
 # --- By hand --------------------------------------------------------------------------------------------
 
 
@@ -325,11 +341,16 @@ def test_no_neighbours_claim_wipes(clocks: str, retention_s: int | None) -> None
     account = liar.record(
         "x" * 60, make_stamp(1), grade=Grade.UNKNOWN, room="", kind=Kind.ACCOUNT, space=Space.ACCOUNTS
     )
-    liar.send(Records(tuple(Carried(record.carried, MAX_AGE) for record in (*said, mine, account))))
-    liar.send(Records((Carried(ageless.carried, MAX_AGE),)))
+    liar.send(Records(tuple(Carried(record.carried, MAX_AGE) for record in (*said, mine))))
+    liar.send(
+        Dump(NOBODY, True, b"", b"", (Carried(ageless.carried, MAX_AGE), Carried(account.carried, MAX_AGE)))
+    )
     world.run(12 * HOUR)
     for router in routers:
         assert_kept(router, said)
+    for router in routers:
+        assert router.up.engine.store.holds(account.position)  # no age wipes an account
+        assert router.up.engine.store.holds(ageless.position) == (retention_s is None)
     liar.quiet()
     liar.lie(Grade.GOOD, 2 * int(DAY) * 1000, floor_ms=MAX_STAMP >> 16)
     world.run(7 * HOUR)
