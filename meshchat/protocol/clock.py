@@ -88,10 +88,9 @@ class MeshClock:
         return self.own_ms(now)
 
     def floor_ms(self, now: Instant) -> int:
-        """What to keep on flash for the next start: never somebody else's claim.
+        """What this router knows for sure, to be kept on flash: never somebody else's claim.
 
-        Only a good clock or this router's own running time raises it, so a liar's time is forgotten with
-        the next restart.
+        Only a good clock or this router's own running time raises it.
         """
         return self.now_ms(now) if self.grade(now) is Grade.GOOD else self.own_ms(now)
 

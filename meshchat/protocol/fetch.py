@@ -134,11 +134,15 @@ class Fetch:
         """Whether this source has had its time."""
         return now - self.began_at > FETCH_LONGEST
 
-    def received(self, position: bytes, now: float) -> None:
-        """A record arrived that was wanted, or not: only the former counts as progress."""
+    def received(self, position: bytes, now: float, *, from_source: bool) -> None:
+        """A record arrived, by whatever way: it is wanted no more.
+
+        Only what was wanted and comes from the source shows that the source is at work.
+        """
         before = self.spans
         self.spans = subtract(self.spans, position, after(position))
-        if self.strike(position[-RECORD_ID_SIZE:]) or self.spans != before:
+        wanted = self.strike(position[-RECORD_ID_SIZE:]) or self.spans != before
+        if wanted and from_source:
             self.progressed = self.brought = True
             self.progress_at = now
 

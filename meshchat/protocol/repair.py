@@ -390,10 +390,10 @@ class Repair:
         fetch = self.fetch
         return fetch.active and (fetch.source, fetch.interface) == (neighbour.router, port.name)
 
-    def received(self, place: bytes, now: Instant) -> None:
+    def received(self, place: bytes, neighbour: Neighbour, port: Port, now: Instant) -> None:
         """A record arrived, by whatever way: it is not wanted any more."""
         if self.fetch.active:
-            self.fetch.received(place, now.mono)
+            self.fetch.received(place, now.mono, from_source=self.is_source(neighbour, port))
 
     def known(self, record_id: bytes) -> None:
         """A record arrived that was here already."""

@@ -405,16 +405,16 @@ class Router:
                 port.flood.copy_heard(known, neighbour.router)
                 self.repair.known(known)
                 continue
-            if live:
-                # What is flooded is new; an age beyond that would only have it wiped early.
+            if live or not self.repair.is_source(neighbour, port):
+                # Only what was asked for can be old; a greater age would have something new wiped early.
                 carried = Carried(carried.data, min(carried.age, NEWS_MS // 1000))
             considered = self.keeper.consider(carried, neighbour.address[0], now)
             if isinstance(considered, Admitted):
-                self.repair.received(considered.record.position, now)
+                self.repair.received(considered.record.position, neighbour, port, now)
                 self._offer(considered, neighbour.router, port, now, live=live)
             elif considered is not None:
                 port.flood.copy_heard(considered.id, neighbour.router)
-                self.repair.received(considered.position, now)
+                self.repair.received(considered.position, neighbour, port, now)
 
     def _offer(
         self, admitted: Admitted, sender: bytes | None, port: Port | None, now: Instant, *, live: bool

@@ -593,9 +593,6 @@ def test_a_source_that_drips_for_ever_is_left_for_another(what: str, measured: C
     measured(f"dripping {what}: whole after {took:.0f} s")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="whatever arrives while fetching counts as a sign of life of the source"
-)
 def test_a_source_that_dies_while_people_chat_is_replaced(measured: Callable[[str], None]) -> None:
     """No malice at all: what others say meanwhile is no sign of life of the source."""
     world, hostile = besieged(19)
