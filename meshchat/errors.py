@@ -72,6 +72,12 @@ class ConfigError(MeshchatError):
     code = "config"
 
 
+class ClockRefused(MeshchatError):
+    """A time that no clock is believed to show; it would wipe this router's own history."""
+
+    code = "clock"
+
+
 class DaemonGone(MeshchatError):
     """No daemon answers."""
 

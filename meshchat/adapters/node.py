@@ -18,9 +18,10 @@ from meshchat.adapters.logline import StoredRecord, decode_line, encode_line
 from meshchat.adapters.logstore import AppendFailed, LogStore
 from meshchat.adapters.statestore import State, StateStore
 from meshchat.chat.ports import MergeResult, RoomSummary
-from meshchat.constants import STATE_EVERY
+from meshchat.constants import RELEASED_MS, STATE_EVERY
 from meshchat.errors import Malformed, StoreError
 from meshchat.identity import Sealer, verify_record
+from meshchat.protocol.clock import LATEST_MS
 from meshchat.protocol.events import (
     Append,
     Deliver,
@@ -109,7 +110,9 @@ class Node:
                 air=settings.air,
                 wipe_moment=settings.wipe_moment,
                 retention_ms=settings.retention_ms,
-                horizon=HorizonState(kept.horizon_ms, kept.pace_ms, kept.pace_run),
+                horizon=HorizonState(
+                    kept.horizon_ms, kept.pace_ms, kept.pace_run, kept.held_ms, kept.held_run
+                ),
                 run=kept.running_s + _time_off(kept, now),
                 clock_floor_ms=kept.floor_ms,
                 clock_resume_ms=kept.mesh_ms,
@@ -120,7 +123,7 @@ class Node:
             now,
         )
         if kept.clock_offset_ms is not None and kept.boot_id == settings.boot_id:
-            self.engine.clock.restore_operator(kept.clock_offset_ms)
+            self.engine.clock.restore_operator(kept.clock_offset_ms, over_kernel=kept.clock_over_kernel)
         self._saved_at = now.mono
         self._disk_failure: StoreError | None = None
         self._failed: set[bytes] = set()
@@ -266,11 +269,14 @@ class Node:
             horizon_ms=horizon.horizon_ms,
             pace_ms=horizon.pace_ms,
             pace_run=horizon.pace_run,
+            held_ms=horizon.held_ms,
+            held_run=horizon.held_run,
             floor_ms=clock.floor_ms(now),
             mesh_ms=clock.now_ms(now),
             running_s=self.engine.keeper.run(now),
             boot_id=self._settings.boot_id,
             clock_offset_ms=clock.operator_offset_ms,
+            clock_over_kernel=clock.operator_over_kernel,
             synchronised_boot=self._settings.synchronised_boot(),
             good_ms=clock.now_ms(now) if good else None,
         )
@@ -412,7 +418,12 @@ class Node:
 
 
 def _time_off(kept: State, now: Instant) -> int:
-    """Seconds that the router was off, as far as a good clock before and after tells."""
+    """Seconds that the router was off, as far as a good clock before and after tells.
+
+    One that shows what no clock is believed to show tells nothing: else all without a date would be too old.
+    """
     if kept.good_ms is None or not now.trusted:
+        return 0
+    if kept.good_ms < RELEASED_MS or now.wall_ms > LATEST_MS:
         return 0
     return max(0, (now.wall_ms - kept.good_ms) // 1000)

@@ -37,31 +37,37 @@ _WIPED_LINE = 2 * POSITION_SIZE + 1
 class State:
     """What is written every few minutes and at every wipe. Times are UTC milliseconds since 1970.
 
-    `horizon_ms`, `pace_ms` and `pace_run` are the wipe's (`protocol.horizon`). `floor_ms`: the latest mesh
-    time known for sure; mesh time never resumes earlier. `mesh_ms`: mesh time when this was written,
-    whoever's word it was. `running_s`: seconds that this router has run in all
-    its life. `boot_id`: the kernel's boot in which this was written; `clock_offset_ms`: mesh time less the
-    time since boot as the operator set it, nothing after that boot. `synchronised_boot`: the boot in which
-    the kernel's clock was synchronised. `good_ms`: mesh time when this was written, if the clock was good.
+    `horizon_ms`, `pace_*` and `held_*` are the wipe's (`protocol.horizon`). `floor_ms`: the latest mesh time
+    known for sure; mesh time never resumes earlier. `mesh_ms`: mesh time when this was written, whoever's
+    word it was. `running_s`: seconds that this router has run in all its life. `boot_id`: the kernel's boot
+    in which this was written; `clock_offset_ms`: mesh time less the time since boot as the operator set it,
+    nothing after that boot; `clock_over_kernel`: he set it though the kernel's was synchronised.
+    `synchronised_boot`: the boot in which the kernel's clock was synchronised. `good_ms`: mesh time when
+    this was written, if the clock was good.
     """
 
     horizon_ms: int = 0
     pace_ms: int | None = None
     pace_run: int = 0
+    held_ms: int | None = None
+    held_run: int = 0
     floor_ms: int = RELEASED_MS
     mesh_ms: int = 0
     running_s: int = 0
     boot_id: str = ""
     clock_offset_ms: int | None = None
+    clock_over_kernel: bool = False
     synchronised_boot: str = ""
     good_ms: int | None = None
 
     def __post_init__(self) -> None:
-        moments = (self.horizon_ms, self.floor_ms, self.mesh_ms, self.pace_ms or 0, self.good_ms or 0)
+        known = [each for each in (self.pace_ms, self.held_ms, self.good_ms) if each is not None]
+        moments = (self.horizon_ms, self.floor_ms, self.mesh_ms, *known)
         ok = (
             all(_is_int(moment, 0, _MAX_MS) for moment in moments)
-            and all(_is_int(seconds, 0, 2**53) for seconds in (self.running_s, self.pace_run))
+            and all(_is_int(seconds, 0, 2**53) for seconds in (self.running_s, self.pace_run, self.held_run))
             and all(isinstance(boot, str) for boot in (self.boot_id, self.synchronised_boot))
+            and isinstance(self.clock_over_kernel, bool)
             and (self.clock_offset_ms is None or _is_int(self.clock_offset_ms, -_MAX_MS, _MAX_MS))
         )
         if not ok:

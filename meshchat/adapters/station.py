@@ -107,6 +107,8 @@ class LocalStation:
             "quality": clock.grade(now).name.lower(),
             "offset_ms": time_ms - now.wall_ms,
         }
+        if clock.operator_offset_ms is not None:
+            shown["set_by"] = "operator"
         if clock.grade(now) is Grade.ADOPTED and (followed := clock.followed()) is not None:
             claim = clock.claim(now)
             shown |= {"from": followed[0].hex(), "hops": followed[1], "age_s": claim.age}
@@ -211,7 +213,7 @@ class LocalStation:
     # --- Clock and keys ---------------------------------------------------------------------------------
 
     def set_clock(self, ms: int) -> None:
-        """The operator vouches for this time (UTC milliseconds)."""
+        """The operator vouches for this time (UTC ms), until the kernel synchronises its clock."""
         self._node.set_clock(ms)
 
     def keys(self) -> list[Mapping[str, object]]:

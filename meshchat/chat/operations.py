@@ -23,10 +23,12 @@ from meshchat.chat.fields import (
     WORD,
     Field,
 )
+from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import fold, key_tag, room_name, split_tag, user_name
 from meshchat.chat.sessions import Session
-from meshchat.constants import MAX_TEXT
+from meshchat.constants import MAX_TEXT, RELEASED_MS
 from meshchat.errors import (
+    ClockRefused,
     LoginFailed,
     MeshchatError,
     NameTaken,
@@ -35,6 +37,7 @@ from meshchat.errors import (
     TooFast,
 )
 from meshchat.identity import SealedKey, SigningKey
+from meshchat.protocol.clock import LATEST_MS
 from meshchat.wire.records import Kind, Space, make_stamp
 
 T = TypeVar("T")
@@ -284,7 +287,13 @@ def _clock_show(app: Application, session: Session, now: float) -> Outcome:
 
 
 def _clock_set(app: Application, session: Session, now: float, *, time: str) -> Outcome:
-    app.station.set_clock(app.when(time))
+    ms = app.when(time)
+    if not RELEASED_MS <= ms <= LATEST_MS:
+        first, last = format_rfc3339(RELEASED_MS)[:10], format_rfc3339(LATEST_MS)[:10]
+        raise ClockRefused(
+            f"The clock was not set: {format_rfc3339(ms)[:10]} is not from {first} to {last}. Check the year."
+        )
+    app.station.set_clock(ms)
     return Answer.done(clock=app.station.clock())
 
 

@@ -63,7 +63,9 @@ class MeshClock:
             offset_ms = resume_ms - int(now.mono * 1000)
             self._followed = _Followed(b"", 0, Grade.UNKNOWN, offset_ms, now.mono)
         self._set_offset_ms: int | None = None
+        self._set_over_kernel = False
         self._last_stamp = 0
+        self._looked_ms, self._looked_at = self.now_ms(now), now.mono
 
     # --- Reading ----------------------------------------------------------------------------------------
 
@@ -111,8 +113,14 @@ class MeshClock:
     # --- Setting ----------------------------------------------------------------------------------------
 
     def set_by_operator(self, now: Instant, time_ms: int) -> None:
-        """The operator vouches for `time_ms`; stamps go on from there, backwards too."""
+        """The operator vouches for `time_ms`; stamps go on from there, backwards too.
+
+        It holds until the kernel synchronises its clock after this (see `follow`), for whoever set a clock by
+        hand and then gets NTP means the NTP. Over a clock that is synchronised already, it holds until the
+        kernel loses that and finds it again.
+        """
         self._set_offset_ms = time_ms - int(now.mono * 1000)
+        self._set_over_kernel = now.trusted
         self.forget_stamps(now)
 
     @property
@@ -120,9 +128,14 @@ class MeshClock:
         """Mesh time less monotonic time as the operator set it, to be kept for a restart without reboot."""
         return self._set_offset_ms
 
-    def restore_operator(self, offset_ms: int) -> None:
+    @property
+    def operator_over_kernel(self) -> bool:
+        """Whether the kernel's clock was synchronised when the operator set it, and is since."""
+        return self._set_over_kernel
+
+    def restore_operator(self, offset_ms: int, *, over_kernel: bool) -> None:
         """The operator's setting of before a restart; valid only within the same boot of the machine."""
-        self._set_offset_ms = offset_ms
+        self._set_offset_ms, self._set_over_kernel = offset_ms, over_kernel
 
     def forget_stamps(self, now: Instant) -> None:
         """Lets stamps start again from mesh time where it was set back."""
@@ -132,20 +145,29 @@ class MeshClock:
     def follow(self, now: Instant, heard: Iterable[Heard]) -> bool:
         """Adopts the neighbours' best grade by majority; returns whether mesh time moved noticeably.
 
-        Claims beyond `PLAUSIBLE_MS` after the release, or before this router's own time, are no clock's.
+        A kernel that has synchronised since the operator set the clock ends the operator's setting. Claims
+        beyond `PLAUSIBLE_MS` after the release, or before this router's own time, are no clock's.
         Among equals the smaller jump wins, measured from this router's own time, so that an honest clock
         that comes back displaces a liar's.
         """
+        self._look_at_kernel(now)
         if self.grade(now) is Grade.GOOD:
             self._followed = None
             if self.now_ms(now) <= LATEST_MS:
                 self._base_ms, self._base_at = max(self.now_ms(now), RELEASED_MS), now.mono
-            return False
-        before = self.now_ms(now)
-        choice = self._choose(now, list(heard))
-        if choice is not None:
-            self._adopt(now, choice)
-        return abs(self.now_ms(now) - before) > CLOCK_SETTLE_MS
+        else:
+            choice = self._choose(now, list(heard))
+            if choice is not None:
+                self._adopt(now, choice)
+        expected_ms = self._looked_ms + int((now.mono - self._looked_at) * 1000)
+        self._looked_ms, self._looked_at = self.now_ms(now), now.mono
+        return abs(self._looked_ms - expected_ms) > CLOCK_SETTLE_MS
+
+    def _look_at_kernel(self, now: Instant) -> None:
+        if not now.trusted:
+            self._set_over_kernel = False
+        elif not self._set_over_kernel:
+            self._set_offset_ms = None
 
     def _plausible(self, now: Instant, claim: Heard) -> bool:
         time_ms = claim.time_ms(now)

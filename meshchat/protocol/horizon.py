@@ -6,13 +6,16 @@ it holds.
 
 It goes back only where a wrong clock had pushed it above what the retention promises; the clock that tells so
 is this router's own, or one it adopted: going back wipes nothing.
+
+Running time alone never makes up for the hours that a router is off. So there is a second way for it: what
+it has held for a retention of its own running time may go, however fast the borrowed clock went meanwhile.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshchat.constants import AHEAD_MS
 from meshchat.protocol.clock import LATEST_MS
-from meshchat.wire.records import make_stamp
+from meshchat.wire.records import make_stamp, stamp_ms
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,14 @@ class HorizonState:
     """What is kept on flash. Milliseconds are UTC since 1970, seconds are cumulative running time.
 
     `pace_ms` at running time `pace_run` is where the limit for a router without a good clock starts.
+    All dated history that is held below `held_ms` has been held since running time `held_run`.
     """
 
     horizon_ms: int = 0
     pace_ms: int | None = None
     pace_run: int = 0
+    held_ms: int | None = None
+    held_run: int = 0
 
 
 class Horizon:
@@ -59,8 +65,11 @@ class Horizon:
     def by_own_clock(self, now_ms: int, wipe_ms: int, run: int) -> bool:
         """Moves to the target of the wipe at `wipe_ms`, for this router's own clock is good.
 
-        `now_ms` is mesh time, `run` cumulative running seconds. Returns whether the horizon moved.
+        `now_ms` is mesh time, `run` cumulative running seconds. Returns whether the horizon moved. It does
+        not where the clock shows what no clock is believed to show: that is a slip, and wipes nothing.
         """
+        if now_ms > LATEST_MS:
+            return False
         before, target = self._state.horizon_ms, self.target(wipe_ms)
         reached = target if self._is_too_high(now_ms) else max(before, target)
         self._state = HorizonState(reached, max(reached, self.target(now_ms)), run)
@@ -80,11 +89,25 @@ class Horizon:
             return True
         if state.pace_ms is None:
             if oldest_ms is not None:
-                self._state = HorizonState(state.horizon_ms, min(oldest_ms, self.target(now_ms)), run)
+                pace_ms = min(oldest_ms, self.target(now_ms))
+                self._state = replace(state, pace_ms=pace_ms, pace_run=run)
             return False
         limit = state.pace_ms + max(0, run - state.pace_run) * 1000
+        if state.held_ms is None or self._is_retained(state, run):
+            limit = max(limit, state.held_ms or 0)
+            self._state = state = replace(state, pace_ms=limit, pace_run=run, held_ms=now_ms, held_run=run)
         reached = max(state.horizon_ms, min(target, limit))
         if reached == state.horizon_ms:
             return False
-        self._state = HorizonState(reached, limit, run)
+        self._state = replace(state, horizon_ms=reached, pace_ms=limit, pace_run=run)
         return True
+
+    def _is_retained(self, state: HorizonState, run: int) -> bool:
+        """Whether what lies below `held_ms` has been here for a retention of running time."""
+        return self.retention_ms is not None and (run - state.held_run) * 1000 >= self.retention_ms
+
+    def arrived(self, stamp: int) -> None:
+        """Dated history with this stamp has come in only now."""
+        held_ms = self._state.held_ms
+        if held_ms is not None and stamp_ms(stamp) < held_ms:
+            self._state = replace(self._state, held_ms=stamp_ms(stamp))

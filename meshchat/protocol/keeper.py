@@ -153,6 +153,8 @@ class Keeper:
         if self.clock.is_ahead(now, record.stamp):
             self._quarantine_record(admitted, now)
             return None
+        if record.dated:
+            self.horizon.arrived(record.stamp)
         return admitted
 
     def _too_old(self, admitted: Admitted, now: Instant) -> bool:

@@ -231,6 +231,70 @@ def test_a_router_set_to_2431_disturbs_nobody_and_is_told(by: str, retention_s: 
     assert_idle(world)
 
 
+@pytest.mark.parametrize("by", ["operator", "kernel"])
+def test_a_lone_router_set_to_2431_keeps_its_own_history(by: str) -> None:
+    world = World(16, [], 1)
+    (lone,) = world.routers
+    lone.model.clock = ClockModel()
+    world.boot()
+    said = talk(world, [lone])
+    if by == "operator":
+        lone.up.set_clock(YEAR_2431_MS)
+    else:
+        lone.model.clock = ClockModel(AT_2431)
+    world.run(2 * HOUR)
+    assert_kept(lone, said)
+    lone.stop()
+    lone.restart()
+    world.run(HOUR)
+    lone.kill()
+    lone.boot()
+    world.run(HOUR)
+    assert_kept(lone, said)
+
+
+def test_a_kernel_that_jumps_to_2431_over_a_boot_makes_nothing_too_old() -> None:
+    # Messages without a date go by the time they were held, and a good clock tells how long it was off.
+    world = World(17, [], 1)
+    (lone,) = world.routers
+    lone.model.clock = NO_CLOCK
+    world.boot()
+    said = talk(world, [lone])
+    lone.model.clock = ClockModel()
+    world.run(60)
+    lone.stop()
+    lone.model.clock = ClockModel(AT_2431)
+    lone.boot()
+    world.run(2 * DAY / 24)
+    assert_kept(lone, said)
+
+
+def test_a_kernel_that_synchronises_ends_what_the_operator_set() -> None:
+    world = World(18, line(2), 2)
+    wrong, other = world.routers
+    wrong.model.clock = other.model.clock = NO_CLOCK
+    world.boot()
+    wrong.up.set_clock(world.true_ms + int(HOUR) * 1000)
+    world.run(60)
+    assert abs(error_s(wrong) - HOUR) < 3
+    assert abs(error_s(other) - HOUR) < 3
+    early = talk(world, world.routers)
+    wrong.stop()
+    wrong.restart()
+    assert abs(error_s(wrong) - HOUR) < 3
+    wrong.model.clock = ClockModel()
+    world.run(60)
+    assert abs(error_s(wrong)) < 3
+    assert abs(error_s(other)) < 3
+    wrong.notices.clear()
+    after = talk(world, world.routers)
+    assert not wrong.notices
+    world.run(2 * HOUR)  # what was stamped an hour ahead stays so, and is shown when its time comes
+    for router in world.routers:
+        assert_kept(router, early + after)
+    assert_idle(world)
+
+
 def test_a_router_that_was_set_to_2431_and_lost_power_finds_back_by_itself() -> None:
     world = World(8, line(3), 3)
     wrong = world.routers[2]

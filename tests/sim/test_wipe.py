@@ -379,6 +379,50 @@ def test_a_fooled_router_wipes_no_faster_than_it_runs() -> None:
     liar.quiet()
 
 
+def test_a_router_that_is_off_half_of_each_day_does_not_fall_behind_for_ever() -> None:
+    world = World(14, line(2), 2)
+    good, lodger = world.routers
+    lodger.model.clock = NO_CLOCK
+    world.boot([0])
+    said: dict[str, float] = {}
+    for half_day in range(24):
+        if half_day % 2 == 0:
+            world.boot([1])
+        else:
+            lodger.stop()
+        for number in range(3):
+            text = f"{half_day}.{number}"
+            said[text] = world.now
+            say(good, text)
+            until(world, (half_day + (number + 1) / 3) * DAY / 2)
+            if half_day % 2 == 0:
+                kept = set(lodger.texts())
+                ages = {text: world.now - moment for text, moment in said.items()}
+                assert {text for text, age in ages.items() if age < DAY} <= kept
+                assert max(ages[text] for text in kept) < 4 * DAY
+
+
+@pytest.mark.parametrize("ahead", [2, 400])
+def test_a_lying_clock_wipes_nothing_that_was_not_held_for_a_retention(ahead: int) -> None:
+    # Router 2 believes its neighbour's "good", days ahead, rather than what router 1 has adopted.
+    world = World(15, line(4), 4)
+    good, relay, fooled, _ = world.routers
+    relay.model.clock = fooled.model.clock = NO_CLOCK
+    liar = Stranger(world, 3)
+    world.boot(range(3))
+    world.run(60)
+    said = [(world.now, say(good, "first"))]
+    world.run(HOUR)
+    liar.lie(Grade.GOOD, ahead * int(DAY) * 1000)
+    world.run(60)
+    assert fooled.up.now_ms() > world.true_ms + int(DAY) * 1000
+    for hour in range(0, 60, 2):
+        said.append((world.now, say(good, f"hour {hour}")))
+        world.run(2 * HOUR)
+        assert_kept(fooled, [record for moment, record in said if world.now - moment < DAY])
+    liar.quiet()
+
+
 def test_wiped_text_leaves_the_disk_also_where_lines_were_damaged() -> None:
     world = World(13, line(2), 2)
     world.boot()

@@ -96,6 +96,44 @@ def test_stamps_start_again_from_a_clock_that_was_set_back() -> None:
     assert clock.stamp(at(3), 0) == before + 1
 
 
+def test_stamps_start_again_when_the_kernel_tells_a_borrowed_time_wrong() -> None:
+    clock = MeshClock(at(0), 0)
+    clock.follow(at(1), [claim(NOW_MS + 48 * HOUR_MS)])
+    clock.stamp(at(2), 0)
+    assert clock.follow(good(3), [])
+    clock.forget_stamps(good(3))
+    assert stamp_ms(clock.stamp(good(3), 0)) == NOW_MS + 3000
+
+
+# --- The operator ---------------------------------------------------------------------------------------
+
+
+def test_what_the_operator_set_ends_when_the_kernel_synchronises() -> None:
+    clock = MeshClock(at(0), 0)
+    clock.set_by_operator(at(1), NOW_MS + HOUR_MS)
+    clock.follow(at(2), [claim(NOW_MS)])
+    assert (clock.now_ms(at(60)), clock.grade(at(60))) == (NOW_MS + HOUR_MS + 59_000, Grade.GOOD)
+    assert clock.follow(good(60), [])
+    assert (clock.now_ms(good(61)), clock.grade(good(61))) == (NOW_MS + 61_000, Grade.GOOD)
+    assert clock.operator_offset_ms is None
+
+
+def test_what_the_operator_set_over_the_kernel_holds_until_it_synchronises_anew() -> None:
+    clock = MeshClock(good(0), 0)
+    clock.set_by_operator(good(1), NOW_MS + HOUR_MS)
+    clock.follow(good(10), [])
+    offset_ms = clock.operator_offset_ms
+    assert offset_ms is not None
+    again = MeshClock(good(11), 0)
+    again.restore_operator(offset_ms, over_kernel=clock.operator_over_kernel)
+    again.follow(good(12), [])
+    assert again.now_ms(good(12)) == NOW_MS + HOUR_MS + 11_000
+    again.follow(at(20), [])
+    assert again.now_ms(at(20)) == NOW_MS + HOUR_MS + 19_000
+    again.follow(good(30), [])
+    assert again.now_ms(good(30)) == NOW_MS + 30_000
+
+
 # --- Whose time -----------------------------------------------------------------------------------------
 
 

@@ -79,25 +79,78 @@ def test_a_horizon_that_no_clock_is_believed_to_reach_is_forgotten() -> None:
     assert horizon(state=HorizonState(LATEST_MS + 1, LATEST_MS + 1, 5)).state == HorizonState()
 
 
-CLAIMS = st.lists(
-    st.tuples(st.integers(0, 7200), st.integers(RELEASED_MS, LATEST_MS), st.booleans(), st.booleans()),
+def test_a_clock_that_no_clock_is_believed_to_show_moves_nothing() -> None:
+    wiping = horizon()
+    wiping.by_own_clock(NOON_MS, WIPE_MS, 0)
+    before = wiping.state
+    assert not wiping.by_own_clock(LATEST_MS + 1, LATEST_MS, 60)
+    assert wiping.state == before
+    assert wiping.by_own_clock(LATEST_MS, LATEST_MS, 60)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 50_000),  # seconds
+        st.integers(RELEASED_MS, LATEST_MS),  # the time that somebody claims
+        st.integers(RELEASED_MS, LATEST_MS),  # the stamp of what comes in
+        st.booleans(),
+        st.booleans(),
+    ),
     max_size=40,
 )
 
 
-@given(CLAIMS, st.integers(RELEASED_MS, LATEST_MS))
-def test_claims_never_move_it_faster_than_the_router_runs(
-    claims: list[tuple[int, int, bool, bool]], oldest_ms: int
+@given(STEPS, st.integers(RELEASED_MS, LATEST_MS))
+def test_claims_move_it_no_faster_than_the_router_runs_or_over_what_it_held_for_a_retention(
+    steps: list[tuple[int, int, int, bool, bool]], oldest_ms: int
 ) -> None:
     wiping = horizon()
-    run = 0
-    for pause, now_ms, adopted, restarts in claims:
+    run, allowed_ms = 0, oldest_ms
+    came: list[tuple[int, int]] = []
+    for pause, now_ms, stamped_ms, adopted, restarts in steps:
         run += pause
         wipe_ms = now_ms - now_ms % DAY_MS
         wiping.by_running_time(now_ms, wipe_ms, run, oldest_ms, adopted=adopted)
-        assert wiping.state.horizon_ms <= oldest_ms + run * 1000
+        allowed_ms += pause * 1000
+        if run * 1000 >= DAY_MS:
+            new = (stamp for at, stamp in came if (run - at) * 1000 < DAY_MS)
+            allowed_ms = max(allowed_ms, min(new, default=LATEST_MS))
+        assert wiping.state.horizon_ms <= allowed_ms
         if restarts:
             wiping = horizon(state=wiping.state)
+        if stamped_ms >= wiping.state.horizon_ms:
+            wiping.arrived(make_stamp(stamped_ms))
+            came.append((run, stamped_ms))
+
+
+def test_one_that_is_off_half_of_each_day_does_not_fall_behind_for_ever() -> None:
+    wiping = horizon()
+    for day in range(30):
+        for hour in range(12):
+            now_ms = NOON_MS + day * DAY_MS + hour * HOUR_MS
+            wipe_ms = now_ms - (now_ms - WIPE_MS) % DAY_MS
+            run = (day * 12 + hour) * 3600
+            wiping.by_running_time(now_ms, wipe_ms, run, NOON_MS, adopted=True)
+            wiping = horizon(state=wiping.state)
+            assert now_ms - max(wiping.state.horizon_ms, NOON_MS) <= 3.5 * DAY_MS
+            assert wiping.state.horizon_ms <= wipe_ms - DAY_MS
+
+
+def test_what_came_late_is_held_for_a_retention_of_running_time_too() -> None:
+    began_ms = NOON_MS + 10 * DAY_MS
+
+    def run_on(late: bool) -> int:
+        wiping = horizon()
+        wiping.by_running_time(NOON_MS, WIPE_MS, 0, NOON_MS, adopted=True)
+        wiping.by_running_time(began_ms, began_ms, 0, NOON_MS, adopted=True)
+        if late:
+            wiping.arrived(make_stamp(began_ms - HOUR_MS))
+        after = 40 * DAY_MS
+        wiping.by_running_time(NOON_MS + after, WIPE_MS + after, 86_400, NOON_MS, adopted=True)
+        return wiping.state.horizon_ms
+
+    assert run_on(late=False) == began_ms
+    assert run_on(late=True) == began_ms - HOUR_MS
 
 
 def test_borrowed_time_wipes_every_day_while_the_router_runs() -> None:

@@ -344,6 +344,9 @@ def test_the_router_s_own_operations_pass_through() -> None:
     assert person.items("check")[0]["level"] == "ok"
     assert person.ask("clock_show")["clock"]["quality"] == "good"
     assert person.ask("clock_set", time="2027-01-01T00:00:00Z")["clock"]["time"] == 1_798_761_600_000
+    for absurd in ("1900-01-01", "2026-11-20T23:59:59Z", "2046-11-17", "9999-12-31"):
+        assert person.refused("clock_set", time=absurd) == "clock"
+    assert person.ask("clock_show")["clock"]["time"] == 1_798_761_600_000
     assert person.ask("key_new")["keys"] == [{"key": "new None", "sends": True}]
     assert len(person.ask("key_add", key="abc")["keys"]) == 2
     assert person.refused("key_use", key="bad") == "config"

@@ -64,9 +64,12 @@ def test_a_damaged_mesh_key_never_opens_the_mesh(tmp_path: Path) -> None:
         boot_id=st.text(max_size=40),
         pace_ms=st.one_of(st.none(), st.integers(0, 2**48 - 1)),
         pace_run=st.integers(0, 2**53),
+        held_ms=st.one_of(st.none(), st.integers(0, 2**48 - 1)),
+        held_run=st.integers(0, 2**53),
         synchronised_boot=st.text(max_size=40),
         good_ms=st.one_of(st.none(), st.integers(0, 2**48 - 1)),
         clock_offset_ms=st.one_of(st.none(), st.integers(-(2**48) + 1, 2**48 - 1)),
+        clock_over_kernel=st.booleans(),
     )
 )
 def test_the_state_comes_back_as_it_was_saved(state: State) -> None:
@@ -87,6 +90,9 @@ def test_the_state_comes_back_as_it_was_saved(state: State) -> None:
         b'{"version": 1, "horizon_ms": -1}',
         b'{"version": 1, "horizon_ms": true}',
         b'{"version": 1, "floor_ms": "1"}',
+        b'{"version": 1, "held_ms": -1}',
+        b'{"version": 1, "pace_ms": false}',
+        b'{"version": 1, "clock_over_kernel": 1}',
         b'{"version": 1, "clock_offset_ms": 1e400}',
     ],
 )
