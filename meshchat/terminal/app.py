@@ -1,6 +1,7 @@
 """The terminal front end from start to end: log in, choose a room, chat."""
 
 import asyncio
+import contextlib
 import sys
 
 from meshchat.chat.localtime import Zone
@@ -9,7 +10,9 @@ from meshchat.terminal.commands import execute
 from meshchat.terminal.conversation import Conversation
 from meshchat.terminal.days import Days
 from meshchat.terminal.dialogue import choose_room, log_in
+from meshchat.terminal.edited import EditedFront
 from meshchat.terminal.front import Front, Leave
+from meshchat.terminal.keyboard import Keyboard, can_edit
 from meshchat.terminal.lines import LineFront
 from meshchat.terminal.session import LoggedOut, Session
 
@@ -27,13 +30,15 @@ def run(socket: str, zone: Zone) -> int:
         # What the terminal's encoding lacks is escaped: a message must never end the conversation.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        return asyncio.run(_run(socket, zone))
+        with Keyboard() if can_edit() else contextlib.nullcontext() as keyboard:
+            return asyncio.run(_run(socket, zone, keyboard))
     except KeyboardInterrupt:
         return 0
 
 
-async def _run(socket: str, zone: Zone) -> int:
-    with LineFront(Days(zone)) as front:
+async def _run(socket: str, zone: Zone, keyboard: Keyboard | None) -> int:
+    days = Days(zone)
+    with EditedFront(days, keyboard) if keyboard else LineFront(days) as front:
         session = Session(socket, front)
         await session.open()
         conversation = Conversation(session, front)

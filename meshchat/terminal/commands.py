@@ -37,7 +37,7 @@ async def _help(conversation: Conversation, _: str) -> None:
     for command in COMMANDS.values():
         show(f"{f'/{command.name} {command.argument}':<{width}}  {command.summary}")
     show("Anything else is sent to the room; begin with // to send a line that begins with /")
-    show("Ctrl-R shows again what you have typed; Ctrl-C or Ctrl-D leaves.")
+    show("Ctrl-U deletes what you have typed, Ctrl-W its last word; Ctrl-C or Ctrl-D leaves.")
 
 
 async def _rooms(conversation: Conversation, _: str) -> None:

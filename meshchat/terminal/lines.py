@@ -1,6 +1,6 @@
-"""The line-by-line front end: any terminal, dumb ones and pipes included.
+"""The line-by-line front end: for pipes, and for terminals that can erase nothing.
 
-The terminal stays in its canonical mode: it echoes and edits the line itself, and hands it over whole. So
+Such a terminal stays in its canonical mode: it echoes and edits the line itself, and hands it over whole. So
 a message that arrives while somebody types may land in the middle of his line; Ctrl-R shows it again.
 """
 
@@ -11,7 +11,7 @@ import sys
 import termios
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 from meshchat.chat import render
 from meshchat.terminal.days import Days
@@ -30,7 +30,6 @@ class LineFront:
         self._days = days
         self._input = sys.stdin.fileno()
         self._tty = os.isatty(self._input)
-        self._clears = self._tty and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self._lines: deque[str] = deque()
         self._partial = b""
         self._arrived = asyncio.Event()
@@ -43,7 +42,7 @@ class LineFront:
         """Whether standard input is a terminal, which shows what is typed."""
         return self._tty
 
-    def __enter__(self) -> "LineFront":
+    def __enter__(self) -> Self:
         self._read_on()
         return self
 
@@ -55,11 +54,9 @@ class LineFront:
     async def line(self) -> str:
         """The next line; raises `Leave` at the end of the input."""
         while not self._lines:
-            if self._ended:
-                raise Leave
             self._arrived.clear()
             self._read_on()
-            await self._arrived.wait()
+            await self._wait()
         self._at_question = False
         return self._lines.popleft()
 
@@ -80,6 +77,12 @@ class LineFront:
             secret = await self.line()
         self._write("\n")
         return secret
+
+    async def _wait(self) -> None:
+        """Returns when more was read; raises `Leave` where there is no more."""
+        if self._ended and not self._lines:
+            raise Leave
+        await self._arrived.wait()
 
     @contextlib.contextmanager
     def _no_echo(self) -> Iterator[None]:
@@ -115,18 +118,23 @@ class LineFront:
             data = os.read(self._input, READ_SIZE)
         except OSError:  # the terminal was closed
             data = b""
-        *whole, self._partial = (self._partial + data).split(b"\n")
         if not data:
             self._ended = True
             self._pause()
-            if self._partial:
-                whole.append(self._partial)
+            self._arrived.set()
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Makes lines of what was read; of nothing, at the end, a last one without its newline."""
+        *whole, self._partial = (self._partial + data).split(b"\n")
+        if not data and self._partial:
+            whole.append(self._partial)
         # What is no text of the terminal's encoding becomes surrogates, which the client refuses to send.
         encoding = sys.stdin.encoding or "utf-8"
         self._lines.extend(line.removesuffix(b"\r").decode(encoding, "surrogateescape") for line in whole)
         if len(self._lines) >= MAX_WAITING_LINES:
             self._pause()
-        if self._lines or self._ended:
+        if self._lines:
             self._arrived.set()
 
     # --- Showing ----------------------------------------------------------------------------------------
@@ -150,9 +158,7 @@ class LineFront:
         self._at_question = False
 
     def _show_line(self, line: str) -> None:
-        if self._clears:
-            line = f"\r\x1b[K{line}"
-        elif self._at_question:
+        if self._at_question:
             line = f"\n{line}"
         self._at_question = False
         self._write(line + "\n")
