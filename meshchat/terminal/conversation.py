@@ -6,7 +6,7 @@ from typing import Any
 
 from meshchat.adapters.client import AsyncControlClient, Refused
 from meshchat.constants import PERSON_RATE
-from meshchat.errors import DaemonGone, MeshchatError
+from meshchat.errors import DaemonGone, MeshchatError, TextRefused
 from meshchat.terminal.front import Front
 from meshchat.terminal.outbox import Line, Outbox, Seen
 from meshchat.terminal.session import LoggedOut, Session
@@ -221,6 +221,9 @@ class Conversation:
             raise LoggedOut
         await self.outbox.drop_first()
         self._refused = [*self._refused, line][-MAX_REFUSED:]
+        if error.code == TextRefused.code:  # too long to be shown once more
+            self.front.show(f"Not sent: {error} It is kept for /again.")
+            return
         self.front.show(str(error))
         self.front.show(f"Not sent: {line.text}")
         self.front.show("It is kept: /again sends it once more.")

@@ -6,11 +6,15 @@
 from typing import Any
 
 from meshchat.adapters.client import Refused
-from meshchat.chat.names import fold
+from meshchat.chat.accounts import clean_password
+from meshchat.chat.names import fold, split_tag, user_name
+from meshchat.errors import NameRefused, NameTaken, PasswordRefused, TextRefused
 from meshchat.terminal.front import Front
 from meshchat.terminal.session import Session
 
 YES, NO = frozenset(("y", "yes")), frozenset(("n", "no"))
+
+TAKEN = "This username is already taken"
 
 MAX_CHOICES = 12
 """Numbers spelled out in the question for a room."""
@@ -35,15 +39,20 @@ async def log_in(front: Front, session: Session) -> None:
 
 
 async def enter_password(front: Front, session: Session) -> bool:
-    """Asks for name and password until they fit; False where no name is given (wrong turn)."""
+    """Asks for name and password until they fit; False where no name is given (wrong turn).
+
+    No password leads back to the name.
+    """
     while True:
         user = await front.ask("Username:")
         if not user:
             return False
-        password = await front.ask_secret("Password:")
+        password = await _password(front, "Password:")
+        if not password:
+            continue
         try:
             await session.log_in(user, password)
-        except Refused as error:
+        except (Refused, TextRefused) as error:
             front.show("Username or password is invalid" if error.code == "login" else str(error))
             continue
         front.show(f"Logged in as: {session.user}")
@@ -51,27 +60,57 @@ async def enter_password(front: Front, session: Session) -> bool:
 
 
 async def make_account(front: Front, session: Session) -> None:
-    """Asks for a new name and password and makes the account; returns at once where no name is given."""
+    """Asks for a new name and password and makes the account; returns at once where no name is given.
+
+    No password leads back to the name.
+    """
     while True:
         user = await front.ask("Choose a username:")
         if not user:
             return
-        password = await _new_password(front)
         try:
+            await _need_free(session, user)
+            password = await _new_password(front)
+            if not password:
+                continue
             await session.register(user, password)
-        except Refused as error:
-            front.show("This username is already taken" if error.code == "taken" else str(error))
+        except (Refused, NameRefused, NameTaken, TextRefused) as error:
+            front.show(TAKEN if error.code == NameTaken.code else str(error))
             continue
         front.show("Your account has been created")
         return
 
 
+async def _need_free(session: Session, typed: str) -> None:
+    """Raises `NameRefused` or `NameTaken` for a name that need not be asked a password for.
+
+    The daemon has the last word: it knows of closed accounts and of strangers, too.
+    """
+    wanted = fold(user_name(typed))
+    users = (await session.call("users")).items
+    if any(fold(split_tag(str(user["user"]))[0]) == wanted for user in users):
+        raise NameTaken
+
+
 async def _new_password(front: Front) -> str:
+    """A password that was typed twice; "" where none was given."""
     while True:
-        password = await front.ask_secret("Choose a password:")
-        if password == await front.ask_secret("The same again:"):
+        password = await _password(front, "Choose a password:")
+        if not password or password == await _password(front, "The same again:"):
             return password
         front.show("Password is not matched")
+
+
+async def _password(front: Front, question: str) -> str:
+    """Asks until the answer can be a password, or is empty."""
+    while password := await front.ask_secret(question):
+        try:
+            return clean_password(password)
+        except PasswordRefused as error:
+            front.show(str(error))
+        except UnicodeEncodeError:
+            front.show("This is not UTF-8 text: set the terminal to UTF-8 and try again.")
+    return ""
 
 
 # --- Rooms ----------------------------------------------------------------------------------------------
@@ -120,6 +159,6 @@ async def find_room(front: Front, session: Session, rooms: list[dict[str, Any]],
         if fold(name) not in known and not await yes(front, f"There is no room {name} yet. Make it?"):
             return None
         return str((await session.call("join", room=name)).fields["room"])
-    except Refused as error:
+    except (Refused, TextRefused) as error:
         front.show(str(error))
         return None

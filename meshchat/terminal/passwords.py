@@ -4,6 +4,7 @@ import getpass
 import os
 from pathlib import Path
 
+from meshchat.chat.accounts import clean_password
 from meshchat.errors import MeshchatError, UsageError
 
 VARIABLE = "MESHCHAT_PASSWORD"
@@ -51,6 +52,8 @@ def _ask(question: str) -> str:
             f"There is no terminal to ask for a password: set {VARIABLE} or give --password-file."
         ) from None
     try:
-        return getpass.getpass(question)
+        return clean_password(getpass.getpass(question))
     except EOFError:
         raise KeyboardInterrupt from None
+    except UnicodeEncodeError:
+        raise MeshchatError("The password is not UTF-8 text: set the terminal to UTF-8.") from None

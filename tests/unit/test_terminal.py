@@ -37,10 +37,8 @@ def test_a_new_person_makes_an_account_and_logs_in(daemon: FakeDaemon) -> None:
     with sit_down(daemon) as person:
         person.answer("Do you have an account? [Yes/No]", "perhaps")
         person.answer("Do you have an account? [Yes/No]", "nO")
-        person.answer("Choose a username:", "taken")
-        person.secret("Choose a password:", "secret")
-        person.secret("The same again:", "secret")
-        person.expect("This username is already taken")
+        person.answer("Choose a username:", "Taken")
+        person.expect("This username is already taken\n")
         person.answer("Choose a username:", "abc")
         person.secret("Choose a password:", "secret")
         person.secret("The same again:", "other")
@@ -63,10 +61,41 @@ def test_a_bad_name_is_refused_with_its_reason_and_asked_for_again(daemon: FakeD
     with sit_down(daemon) as person:
         person.answer("[Yes/No]", "no")
         person.answer("Choose a username:", "a b")
+        assert "password" not in person.expect("no spaces")
+        assert "password" not in person.expect("Choose a username:")
+
+
+def test_no_password_leads_back_to_the_name(daemon: FakeDaemon) -> None:
+    account(daemon)
+    with sit_down(daemon) as person:
+        person.answer("[Yes/No]", "no")
+        person.answer("Choose a username:", "ann")
         person.secret("Choose a password:", "secret")
-        person.secret("The same again:", "secret")
-        person.expect("no spaces")
-        person.expect("Choose a username:")
+        person.secret("The same again:", "")
+        person.expect("Password is not matched")
+        person.secret("Choose a password:", "")
+        person.answer("Choose a username:", "")
+        person.answer("[Yes/No]", "yes")
+        person.answer("Username:", "abd")
+        person.secret("Password:", "")
+        person.answer("Username:", "abc")
+        person.secret("Password:", "secret")
+        person.expect("Logged in as: abc")
+
+
+@pytest.mark.parametrize("terminal", ["xterm", "dumb"])
+def test_a_password_has_at_most_1024_bytes_and_none_is_cut(daemon: FakeDaemon, terminal: str) -> None:
+    whole = "p" * 1024
+    account(daemon, password=whole)
+    with sit_down(daemon, TERM=terminal) as person:
+        person.answer("[Yes/No]", "yes")
+        person.answer("Username:", "abc")
+        for long in (whole + "p", "p" * 5000):
+            person.secret("Password:", long)
+            person.expect("A password has at most 1024 bytes of UTF-8.")
+        person.secret("Password:", whole)
+        person.expect("Logged in as: abc")
+        assert "pp" not in person.screen
 
 
 @pytest.mark.parametrize("how", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
