@@ -7,7 +7,7 @@ runs exactly the store code that a router runs.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import merge
@@ -25,7 +25,6 @@ from meshchat.protocol.clock import LATEST_MS
 from meshchat.protocol.events import (
     Append,
     Deliver,
-    Notice,
     Output,
     Remember,
     Remove,
@@ -57,11 +56,8 @@ class Listener(Protocol):
     def removed(self, room: str | None, messages: int) -> None:
         """History has gone from the disk, of one room or of several."""
 
-    def evicted(self) -> None:
-        """Accounts or rooms have gone because they exceeded their budget."""
-
-    def notice(self, text: str) -> None:
-        """A line for the people on this router."""
+    def evicted(self, records: Sequence[Record]) -> None:
+        """These records of accounts or rooms have gone because they exceeded their budget."""
 
     def wake_at(self, deadline: float | None) -> None:
         """Call `tick` at this monotonic time; None: no deadline is set."""
@@ -69,7 +65,7 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What does not change while it runs; see `RouterSettings` for the fields of the same name."""
+    """What a node starts with; see `RouterSettings` for the fields of the same name."""
 
     mesh: bytes
     limits: StoreLimits
@@ -127,30 +123,41 @@ class Node:
         self._saved_at = now.mono
         self._disk_failure: StoreError | None = None
         self._failed: set[bytes] = set()
+        self._trouble: StoreError | None = None
+        self._unremoved: set[bytes] = set()
+        self._summaries: tuple[object, list[RoomSummary]] = (None, [])
 
     # --- Life -------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Reads the logs. Lines whose signature does not hold are set aside."""
-        self.engine.recall(self._state.wiped())
-        forged = []
+        """Reads the logs. Lines whose signature does not hold are set aside; what was wiped goes."""
+        wiped = frozenset(self._state.wiped())
+        self.engine.recall(wiped)
+        forged, leftover = [], []
+        outputs: list[Output] = []
         for item in self._logs.load():
-            now = self._clock()
-            if not verify_record(item.record):
-                forged.append(item.record.position)
-                continue
-            run = self.engine.keeper.run(now) if item.run is None else item.run
-            self._perform(self.engine.load(item.record, item.age or 0, run, now))
+            now, place = self._clock(), item.record.position
+            if place in wiped:
+                leftover.append(place)
+            elif not verify_record(item.record):
+                forged.append(place)
+            else:
+                run = self.engine.keeper.run(now) if item.run is None else item.run
+                outputs += self.engine.load(item.record, item.age or 0, run, now)
+        if leftover:
+            outputs.append(Remove(tuple(leftover), "hand"))
+        self._perform(outputs)
         if forged:
             self._try(lambda: self._logs.set_aside(forged), "Forged lines could not be set aside")
+            log.warning("%d lines were not signed by their author and are set aside.", len(forged))
         for line in (*self._logs.report, *self._state.report):
             log.warning("%s", line)
-        if forged:
-            log.warning("%d lines were not signed by their author and are set aside.", len(forged))
 
     def close(self) -> None:
-        """Saves the state and lets go of the logs."""
+        """Saves the state, what was let go included, and lets go of the logs."""
         self._save()
+        remembered = list(self.engine.store.remembered_places())
+        self._try(lambda: self._state.save_wiped(remembered), "What was let go is not noted")
         self._try(self._logs.close, "The logs could not be written out")
 
     def receive(self, data: bytes, interface: str, address: tuple[str, int]) -> None:
@@ -211,8 +218,6 @@ class Node:
                 self._try(partial(self._state.add_wiped, places), "What was wiped is not noted")
             case Save():
                 self._save()
-            case Notice(text):
-                self._listener.notice(text)
 
     def _append(self, batch: tuple[Stored, ...]) -> None:
         now = self._clock()
@@ -241,28 +246,38 @@ class Node:
         self._disk_failure = failure
 
     def _remove(self, places: tuple[bytes, ...], why: str) -> None:
-        permanent = [place for place in places if place in self._logs and self._is_permanent(place)]
-        self._try(lambda: self._logs.remove(places), "Wiped history could not be taken off the disk")
+        permanent = [record for place in places if (record := self._permanent_record(place)) is not None]
+        self._erase(places)
         if permanent:
-            self._listener.evicted()
+            self._listener.evicted(permanent)
         if why in ("wipe", "age"):
             log.info("Wiped %d records (%s).", len(places), why)
             self._listener.removed(None, len(places))
 
-    def _is_permanent(self, place: bytes) -> bool:
+    def _erase(self, places: Iterable[bytes]) -> None:
+        """Off the disk; what the disk does not let go of is tried again when the state is saved."""
+        self._unremoved.update(places)
+        pending = tuple(self._unremoved)
+        self._try(lambda: self._logs.remove(pending), "Wiped history could not be taken off the disk")
+        self._unremoved = {place for place in pending if place in self._logs}
+
+    def _permanent_record(self, place: bytes) -> Record | None:
         record = self._logs.read(place) if place < HISTORY_START else None
-        return record is not None and record.permanent
+        return record if record is not None and record.permanent else None
 
     def _try(self, action: Callable[[], object], trouble: str) -> None:
         """Does what the router can live without; a failure is a line in the log."""
         try:
             action()
         except StoreError as error:
+            self._trouble = error
             log.error("%s: %s", trouble, error)
 
     def _save(self) -> None:
         now = self._clock()
         self._saved_at = now.mono
+        if self._unremoved:
+            self._erase(())
         clock, horizon = self.engine.clock, self.engine.horizon.state
         good = clock.grade(now) is Grade.GOOD
         state = State(
@@ -324,10 +339,19 @@ class Node:
 
     def rooms(self) -> list[RoomSummary]:
         """The rooms that hold messages."""
+        shown = self._shown()
+        records = self.engine.store.records
+        beyond = records.count(shown[0][1], HISTORY_START) + records.count(shown[1][1])
+        state = (records.version, beyond)
+        if self._summaries[0] != state:
+            self._summaries = (state, self._summarise(shown))
+        return self._summaries[1]
+
+    def _summarise(self, spans: Iterable[tuple[bytes, bytes]]) -> list[RoomSummary]:
         counts: Counter[int] = Counter()
         newest: dict[int, int] = {}
         hashes: dict[int, hashlib.blake2b] = {}
-        for low, high in self._shown():
+        for low, high in spans:
             for entry in self.engine.store.held_entries(low, high):
                 if entry.room:
                     counts[entry.room] += 1
@@ -359,6 +383,14 @@ class Node:
             if record is not None:
                 yield record
 
+    def has_room(self, room: str) -> bool:
+        """Whether anything in this room is held."""
+        return self.engine.store.has_room(room)
+
+    def has_author(self, key: bytes) -> bool:
+        """Whether history written with this public key is held."""
+        return self.engine.store.has_author(key)
+
     def permanent(self, space: int) -> Iterator[Record]:
         """The records of a permanent space."""
         places = [
@@ -370,13 +402,19 @@ class Node:
                 yield record
 
     def wipe(self, room: str | None) -> int:
-        """Deletes the history of a room, or all, on this router alone."""
-        now = self._clock()
+        """Deletes the history of a room, or all, on this router alone; says how many records went.
+
+        Raises `StoreError` where the disk does not let go of it or cannot note it: it is not shown any more,
+        and deleting is tried again, but after a power cut it might be back.
+        """
+        self._trouble = None
         before = self.engine.store.held
-        self._perform(self.engine.wipe(room, now))
+        self._perform(self.engine.wipe(room, self._clock()))
         self._try(lambda: self._logs.drop_damaged(room), "Damaged lines could not be removed")
         messages = before - self.engine.store.held
         self._listener.removed(room, messages)
+        if self._trouble is not None:
+            raise StoreError(f"Not all of it could be deleted from the disk: {self._trouble}")
         return messages
 
     def take_in(self, lines: Iterable[str]) -> MergeResult:
@@ -390,14 +428,12 @@ class Node:
                 carried.append(Carried(item.record.carried, item.age or 0))
             except Malformed as reason:
                 refused[reason.reason] += 1
-        before, drops = self.engine.store.held, Counter(self.engine.drops)
-        known = 0
+        before, known = self.engine.store.held, 0
         for at in range(0, len(carried), _MERGE_BATCH):
-            some, outputs = self.engine.merge(carried[at : at + _MERGE_BATCH], now)
+            some, why, outputs = self.engine.merge(carried[at : at + _MERGE_BATCH], now)
             known += some
+            refused += why
             self._perform(outputs)
-        refused.update(self.engine.drops - drops)
-        refused.pop("duplicate", None)
         return MergeResult(max(0, self.engine.store.held - before), known, dict(refused))
 
     def export(self, room: str | None) -> Iterator[str]:
@@ -410,6 +446,14 @@ class Node:
                 undated = record.grade is Grade.UNKNOWN
                 age = store.age(place, self.engine.keeper.run(self._clock())) if undated else None
                 yield encode_line(record, age=age).decode("utf-8").rstrip("\n")
+
+    def set_retention(self, milliseconds: int | None) -> None:
+        """How long history is kept from now on; None: for ever."""
+        self.engine.horizon.retention_ms = milliseconds
+
+    def use_keys(self, keys: tuple[bytes, ...]) -> None:
+        """The mesh keys from now on: the first one seals, each opens; with none the mesh is open."""
+        self.engine.use_sealer(Sealer(keys))
 
     def set_clock(self, ms: int) -> None:
         """The operator vouches for this time (UTC milliseconds)."""

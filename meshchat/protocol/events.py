@@ -60,11 +60,4 @@ class Save:
     """The small state (horizon, clock floor) changed enough to be written."""
 
 
-@dataclass(frozen=True)
-class Notice:
-    """A line for the people on this router and for its log."""
-
-    text: str
-
-
-Output = Send | Append | Deliver | Remove | Remember | Save | Notice
+Output = Send | Append | Deliver | Remove | Remember | Save

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from meshchat.constants import FETCH_LONGEST, FETCH_ROUNDS_IDLE, MAX_OFFERS, SOURCE_SILENCE, STALL
-from meshchat.protocol.reconcile import Span, after, short_id, subtract
+from meshchat.protocol.reconcile import Span, after, coalesce, short_id, subtract
 from meshchat.wire.packets import Block, Offer
 from meshchat.wire.records import RECORD_ID_SIZE
 
@@ -68,6 +68,7 @@ class Fetch:
     listed: list[Block] = field(default_factory=list)
     began_at: float = 0.0
     progress_at: float = 0.0
+    pause: float = 0.0
     idle_rounds: int = 0
     progressed: bool = False
     brought: bool = False
@@ -97,8 +98,8 @@ class Fetch:
         self.candidates.remove(best)
         return best
 
-    def begin(self, order: Order, now: float) -> None:
-        """Everything in the order is wanted."""
+    def begin(self, order: Order, now: float, pause: float) -> None:
+        """Everything in the order is wanted; `pause` is for how many seconds a source may be silent."""
         self.state = FetchState.FETCHING
         self.source, self.interface, self.token, self.salt = (
             order.router,
@@ -106,9 +107,10 @@ class Fetch:
             order.token,
             order.salt,
         )
-        self.spans = [(block.low, block.high) for block in order.blocks if block.ids is None]
+        self.spans = coalesce((block.low, block.high) for block in order.blocks if block.ids is None)
         self.listed = [block for block in order.blocks if block.ids is not None]
         self.began_at = self.progress_at = now
+        self.pause = pause
         self.idle_rounds, self.progressed, self.brought = 0, False, False
 
     def queue(self, order: Order) -> None:
@@ -123,12 +125,12 @@ class Fetch:
 
     def busy(self, now: float) -> bool:
         """Whether a dump is coming in; one that stalls does not keep other sources out."""
-        return self.active and now - self.progress_at < STALL
+        return self.active and now - self.progress_at < max(STALL, self.pause)
 
     @property
     def deadline(self) -> float:
         """When the source counts as silent."""
-        return self.progress_at + SOURCE_SILENCE
+        return self.progress_at + max(SOURCE_SILENCE, 2 * self.pause)
 
     def too_long(self, now: float) -> bool:
         """Whether this source has had its time."""

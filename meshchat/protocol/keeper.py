@@ -34,6 +34,8 @@ from meshchat.wire.records import (
 )
 
 _MAX_SOURCES = 1024
+MAX_WIPED_ROOMS = 1024
+"""Rooms of which it is known when they were wiped by hand."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Keeper:
         self._wipe_moment = wipe_moment
         self._run_at_start, self._started_at = run_at_start, now.mono
         self._quarantine = Quarantine()
+        self._wiped: dict[str | None, int] = {}
         self._last_wipe_ms = -1
         self._forgeries: BucketTable[Hashable] = BucketTable(FORGERY_RATE, FORGERY_BURST, _MAX_SOURCES)
 
@@ -80,10 +83,15 @@ class Keeper:
         """The lowest stamp that lies too far in the future to be shown or passed on."""
         return make_stamp(max(0, self.clock.now_ms(now) + AHEAD_MS))
 
+    @property
+    def floor(self) -> int:
+        """The lowest stamp of dated history that this router speaks for, asks for and takes in."""
+        return max(self.horizon.stamp, self.store.floor)
+
     def spans(self, now: Instant, floor: int = 0, ceiling: int | None = None) -> tuple[Span, Span]:
         """The undated and the dated part of what this router speaks for, narrowed by another's floor."""
         top = self.ceiling(now) if ceiling is None else min(ceiling, self.ceiling(now))
-        low = position(1, max(floor, self.horizon.stamp))
+        low = position(1, max(floor, self.floor))
         undated_top, dated_top = (
             self._tidy(position(0, top), HISTORY_START),
             self._tidy(position(1, top), END),
@@ -110,7 +118,7 @@ class Keeper:
         """Decode, deduplicate, authenticate, and place in time.
 
         Returns what to store; or the bare record where it is known already; or None where it was refused
-        or waits in quarantine. `source` is whom a forgery is charged to.
+        or waits in quarantine. `source` is whom a forgery is charged to: None for the operator's own file.
         """
         try:
             record = decode_record(self._mesh, carried.data)
@@ -131,6 +139,8 @@ class Keeper:
         return known
 
     def _authentic(self, record: Record, source: Hashable, now: Instant) -> bool:
+        if source is None:
+            return verify_record(record) or self._refuse_signature()
         budget = self._forgeries.bucket(source)
         if budget.ready_in(now.mono) > 0:
             self.drops["forgery-budget"] += 1
@@ -138,14 +148,21 @@ class Keeper:
         if verify_record(record):
             return True
         budget.take(now.mono)
+        return self._refuse_signature()
+
+    def _refuse_signature(self) -> bool:
         self.drops["signature"] += 1
         return False
 
     def place(self, admitted: Admitted, now: Instant) -> Admitted | None:
         """The record where its time allows it to be stored now, else None."""
         record = admitted.record
-        if record.dated and record.stamp < self.horizon.stamp:
+        if record.dated and record.stamp < self.floor:
             self.drops["horizon"] += 1
+            return None
+        if self.store.is_beneath_limits(record) or self._was_wiped(record):
+            self.drops["let-go"] += 1
+            self.store.remember(record.position)
             return None
         if self._too_old(admitted, now):
             self.drops["age"] += 1
@@ -156,6 +173,13 @@ class Keeper:
         if record.dated:
             self.horizon.arrived(record.stamp)
         return admitted
+
+    def _was_wiped(self, record: Record) -> bool:
+        """Whether it belongs to what was wiped by hand, and had only not come here before."""
+        if record.permanent:
+            return False
+        wiped = max(self._wiped.get(None, 0), self._wiped.get(record.log, 0))
+        return record.stamp < wiped
 
     def _too_old(self, admitted: Admitted, now: Instant) -> bool:
         """Whether the last daily wipe would have taken it, had it been here."""
@@ -230,10 +254,16 @@ class Keeper:
         aged = self.store.aged(self.horizon.retention_ms // 1000, self.run(now))
         for place in aged:
             self.store.forget(place, remember=True)
-        return [Remove(tuple(aged), "age"), Remember(tuple(aged))] if aged else []
+        return [Remember(tuple(aged)), Remove(tuple(aged), "age")] if aged else []
 
-    def wipe(self, room: str | None) -> list[Output]:
-        """Deletes a room's history, or all, by hand; none of it is fetched again, nor spread as a wipe."""
+    def wipe(self, room: str | None, now: Instant) -> list[Output]:
+        """Deletes a room's history, or all, by hand; none of it is fetched again, nor spread as a wipe.
+
+        Until the next restart that holds for what was written before and had not come here yet, too.
+        """
+        self._wiped[room] = make_stamp(self.clock.now_ms(now))
+        if len(self._wiped) > MAX_WIPED_ROOMS:
+            self._wiped.pop(next(iter(self._wiped)))
         if room is None:
             places = [entry.position for entry in self.store.held_entries() if entry.room]
         else:
@@ -244,7 +274,7 @@ class Keeper:
         for one in waiting:
             self.store.remember(one.record.position)
         gone = (*places, *(one.record.position for one in waiting))
-        return [Remove(tuple(places), "hand"), Remember(gone)] if gone else []
+        return [Remember(gone), Remove(tuple(places), "hand")] if gone else []
 
     def reset_stamps(self, now: Instant) -> None:
         """After mesh time was set back: stamps go on above the newest record that can still be shown."""

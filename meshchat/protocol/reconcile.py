@@ -75,18 +75,18 @@ class Findings:
     extra_positions: list[bytes] = field(default_factory=list)
 
 
-def opening(records: RecordSet, spans: Sequence[Span], salt: bytes) -> list[Range]:
-    """The first step about the spans that differ: the newest by their ids, the rest by fingerprint."""
+def opening(records: RecordSet, spans: Sequence[Span], salt: bytes, *, full: bool) -> list[Range]:
+    """The first step: the newest records of the spans by their ids; the rest, if `full`, by fingerprint."""
     parts: list[Range] = []
     for low, high in spans:
         mine = records.summary(low, high)
-        if (low, high) != spans[-1] or mine.count == 0:
+        if full and ((low, high) != spans[-1] or mine.count == 0):
             parts.append(Fingerprinted(low, high, mine))
             continue
-        last = records.rank(high)
-        if mine.count > RECENT_IDS:
-            cut = records.at_rank(last - RECENT_IDS)
-            parts.append(Fingerprinted(low, cut, records.summary(low, cut)))
+        if mine.count > RECENT_IDS or (mine.count and not full):
+            cut = records.at_rank(records.rank(high) - min(mine.count, RECENT_IDS))
+            if full:
+                parts.append(Fingerprinted(low, cut, records.summary(low, cut)))
             low = cut
         parts.append(_listed(records, low, high, salt))
     return parts
@@ -134,15 +134,16 @@ def _examine_fingerprint(records: RecordSet, part: Fingerprinted, salt: bytes, f
 def _examine_list(scan: _Scan, part: Listed, reply_salt: bytes, findings: Findings) -> None:
     records = scan.records
     count = records.count(part.low, part.high)
-    if count > len(part.ids) + _LIST_MARGIN:
+    if count > len(part.ids) + len(part.gone) + _LIST_MARGIN:
         findings.reply.extend(_split(records, part.low, part.high, count))
         return
     mine = scan.short_ids(part.low, part.high)
     if mine is None:
         return
     _want_lacking(part, mine, findings)
-    theirs = set(part.ids)
-    extra = [place for short, place in mine.items() if short not in theirs]
+    theirs = {*part.ids, *part.gone}
+    unknown = (place for short, place in mine.items() if short not in theirs)
+    extra = [place for place in unknown if (entry := records.get(place)) and not entry.absent]
     if extra:
         ids = tuple(_short(reply_salt, place) for place in extra)
         findings.extra.append(Having(part.low, part.high, ids))
@@ -150,7 +151,11 @@ def _examine_list(scan: _Scan, part: Listed, reply_salt: bytes, findings: Findin
 
 
 def _listed(records: RecordSet, low: bytes, high: bytes, salt: bytes) -> Listed:
-    return Listed(low, high, tuple(_short(salt, place) for place in records.positions(low, high)))
+    held: list[bytes] = []
+    gone: list[bytes] = []
+    for entry in records.entries(low, high):
+        (gone if entry.absent else held).append(_short(salt, entry.position))
+    return Listed(low, high, tuple(held), tuple(gone))
 
 
 def _split(records: RecordSet, low: bytes, high: bytes, count: int) -> list[Range]:
@@ -225,3 +230,14 @@ def subtract(spans: Sequence[Span], low: bytes, high: bytes) -> list[Span]:
         if high < end:
             left.append((high, end))
     return left
+
+
+def coalesce(spans: Iterable[Span]) -> list[Span]:
+    """The same spans, in order, those that touch made one."""
+    joined: list[Span] = []
+    for low, high in sorted(spans):
+        if joined and joined[-1][1] >= low:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
+        else:
+            joined.append((low, high))
+    return joined

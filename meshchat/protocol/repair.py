@@ -17,6 +17,8 @@ from meshchat.constants import (
     ASK_REPEATS,
     CONFIRM_WAIT,
     DUMP_MIN_SHARE,
+    MAX_MTU,
+    MAX_STREAMS,
     OFFER_JITTER,
     OFFER_WAIT,
     RANGES_JITTER,
@@ -57,6 +59,8 @@ _GATHER = 0.03
 """A source waits so long before a dump, in case another neighbour wants the same."""
 _SETTLE = CONFIRM_WAIT + 2 * RELAY_JITTER
 """A difference younger than this may be a record still being flooded."""
+EXPECT = 5.0
+"""Seconds after a step towards a neighbour in which records from it are an answer."""
 _MAX_SOURCES = 1024
 _DENSE = 3
 """From so many neighbours on, a few missing records are pushed by multicast: others lack them too."""
@@ -64,6 +68,11 @@ _DENSE = 3
 
 def _has_clock(neighbour: Neighbour) -> bool:
     return neighbour.digest is not None and neighbour.digest.clock.grade is Grade.GOOD
+
+
+def _pause(port: Port) -> float:
+    """How long, in seconds, a source that serves many may be silent, if it is as slow as this router."""
+    return 2 * MAX_STREAMS * MAX_MTU / port.repair.rate
 
 
 class Verdict(Enum):
@@ -93,7 +102,7 @@ class Repair:
     def _digest(self, port: Port, now: Instant) -> Digest:
         undated, history = self._keeper.summaries(now)
         scope = Scope.ALL | Scope.FETCHING if self.fetch.busy(now.mono) else Scope.ALL
-        clock, floor = self._keeper.clock.claim(now), self._keeper.horizon.stamp
+        clock, floor = self._keeper.clock.claim(now), self._keeper.floor
         return Digest(self._boot, self._echo(port, now), _RELEASE, clock, scope, floor, undated, history)
 
     def _echo(self, port: Port, now: Instant) -> bytes:
@@ -124,7 +133,7 @@ class Repair:
         if theirs.scope & Scope.FETCHING:
             return Verdict.CANNOT, []
         behind = theirs.clock.time_ms > self._keeper.clock.now_ms(now) + AHEAD_MS
-        speaks_of_history = theirs.floor >= self._keeper.horizon.stamp and not behind
+        speaks_of_history = theirs.floor >= self._keeper.floor and not behind
         ceiling = make_stamp(theirs.clock.time_ms + AHEAD_MS)
         undated, dated = self._keeper.spans(now, theirs.floor, ceiling)
         spans = []
@@ -144,6 +153,10 @@ class Repair:
         if neighbour.digest is not None and neighbour.digest.boot != digest.boot:
             neighbour.live = False
         neighbour.live = neighbour.live or digest.echo == self._boot
+        before = neighbour.digest
+        if neighbour.gave and before and (before.undated, before.history) != (digest.undated, digest.history):
+            neighbour.gave = False
+            neighbour.backoff.moved()
         neighbour.digest, neighbour.digest_at = digest, now.mono
 
     def on_digest(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
@@ -154,6 +167,7 @@ class Repair:
             port.trickle.consistent()
             port.in_step = True
             neighbour.differs_since = None
+            neighbour.backoff.over()
             self._desk.timers.cancel(("ranges", port.name, neighbour.router))
         elif verdict is Verdict.DIFFERENT and not self.fetch.busy(now.mono):
             self._differs(neighbour, digest, port, now)
@@ -162,12 +176,18 @@ class Repair:
         if neighbour.differs_since is None:
             neighbour.differs_since = now.mono
         is_young = now.mono - neighbour.differs_since < _SETTLE and now.mono - self.last_flood_at < _SETTLE
-        state = (self._view(now), digest.undated, digest.history)
-        if is_young or not neighbour.backoff.allows(now.mono, state):
+        backoff = neighbour.backoff
+        if is_young or not (
+            backoff.allows_full(now.mono) or backoff.allows_recent(now.mono, self._state(digest, now))
+        ):
             return
         if self._answers.take(neighbour.address[0], now.mono):
-            self._desk.hurry(port, now.mono)
+            if backoff.allows_full(now.mono):
+                self._desk.hurry(port, now.mono)
             self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
+
+    def _state(self, theirs: Digest, now: Instant) -> object:
+        return self._view(now), theirs.undated.fingerprint, theirs.history.fingerprint
 
     # --- The ladder -------------------------------------------------------------------------------------
 
@@ -185,19 +205,29 @@ class Repair:
             _, spans = self.compare(neighbour.digest, now)
         if not spans:
             return
-        neighbour.backoff.started(now.mono)
+        full = neighbour.backoff.allows_full(now.mono)
+        if full:
+            neighbour.backoff.started_full(now.mono)
+        else:
+            neighbour.backoff.started_recent(now.mono)
         salt = self._salt()
-        step = self._step(port, neighbour, opening(self._keeper.store.records, spans, salt), salt, now)
+        parts = opening(self._keeper.store.records, spans, salt, full=full)
+        step = self._step(port, neighbour, parts, salt, now)
         port.talk.spend(now.mono, self._desk.send(port, [step]))
 
     def _step(
         self, port: Port, neighbour: Neighbour, parts: Sequence[Range], salt: bytes, now: Instant
     ) -> Ranges:
         low, parts = fit(parts, self._desk.capacity(port) - _RANGES_FIELDS)
+        neighbour.asked_until = now.mono + EXPECT
         return Ranges(neighbour.router, self._token(now), salt, self._view(now), low, tuple(parts))
 
     def on_ranges(self, neighbour: Neighbour, ranges: Ranges, port: Port, now: Instant) -> None:
-        """A step of an exchange, with this router or overheard."""
+        """A step of an exchange, with this router or overheard. One without ranges says: nothing to add."""
+        if not ranges.parts:
+            if ranges.to == self._router:
+                neighbour.backoff.agreed()
+            return
         if not self._answers.take(neighbour.address[0], now.mono):
             self._keeper.drops["answer-budget"] += 1
             return
@@ -220,9 +250,9 @@ class Repair:
             self._push(neighbour, findings.extra_positions, port, now)
         else:
             reply.extend(findings.extra)
-        if reply and port.talk.ready_in(now.mono):
+        if port.talk.ready_in(now.mono):
             self._keeper.drops["air-budget"] += 1
-        elif reply:
+        elif reply or not (findings.wants or findings.extra):
             step = self._step(port, neighbour, reply, salt, now)
             port.talk.spend(now.mono, self._desk.send(port, [step], neighbour.address))
 
@@ -259,7 +289,7 @@ class Repair:
             self.fetch.queue(order)
             return
         self.fetch.later.clear()
-        self.fetch.begin(order, now.mono)
+        self.fetch.begin(order, now.mono, _pause(port))
         self._send_want(port, neighbour, now)
 
     def _allowed(self, blocks: Sequence[Block], now: Instant) -> list[Block]:
@@ -305,6 +335,7 @@ class Repair:
             return
         ceiling = position(1, self._keeper.ceiling(now))
         if port.source.request(neighbour.router, neighbour.address, want.blocks, want.salt, ceiling):
+            neighbour.gave = port.source.has_something_for(neighbour.router)
             self._desk.timers.set_if_unset(("dump", port.name), now.mono + _GATHER)
 
     def send_dump(self, port: Port, now: Instant) -> None:
@@ -329,7 +360,8 @@ class Repair:
         if port.asks_sent < len(ASK_REPEATS):
             wait = ASK_REPEATS[port.asks_sent] - ASK_REPEATS[port.asks_sent - 1]
             self._desk.timers.set(("ask", port.name), now.mono + wait)
-        if self.fetch.busy(now.mono) or self.fetch.state is FetchState.CHOOSING:
+        is_choosing = self.fetch.state is FetchState.CHOOSING
+        if is_choosing or self.fetch.busy(now.mono) or now.mono < self.blocked_until:
             return
         if self.fetch.state is FetchState.IDLE or not self.fetch.nonce:
             self.fetch.ask(self._salt())
@@ -366,22 +398,32 @@ class Repair:
 
     def choose(self, now: Instant) -> None:
         """Names one source: for a dump where little is held here, else to narrow the difference with it."""
-        best = self.fetch.choose()
-        neighbour = self._neighbours.get(best.router, best.interface) if best else None
-        if best is None or neighbour is None or best.interface not in self._desk.ports:
+        best, port, neighbour = self._best_offer()
+        if best is None or port is None or neighbour is None or now.mono < self.blocked_until:
             self._finish(now)
-            return
-        port = self._desk.ports[best.interface]
-        if self._count(now) >= DUMP_MIN_SHARE * best.offer.records:
+        elif self._count(now) >= DUMP_MIN_SHARE * best.offer.records:
             self.fetch.end()
             self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
-            return
-        blocks = [Block(low, high, None) for low, high in self._keeper.spans(now)]
-        self.fetch.begin(self._order(best, blocks), now.mono)
-        self._send_want(port, neighbour, now)
+        else:
+            self._fetch_from(best, port, neighbour, self._keeper.spans(now), now)
 
-    def _order(self, source: Candidate, blocks: Sequence[Block]) -> Order:
-        return Order(source.router, source.interface, source.offer.token, self._salt(), tuple(blocks))
+    def _best_offer(self) -> tuple[Candidate, Port, Neighbour] | tuple[None, None, None]:
+        """The best offer left whose neighbour can still be reached."""
+        while (best := self.fetch.choose()) is not None:
+            neighbour = self._neighbours.get(best.router, best.interface)
+            port = self._desk.ports.get(best.interface)
+            if neighbour is not None and port is not None:
+                return best, port, neighbour
+        return None, None, None
+
+    def _fetch_from(
+        self, source: Candidate, port: Port, neighbour: Neighbour, spans: Sequence[Span], now: Instant
+    ) -> None:
+        """All of the spans, from one that offered."""
+        blocks = tuple(Block(low, high, None) for low, high in spans)
+        order = Order(source.router, source.interface, source.offer.token, self._salt(), blocks)
+        self.fetch.begin(order, now.mono, _pause(port))
+        self._send_want(port, neighbour, now)
 
     # --- Fetching ---------------------------------------------------------------------------------------
 
@@ -394,6 +436,10 @@ class Repair:
         """A record arrived, by whatever way: it is not wanted any more."""
         if self.fetch.active:
             self.fetch.received(place, now.mono, from_source=self.is_source(neighbour, port))
+
+    def is_asked_for(self, neighbour: Neighbour, port: Port, now: Instant) -> bool:
+        """Whether records from this neighbour answer something that this router said."""
+        return now.mono <= neighbour.asked_until or self.is_source(neighbour, port)
 
     def known(self, record_id: bytes) -> None:
         """A record arrived that was here already."""
@@ -432,12 +478,10 @@ class Repair:
 
     def _replace_source(self, now: Instant) -> None:
         """The source is gone or gives nothing: the next that offered, else the digests find one."""
-        blocks = [Block(low, high, None) for low, high in self.fetch.spans]
-        best = self.fetch.choose() if blocks else None
-        neighbour = self._neighbours.get(best.router, best.interface) if best else None
-        if best and neighbour and best.interface in self._desk.ports:
-            self.fetch.begin(self._order(best, blocks), now.mono)
-            self._send_want(self._desk.ports[best.interface], neighbour, now)
+        spans = list(self.fetch.spans)
+        best, port, neighbour = self._best_offer() if spans else (None, None, None)
+        if best is not None and port is not None and neighbour is not None:
+            self._fetch_from(best, port, neighbour, spans, now)
         else:
             self._finish(now)
 
@@ -453,17 +497,19 @@ class Repair:
             order = self.fetch.later.popleft()
             blocks = lacking(self._keeper.store.records, order.blocks, order.salt)
             if blocks:
-                self.fetch.begin(replace(order, blocks=tuple(blocks)), now.mono)
+                self.fetch.begin(replace(order, blocks=tuple(blocks)), now.mono, _pause(port))
                 self._send_want(port, neighbour, now)
                 return
         brought = self.fetch.brought
-        if neighbour and brought:
-            neighbour.trust()
         self.fetch.end()
         self._desk.timers.cancel(("fetch",))
+        if not brought:
+            return
         for each in self._desk.ports.values():
             self._desk.hurry(each, now.mono)
-        if neighbour and port and brought:
+        if neighbour and port:
+            neighbour.trust()
+            neighbour.backoff.moved()
             self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
 
     def block(self, now: Instant, seconds: float) -> None:

@@ -193,32 +193,35 @@ class Router:
                 self.later_versions[address[0]] = later.version
         except Malformed as refusal:
             self.drops[refusal.reason] += 1
-        self._flush(now)
         return self._done(now)
 
     def submit(self, record: Record, now: Instant) -> list[Output]:
         """A record made on this router; its `Append` is among the outputs."""
         self._offer(Admitted(record, 0), None, None, now, live=True)
-        self._flush(now)
         return self._done(now)
 
-    def merge(self, carried: Iterable[Carried], now: Instant) -> tuple[int, list[Output]]:
-        """Records from a file, by the same door as a neighbour's; also how many of them were known."""
+    def merge(self, carried: Iterable[Carried], now: Instant) -> tuple[int, Counter[str], list[Output]]:
+        """Records from a file, by the same door as a neighbour's.
+
+        Returns how many were known, how many were refused or have to wait by reason, and the outputs.
+        """
         known = 0
+        before = Counter(self.drops)
         for one in carried:
-            considered = self.keeper.consider(one, "import", now)
+            considered = self.keeper.consider(one, None, now)
             if isinstance(considered, Admitted):
                 self._offer(considered, None, None, now, live=False)
             elif considered is not None:
                 known += 1
-        self._flush(now)
+        refused = self.drops - before
+        del refused["duplicate"]
         for port in self._desk.ports.values():
             self._desk.hurry(port, now.mono)
-        return known, self._done(now)
+        return known, refused, self._done(now)
 
     def wipe(self, room: str | None, now: Instant) -> list[Output]:
         """Deletes a room's history, or all, on this router by hand."""
-        self._desk.emit(*self.keeper.wipe(room))
+        self._desk.emit(*self.keeper.wipe(room, now))
         return self._done(now)
 
     def set_clock(self, time_ms: int, now: Instant) -> list[Output]:
@@ -253,9 +256,11 @@ class Router:
             pending = self._pending.pop(one)
             record = pending.admitted.record
             removed = self.keeper.store_record(record, pending.admitted.age, now)
-            self._desk.emit(Deliver(record, pending.live), *removed)
-            if pending.relay and self.store.holds(record.position):
-                self._relay(pending, now)
+            if self.store.holds(record.position):
+                self._desk.emit(Deliver(record, pending.live))
+                if pending.relay:
+                    self._relay(pending, now)
+            self._desk.emit(*removed)
         return self._done(now)
 
     def append_failed(self, ids: Iterable[bytes], now: Instant) -> list[Output]:
@@ -277,7 +282,6 @@ class Router:
         self._now = now
         for key in self._desk.timers.due(now.mono):
             self._expire(key, now)
-        self._flush(now)
         return self._done(now)
 
     def _expire(self, key: Hashable, now: Instant) -> None:
@@ -405,9 +409,9 @@ class Router:
                 port.flood.copy_heard(known, neighbour.router)
                 self.repair.known(known)
                 continue
-            if live or not self.repair.is_source(neighbour, port):
-                # Only what was asked for can be old; a greater age would have something new wiped early.
-                carried = Carried(carried.data, min(carried.age, NEWS_MS // 1000))
+            if self._is_too_old(carried) and (live or not self.repair.is_asked_for(neighbour, port, now)):
+                self.drops["age"] += 1
+                continue
             considered = self.keeper.consider(carried, neighbour.address[0], now)
             if isinstance(considered, Admitted):
                 self.repair.received(considered.record.position, neighbour, port, now)
@@ -415,6 +419,11 @@ class Router:
             elif considered is not None:
                 port.flood.copy_heard(considered.id, neighbour.router)
                 self.repair.received(considered.position, neighbour, port, now)
+
+    @staticmethod
+    def _is_too_old(carried: Carried) -> bool:
+        """Whether its age is that of no news: who was not asked for it could have it wiped early."""
+        return carried.wiped_by_age and carried.age > NEWS_MS // 1000
 
     def _offer(
         self, admitted: Admitted, sender: bytes | None, port: Port | None, now: Instant, *, live: bool
@@ -488,6 +497,7 @@ class Router:
 
     def _done(self, now: Instant) -> list[Output]:
         self._now = now
+        self._flush(now)
         return self._desk.collect()
 
 

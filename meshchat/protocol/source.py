@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from meshchat.constants import MAX_STREAMS
-from meshchat.protocol.reconcile import Span, after, find, subtract
+from meshchat.protocol.reconcile import Span, after, coalesce, find, subtract
 from meshchat.state.store import RecordStore
 from meshchat.wire.packets import (
     END,
@@ -22,7 +22,7 @@ from meshchat.wire.packets import (
     Fragment,
     Packet,
 )
-from meshchat.wire.records import ROUTER_ID_SIZE
+from meshchat.wire.records import RECORD_ID_SIZE, ROUTER_ID_SIZE
 
 _DUMP_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 1 + 2 * 26
 NOBODY = bytes(ROUTER_ID_SIZE)
@@ -88,7 +88,7 @@ class Source:
         if not self._make_room(asker, address):
             return False
         stream = _Stream(asker, address, [], ceiling)
-        stream.spans = sorted((block.low, block.high) for block in blocks if block.ids is None)
+        stream.spans = coalesce((block.low, block.high) for block in blocks if block.ids is None)
         listed = [block for block in blocks if block.ids is not None]
         stream.listed.extend(place for place in find(self._store.records, listed, salt) if place < ceiling)
         self._streams[asker] = stream
@@ -101,6 +101,15 @@ class Source:
                 del self._streams[other]
                 return True
         return len(self._streams) < MAX_STREAMS
+
+    def has_something_for(self, asker: bytes) -> bool:
+        """Whether any record that the asker wants is here."""
+        stream = self._streams.get(asker)
+        if stream is None:
+            return False
+        if any(self._store.holds(place) for place in stream.listed):
+            return True
+        return any(next(self._store.held_entries(low, high), None) for low, high in stream.spans)
 
     def push(self, asker: bytes, address: tuple[str, int] | None, places: Iterable[bytes]) -> None:
         """Sends a few records to a neighbour that was seen to lack them; `NOBODY` stands for several."""
@@ -146,7 +155,7 @@ class Source:
             if carried is None:
                 continue
             if carried.size > room:
-                stream.pieces.extend(fragments(place[-16:], carried, capacity, repair=True))
+                stream.pieces.extend(fragments(place[-RECORD_ID_SIZE:], carried, capacity, repair=True))
                 return Outgoing(stream.pieces.popleft(), stream.address)
             shared = self._also_wanted(stream, place) or shared
             items.append(carried)
@@ -188,7 +197,7 @@ class Source:
         stream.spans = subtract(stream.spans, place, after(place))
         if carried is None:
             return None
-        stream.pieces.extend(fragments(place[-16:], carried, capacity, repair=True))
+        stream.pieces.extend(fragments(place[-RECORD_ID_SIZE:], carried, capacity, repair=True))
         return Outgoing(stream.pieces.popleft(), stream.address)
 
     def _shared(self, stream: _Stream, low: bytes, high: bytes) -> tuple[str, int] | None:

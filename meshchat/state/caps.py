@@ -108,6 +108,19 @@ class Caps:
                 return oldest
         return None
 
+    def is_beneath(self, place: bytes, room: int | None, author: int | None) -> bool:
+        """Whether a record that is not here would be the first to go: so old that a full level lies above it.
+
+        `room` and `author` are their numbers, None where nothing of them is held.
+        """
+        limits = self._limits
+        levels: list[tuple[int, int, _Group]] = [(self._router, limits.router, None)]
+        if room is not None:
+            levels.append((self._rooms.get(room, 0), limits.room, (room, None)))
+            if author is not None:
+                levels.append((self._authors.get((room, author), 0), limits.author, (room, author)))
+        return any(total >= most and place < self._oldest_of(group).position for total, most, group in levels)
+
     def _above_in_author(self, oldest: Entry) -> int:
         return self._authors[oldest.room, oldest.author] - oldest.size
 

@@ -1,5 +1,6 @@
 """The routers heard directly, on each interface."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,25 +20,59 @@ from meshchat.wire.packets import Digest
 
 @dataclass
 class Backoff:
-    """Paces exchanges with one neighbour: an exchange that changes nothing is repeated ever more rarely."""
+    """Paces exchanges with one neighbour. Times are seconds, monotonic.
 
-    tries: int = 0
-    not_before: float = 0.0
-    state: object = None
+    A full exchange that moves no record either way is repeated ever more rarely: a router that remembers what
+    it wiped by hand differs for ever from one that never had it. The newest records are compared apart from
+    that whenever either side has changed, until the other one answers, so that what gets lost now is not held
+    up by what cannot be mended.
+    """
 
-    def allows(self, now: float, state: object) -> bool:
-        """Whether an exchange may start; `state` is what the two sides hold, and a change starts afresh."""
-        if state != self.state:
-            self.state = state
-            self.tries = 0
-            self.not_before = min(self.not_before, now + EXCHANGE_RETRY)
-        return now >= self.not_before
+    _tries: int = 0
+    _not_before: float = 0.0
+    _recent: object = None
+    _recent_wait: float = 0.0
+    _recent_at: float = -math.inf
+    _recent_not_before: float = 0.0
+    full: bool = False
 
-    def started(self, now: float) -> None:
-        """An exchange starts now."""
-        doublings = max(0, self.tries + 1 - EXCHANGE_FREE_TRIES)
-        self.not_before = now + min(EXCHANGE_RETRY * 2**doublings, EXCHANGE_RETRY_MAX)
-        self.tries = min(self.tries + 1, 64)
+    def allows_full(self, now: float) -> bool:
+        """Whether a full exchange may start."""
+        return now >= self._not_before
+
+    def started_full(self, now: float) -> None:
+        """A full exchange starts now."""
+        doublings = max(0, self._tries + 1 - EXCHANGE_FREE_TRIES)
+        self._not_before = now + min(EXCHANGE_RETRY * 2**doublings, EXCHANGE_RETRY_MAX)
+        self._tries = min(self._tries + 1, 64)
+        self.full = True
+
+    def allows_recent(self, now: float, state: object) -> bool:
+        """Whether the newest records may be compared; `state` is what the two sides hold."""
+        if state != self._recent:
+            self._recent, self._recent_wait = state, EXCHANGE_RETRY
+            self._recent_not_before = self._recent_at + EXCHANGE_RETRY
+        return now >= self._recent_not_before
+
+    def started_recent(self, now: float) -> None:
+        """The newest records are compared now."""
+        self._recent_at = now
+        self._recent_not_before = now + self._recent_wait
+        self._recent_wait = min(2 * self._recent_wait, EXCHANGE_RETRY_MAX)
+        self.full = False
+
+    def agreed(self) -> None:
+        """The other side has nothing to add to the last step: not until something changes."""
+        self._recent_not_before = math.inf
+
+    def moved(self) -> None:
+        """Records went one way or the other; if by a full exchange, the next one may follow soon."""
+        if self.full:
+            self._tries, self._not_before = 0, 0.0
+
+    def over(self) -> None:
+        """Both agree: the next difference is a new one."""
+        self._tries, self._not_before, self._recent = 0, 0.0, None
 
 
 @dataclass
@@ -46,7 +81,8 @@ class Neighbour:
 
     `differs_since` is when its digest was first seen to differ; `asked` is the nonce of its last ASK-FILE;
     `live`: it has echoed something of this router's present run; `echoed_at` is when it was echoed itself;
-    `greeted`: since it was last heard anew it was told what is held here.
+    `greeted`: since it was last heard anew it was told what is held here; `asked_until`: so long, records
+    from it answer something that this router said; `gave`: it asked for records that were sent.
     """
 
     router: bytes
@@ -62,6 +98,8 @@ class Neighbour:
     greeted: bool = False
     echoed_at: float = -1e9
     shunned_until: float = -1e9
+    asked_until: float = -1e9
+    gave: bool = False
     _shunned: int = 0
     backoff: Backoff = field(default_factory=Backoff)
 

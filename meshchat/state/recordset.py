@@ -105,9 +105,13 @@ def _pack(entry: Entry) -> int:
 
 
 class RecordSet:
-    """Entries by position. Bounds are positions, `START` or `END`; a range is low <= position < high."""
+    """Entries by position. Bounds are positions, `START` or `END`; a range is low <= position < high.
+
+    `version` is another number after each change.
+    """
 
     def __init__(self) -> None:
+        self.version = 0
         self._chunks = [_Chunk()]
         self._firsts = [START]
         self._count = 0
@@ -141,6 +145,7 @@ class RecordSet:
         """Adds the entry, or replaces the one at its position."""
         number, index = self._locate(entry.position)
         chunk = self._chunks[number]
+        self.version += 1
         if index < len(chunk) and chunk.key(index) == entry.position:
             chunk.packed[index], chunk.held[index] = _pack(entry), entry.held
             return
@@ -168,6 +173,7 @@ class RecordSet:
         self._changed(position)
 
     def _changed(self, position: bytes) -> None:
+        self.version += 1
         self._views.clear()
         number = int.from_bytes(position, "big")
         for bits, nodes in self._nodes.items():

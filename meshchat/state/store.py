@@ -13,7 +13,7 @@ from meshchat.state.caps import CapLimits, Caps
 from meshchat.state.permanent import PermanentBudget
 from meshchat.state.recordset import LONGEST_HELD, Entry, RecordSet
 from meshchat.wire.packets import END, START
-from meshchat.wire.records import MAX_STAMP, Record, Space, position
+from meshchat.wire.records import MAX_STAMP, Record, Space, position, position_stamp
 
 K = TypeVar("K")
 
@@ -60,13 +60,17 @@ class StoreLimits:
 
 
 class RecordStore:
-    """The index of all records. Times are cumulative running seconds of this router ("run")."""
+    """The index of all records. Times are cumulative running seconds of this router ("run").
+
+    `floor` is a stamp: below it this router no longer knows which dated records it has had and let go.
+    """
 
     def __init__(self, limits: StoreLimits) -> None:
         self.records = RecordSet()
         self.held = 0
         self.remembered = 0
-        self._absent: list[bytes] = []
+        self.floor = 0
+        self._absent: list[tuple[bool, bytes]] = []
         self._limits = limits
         self._caps = Caps(limits.history, self.records)
         self._permanent = PermanentBudget(limits.permanent)
@@ -105,6 +109,14 @@ class RecordStore:
             if entry.room == number and not entry.absent:
                 yield entry
 
+    def has_room(self, room: str) -> bool:
+        """Whether a record of the room is held."""
+        return (Space.ROOM, room) in self._rooms.numbers
+
+    def has_author(self, key: bytes) -> bool:
+        """Whether history written with this public key is held."""
+        return key in self._authors.numbers
+
     def held_entries(self, low: bytes = START, high: bytes = END) -> Iterator[Entry]:
         """The entries that are held, by position."""
         return (entry for entry in self.records.entries(low, high) if not entry.absent)
@@ -113,6 +125,17 @@ class RecordStore:
         """The lowest position's stamp of dated history held, or None."""
         entry = next(self.held_entries(HISTORY_START), None)
         return None if entry is None else int.from_bytes(entry.position[1:9], "big")
+
+    def is_beneath_limits(self, record: Record) -> bool:
+        """Whether the record is so old that the limits on size would let it go at once."""
+        if record.permanent:
+            return False
+        room = self._rooms.numbers.get((record.space, record.log))
+        return self._caps.is_beneath(record.position, room, self._authors.numbers.get(record.key))
+
+    def remembered_places(self) -> Iterator[bytes]:
+        """What is remembered as removed, by position."""
+        return (entry.position for entry in self.records.entries() if entry.absent)
 
     # --- Adding -----------------------------------------------------------------------------------------
 
@@ -172,7 +195,7 @@ class RecordStore:
     def _put_absent(self, place: bytes) -> None:
         self.records.put(Entry(place, 0, 0, 0, 0, True))
         self.remembered += 1
-        heapq.heappush(self._absent, place)
+        heapq.heappush(self._absent, (place < HISTORY_START, place))
 
     def forget_remembered(self, place: bytes) -> None:
         """Does not account for it any more: it may come again."""
@@ -187,13 +210,19 @@ class RecordStore:
         return self.remembered > self._limits.remembered
 
     def trim_remembered(self) -> list[bytes]:
-        """Drops the oldest of what is remembered, as far as it exceeds its limit; returns it."""
+        """Drops the oldest of what is remembered, as far as it exceeds its limit; returns it.
+
+        Dated records go first, and `floor` rises above them: what lies below is not compared any more, or
+        the same records would come, go and be forgotten again for ever.
+        """
         dropped = []
         while self.remembers_too_much and self._absent:
-            place = heapq.heappop(self._absent)
+            _, place = heapq.heappop(self._absent)
             if self._is_absent(place):
                 self.forget_remembered(place)
                 dropped.append(place)
+                if place >= HISTORY_START:
+                    self.floor = max(self.floor, position_stamp(place) + 1)
         return dropped
 
     def drop_remembered_below(self, floor: int) -> list[bytes]:
@@ -202,7 +231,7 @@ class RecordStore:
         dropped = [entry.position for entry in entries if entry.absent]
         for place in dropped:
             self.forget_remembered(place)
-        self._absent = [place for place in self._absent if self._is_absent(place)]
+        self._absent = [(undated, place) for undated, place in self._absent if self._is_absent(place)]
         heapq.heapify(self._absent)
         return dropped
 

@@ -12,7 +12,7 @@ from typing import Protocol, Self
 from meshchat.constants import MAX_RECORD, SHORT_ID
 from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, uint
-from meshchat.wire.records import POSITION_SIZE, RECORD_ID_SIZE, ROUTER_ID_SIZE, Grade
+from meshchat.wire.records import PERMANENT, POSITION_SIZE, RECORD_ID_SIZE, ROUTER_ID_SIZE, Grade
 
 PACKET_HEADER = 3
 BOOT_ID_SIZE = 8
@@ -113,6 +113,11 @@ class Carried:
     def aged(self) -> bool:
         """Whether the age travels with it."""
         return self.data[3] == Grade.UNKNOWN
+
+    @property
+    def wiped_by_age(self) -> bool:
+        """Whether it is undated history: of what is permanent the age says nothing."""
+        return self.aged and self.data[2] < PERMANENT
 
     @property
     def size(self) -> int:
@@ -229,11 +234,12 @@ class Fingerprinted:
 
 @dataclass(frozen=True)
 class Listed:
-    """A range, by the salted short ids of all its records."""
+    """A range, by the salted short ids of all its records: those held, and those only remembered."""
 
     low: bytes
     high: bytes
     ids: tuple[bytes, ...]
+    gone: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -262,7 +268,8 @@ def _encode_range(part: Range) -> bytes:
         case Fingerprinted():
             return bound + uint(_FINGERPRINTED, 1) + part.summary.encode()
         case Listed():
-            return bound + uint(_LISTED, 1) + _encode_short_ids(part.ids)
+            lists = _encode_short_ids(part.ids) + _encode_short_ids(part.gone)
+            return bound + uint(_LISTED, 1) + lists
         case Having():
             return bound + uint(_HAVING, 1) + _encode_short_ids(part.ids)
 
@@ -276,7 +283,7 @@ def _decode_range(low: bytes, reader: Reader) -> Range:
     if mode == _FINGERPRINTED:
         return Fingerprinted(low, high, Summary.decode(reader))
     if mode == _LISTED:
-        return Listed(low, high, _decode_short_ids(reader))
+        return Listed(low, high, _decode_short_ids(reader), _decode_short_ids(reader))
     if mode == _HAVING:
         return Having(low, high, _decode_short_ids(reader))
     raise Malformed("range-mode")
@@ -412,7 +419,8 @@ class Offer:
 @dataclass(frozen=True)
 class Ranges:
     """One step of narrowing a difference with `to`. The first is multicast, so that others with the same
-    difference overhear it and keep quiet; answers are unicast, which a radio repeats until acknowledged.
+    difference overhear it and keep quiet; answers are unicast, which a radio repeats until acknowledged. One
+    without ranges answers: nothing to add.
 
     `view` is the sender's whole set in 8 bytes: a neighbour with the same one need not say the same.
     """

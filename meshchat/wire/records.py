@@ -36,6 +36,10 @@ STAMP_COUNTER_BITS = 16
 MAX_STAMP = 2**64 - 1
 
 
+PERMANENT = 128
+"""The first space that no wipe touches."""
+
+
 class Grade(IntEnum):
     """How far a clock is trusted."""
 
@@ -45,7 +49,7 @@ class Grade(IntEnum):
 
 
 class Space(IntEnum):
-    """What kind of log a record belongs to. From 128 on a space is permanent: no wipe touches it."""
+    """What kind of log a record belongs to. From `PERMANENT` on no wipe touches it."""
 
     ROOM = 1
     ACCOUNTS = 128
@@ -145,7 +149,7 @@ class Record:
     @property
     def permanent(self) -> bool:
         """Whether it is no history: an account, a room, or a later permanent space."""
-        return self.space >= 128
+        return self.space >= PERMANENT
 
     @property
     def dated(self) -> bool:

@@ -112,20 +112,20 @@ def test_a_router_on_two_interfaces_is_two_neighbours() -> None:
     assert [one.interface for one in table.alive(0.0)] == ["eth0"]
 
 
-def tries(seconds: float, state: object) -> int:
-    """How many exchanges are begun in a time with a neighbour that always differs."""
+def full_exchanges(seconds: float) -> int:
+    """How many full exchanges are begun in a time with a neighbour that always differs."""
     backoff, now, begun = Backoff(), 0.0, 0
     while now < seconds:
-        if backoff.allows(now, state):
-            backoff.started(now)
+        if backoff.allows_full(now):
+            backoff.started_full(now)
             begun += 1
         now += 0.1
     return begun
 
 
-def test_an_exchange_that_changes_nothing_grows_rare() -> None:
-    assert tries(60.0, "same") < 12
-    assert tries(86_400.0, "same") < 12 + 14 + 86_400 / EXCHANGE_RETRY_MAX
+def test_an_exchange_that_moves_nothing_grows_rare() -> None:
+    assert full_exchanges(60.0) < 12
+    assert full_exchanges(86_400.0) < 12 + 14 + 86_400 / EXCHANGE_RETRY_MAX
 
 
 @given(st.integers(0, 2**32))
@@ -133,10 +133,21 @@ def test_no_change_of_state_brings_exchanges_faster_than_the_shortest_wait(seed:
     rng, backoff, now, begun = random.Random(seed), Backoff(), 0.0, 0
     for _ in range(300):
         now += rng.uniform(0, 0.2)
-        if backoff.allows(now, rng.random()):
-            backoff.started(now)
+        if backoff.allows_recent(now, rng.random()):
+            backoff.started_recent(now)
             begun += 1
     assert begun <= now / EXCHANGE_RETRY + 1
+
+
+def test_the_newest_are_compared_until_the_other_side_has_nothing_to_add() -> None:
+    backoff = Backoff()
+    for now in (10.0, 10.5, 11.5):
+        assert backoff.allows_recent(now, "one")
+        backoff.started_recent(now)
+        assert not backoff.allows_recent(now + 0.4, "one")
+    backoff.agreed()
+    assert not backoff.allows_recent(10_000.0, "one")
+    assert backoff.allows_recent(10_000.0, "two")
 
 
 # --- Deadlines ------------------------------------------------------------------------------------------

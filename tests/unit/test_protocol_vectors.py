@@ -293,7 +293,8 @@ def _parts(vector: Vector) -> Iterator[Range]:
             case "fingerprint":
                 yield Fingerprinted(low, high, _summary(" ".join(rest)))
             case "list":
-                yield Listed(low, high, _ids(rest))
+                held, _, gone = " ".join(rest).partition("gone")
+                yield Listed(low, high, _ids(held.split()), _ids(gone.split()))
             case _:
                 yield Having(low, high, _ids(rest))
         low = high
