@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import Self
 
 from meshchat.chat import render
@@ -31,17 +32,20 @@ class EditedFront(LineFront):
         self._encoding = sys.stdout.encoding
         self._editor = Editor(sys.stdin.encoding, self._drawable)
         self._asking = False
+        self._handled: dict[signal.Signals, Callable[[], None]] = {}
 
     def __enter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGWINCH, self._draw)
-        loop.add_signal_handler(signal.SIGCONT, self._resume)
-        if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:  # nobody could wake it
-            loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+        self._handled = {
+            signal.SIGWINCH: self._draw,
+            signal.SIGCONT: self._resume,
+            signal.SIGTSTP: self._suspend,
+        }
+        for number, handler in self._handled.items():
+            asyncio.get_running_loop().add_signal_handler(number, handler)
         return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGWINCH, signal.SIGCONT, signal.SIGTSTP):
+        for number in self._handled:
             asyncio.get_running_loop().remove_signal_handler(number)
         super().__exit__()
 
@@ -89,13 +93,18 @@ class EditedFront(LineFront):
             self._arrived.set()
 
     def _suspend(self) -> None:
+        """Ctrl-Z. Where no shell could continue the process, the kernel does not stop it (setpgid(2))."""
+        loop = asyncio.get_running_loop()
+        loop.remove_signal_handler(signal.SIGTSTP)
         self._write(self._editor.abandon())
         self._keyboard.give_back()
-        os.kill(os.getpid(), signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        loop.add_signal_handler(signal.SIGTSTP, self._suspend)
+        self._resume()
 
     def _resume(self) -> None:
         self._keyboard.take()
-        self._editor.erase()
+        self._write(self._editor.erase())
         self._draw()
 
     # --- Showing ----------------------------------------------------------------------------------------

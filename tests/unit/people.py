@@ -104,6 +104,10 @@ class Terminal:
         """Whether the terminal shows what is typed."""
         return bool(termios.tcgetattr(self._end)[3] & termios.ECHO)
 
+    def settings(self) -> list[object]:
+        """The terminal's settings (termios(3))."""
+        return termios.tcgetattr(self._end)
+
     def leave(self) -> int:
         """Waits for the end of the process; returns its exit status."""
         deadline = time.monotonic() + PATIENCE

@@ -10,6 +10,7 @@ import pytest
 from meshchat.adapters.client import ControlClient
 from tests.unit.fakeserver import FakeDaemon
 from tests.unit.people import Terminal, command, environment, run
+from tests.unit.screen import Screen
 
 LOST = "The daemon does not answer; your line is kept. Trying again..."
 
@@ -116,6 +117,37 @@ def test_every_question_can_be_left(daemon: FakeDaemon, how: str, steps: int) ->
         person.type(how)
         assert person.leave() == 0
         assert "Traceback" not in person.screen
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
+@pytest.mark.parametrize("question", ["[Yes/No]", "Password:"])
+def test_the_terminal_is_left_as_it_was_found(
+    daemon: FakeDaemon, number: signal.Signals, question: str
+) -> None:
+    with sit_down(daemon) as person:
+        before = person.settings()
+        if question == "Password:":
+            person.answer("[Yes/No]", "y")
+            person.answer("Username:", "abc")
+        person.expect(question)
+        person.type("half a l")
+        assert person.settings() != before
+        person.process.send_signal(number)
+        assert person.leave() == (0 if number == signal.SIGINT else -number)
+        assert person.settings() == before
+
+
+def test_ctrl_z_where_no_shell_is_below_changes_nothing(daemon: FakeDaemon) -> None:
+    account(daemon)
+    with sit_down(daemon) as person:
+        person.enter()
+        person.type("half")
+        person.expect("half")
+        person.type("\x1a")
+        person.expect("half")
+        person.type(" a line\n/quit\n")
+        assert person.leave() == 0
+    assert daemon.texts() == ["half a line"]
 
 
 def test_a_room_can_be_left_by_every_way(daemon: FakeDaemon) -> None:
@@ -230,6 +262,47 @@ def test_what_is_typed_while_a_message_arrives_is_sent_whole(daemon: FakeDaemon)
         person.type("morning\n/quit\n")
         assert person.leave() == 0
     assert daemon.texts() == ["interrupting", "good morning"]
+
+
+def test_what_is_being_typed_stays_in_view_below_what_arrives(daemon: FakeDaemon) -> None:
+    account(daemon)
+    with sit_down(daemon) as person:
+        person.enter()
+        person.type("Come to the ")
+        person.expect("Come to the ")
+        for text in ("other talks", "more talk"):
+            daemon.hear("bob", text)
+            person.expect(f"bob: {text}\n")
+            person.expect("Come to the ")
+            assert Screen.of(person.screen).rows[-2:] == [f"22:26 bob: {text}", "Come to the"]
+        person.type("well\x1b[D\x1b[3~ at sic\x7fx\n")
+        daemon.hear("bob", "I will")
+        person.expect("bob: I will\n")
+        shown = Screen.of(person.screen).text
+        assert shown.endswith(
+            "22:26 bob: other talks\n22:26 bob: more talk\nCome to the well at six\n22:26 bob: I will\n\n"
+        )
+        assert shown.count("Come to") == 1
+    assert "Come to the well at six" in daemon.texts()
+
+
+def test_a_long_line_is_sent_whole_or_refused_and_kept(daemon: FakeDaemon) -> None:
+    account(daemon)
+    longest = "word " * 1638 + "EN"
+    with sit_down(daemon) as person:
+        person.enter()
+        person.type(longest + "\n")
+        person.type(longest + "D\n")
+        person.expect(
+            "Not sent: A message has at most 8192 bytes; this one has 8193. It is kept for /again.\n"
+        )
+        shown = Screen.of(person.screen).text
+        assert shown.count("EN\n") == shown.count("END\n") == 1  # as typed, and not once more
+        person.type("/again\n")
+        person.expect("this one has 8193.")
+        person.type("/quit\n")
+        assert person.leave() == 0
+    assert daemon.texts() == [longest]
 
 
 def test_a_long_paste_is_sent_line_by_line_and_completely(daemon: FakeDaemon) -> None:
@@ -419,6 +492,11 @@ def test_what_the_encoding_lacks_is_escaped(daemon: FakeDaemon) -> None:
     with sit_down(daemon, LANG="", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0") as person:
         person.enter()
         person.expect("bob: gr\\xfc\\xdf \\U0001f33b")
+        person.type("f\u00fcr\n")
+        person.expect("This is not UTF-8 text: set the terminal to UTF-8")
+        person.type("plain\n/quit\n")
+        assert person.leave() == 0
+    assert daemon.texts()[1:] == ["plain"]
 
 
 def test_a_line_that_is_no_text_is_refused_and_the_next_one_sent(daemon: FakeDaemon) -> None:
