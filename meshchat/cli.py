@@ -54,13 +54,22 @@ def _status() -> int:
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # What reads our output has gone: nobody is left to tell. Python would flush once more at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # What reads our output has gone: nobody is left to tell.
+        _give_up_unwritable_output()
         return FAILED
     except OSError as error:
         click.echo(f"meshchat: {error.strerror or error}.", err=True)
+        _give_up_unwritable_output()
         return FAILED
     return result if isinstance(result, int) else 0
+
+
+def _give_up_unwritable_output() -> None:
+    """Python flushes standard output once more at the end, and would report in its own words a failure."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(error: MeshchatError) -> str:
@@ -499,17 +508,21 @@ def key() -> None:
     """
 
 
-def _keys(op: str, socket: Path | None, **args: str) -> str:
-    """Prints the keys that are in use after `op`; returns the last one, which is the newest."""
+def _keys(op: str, socket: Path | None, **args: str) -> None:
+    """Prints the keys that are in use after `op`."""
     from meshchat.terminal import tables
 
-    if args.get("key") == "-":
-        args["key"] = sys.stdin.readline().strip()
     with _connect(socket) as client:
         keys = client.request(op, **args)["keys"]
     for line in tables.keys(keys):
         click.echo(line)
-    return str(keys[-1]["key"]) if keys else ""
+
+
+def _key_given(_: click.Context, __: click.Parameter, key: str) -> str:
+    return sys.stdin.readline().strip() if key == "-" else key
+
+
+_key_argument = click.argument("key", callback=_key_given)
 
 
 @key.command(name="show")
@@ -526,12 +539,21 @@ def key_new(socket: Path | None) -> None:
 
     On an open mesh it is used at once: this router and those without it do not hear each other.
     """
-    newest = _keys("key_new", socket)
-    click.echo(f"Now, on every other router: meshchat key add {newest}", err=True)
+    from meshchat.terminal import tables
+
+    with _connect(socket) as client:
+        *others, newest = client.request("key_new")["keys"]
+    # First, so that whoever takes the first line takes the right one.
+    (line,) = tables.keys([newest])
+    click.echo(f"{line}, new")
+    if others:
+        for line in tables.keys(others):
+            click.echo(f"{line}, as before")
+    click.echo(f"Now, on every other router: meshchat key add {newest['key']}", err=True)
 
 
 @key.command(name="add")
-@click.argument("key")
+@_key_argument
 @_socket_option
 def key_add(key: str, socket: Path | None) -> None:
     """Accept KEY as well (- reads it from standard input, so that it is in no shell history)."""
@@ -539,7 +561,7 @@ def key_add(key: str, socket: Path | None) -> None:
 
 
 @key.command(name="use")
-@click.argument("key")
+@_key_argument
 @_socket_option
 def key_use(key: str, socket: Path | None) -> None:
     """Send with KEY from now on; the others are still accepted."""
@@ -547,10 +569,17 @@ def key_use(key: str, socket: Path | None) -> None:
 
 
 @key.command(name="drop")
-@click.argument("key")
+@_key_argument
+@click.option("--yes", is_flag=True, help="Yes, even if it is the last one.")
 @_socket_option
-def key_drop(key: str, socket: Path | None) -> None:
-    """Accept KEY no longer."""
+def key_drop(key: str, yes: bool, socket: Path | None) -> None:
+    """Accept KEY no longer. Without any key the mesh is open to everybody."""
+    with _connect(socket) as client:
+        held = client.request("key_show")["keys"]
+    if not yes and len(held) == 1:
+        raise click.UsageError(
+            "Without this last key everybody in radio range can read and write: say --yes if you mean it."
+        )
     _keys("key_drop", socket, key=key)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from meshchat.adapters.client import ControlClient
 from tests.unit.fakeserver import PATIENCE, FakeDaemon
-from tests.unit.people import Terminal, command, environment, run
+from tests.unit.people import TOP, Terminal, command, environment, run
 
 NOTHING: Mapping[str, str] = {}
 PASSWORD = {"MESHCHAT_PASSWORD": "secret"}
@@ -187,6 +187,28 @@ def test_check_fails_when_something_is_bad(daemon: FakeDaemon, monkeypatch: pyte
     assert json.loads(chat(daemon, "check", "--json").stdout) == bad
 
 
+def test_a_new_key_comes_first_and_the_last_one_is_not_dropped_by_mistake(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(do: str, key: str | None) -> None:
+        if do == "drop":
+            daemon.mesh.mesh_keys.remove(key or "")
+        else:
+            daemon.mesh.mesh_keys.append(key or "newkey")
+
+    monkeypatch.setattr(daemon.mesh, "change_keys", change)
+    out(chat(daemon, "key", "add", "oldkey"))
+    done = chat(daemon, "key", "new")
+    assert done.stdout.decode().splitlines() == ["newkey  is accepted, new", "oldkey  sends, as before"]
+    assert done.stderr == b"Now, on every other router: meshchat key add newkey\n"
+    assert out(chat(daemon, "key", "drop", "-", stdin=b"oldkey\n")) == "newkey  sends\n"
+    refused = chat(daemon, "key", "drop", "newkey")
+    assert refused.returncode == 2
+    assert b"--yes" in refused.stderr
+    assert daemon.mesh.mesh_keys == ["newkey"]
+    assert "no mesh key" in out(chat(daemon, "key", "drop", "newkey", "--yes"))
+
+
 # --- History by hand ------------------------------------------------------------------------------------
 
 
@@ -264,6 +286,34 @@ def test_whoever_stops_reading_is_left_in_peace(daemon: FakeDaemon) -> None:
     assert os.read(reader, 10)
     os.close(reader)
     assert history.communicate(timeout=PATIENCE)[1] == b""
+
+
+def test_output_that_cannot_be_written_is_one_line(daemon: FakeDaemon) -> None:
+    daemon.hear("bob", "hi")
+    for words in (["history", "1"], ["rooms"]):
+        with open("/dev/full", "wb") as full:
+            history = subprocess.run(
+                command(*words),
+                env=environment(MESHCHAT_SOCKET=str(daemon.path)),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+        assert history.returncode == 1
+        assert history.stderr == b"meshchat: No space left on device.\n"
+
+
+def test_the_script_says_what_it_does_before_it_does_anything() -> None:
+    for option in ("--help", "-h"):
+        done = subprocess.run(
+            [TOP / "scripts" / "chat", option],
+            env={"PATH": os.environ["PATH"], "PYTHON": "/nonexistent"},
+            capture_output=True,
+            check=True,
+        )
+        assert done.stdout.startswith(b"Chat from this checkout")
+        assert b"scripts/chat [" in done.stdout
+        assert done.stderr == b""
 
 
 def test_every_command_has_a_help_and_help_needs_no_terminal_code() -> None:
