@@ -57,7 +57,7 @@ class Remember:
 
 @dataclass(frozen=True)
 class Save:
-    """The small state (horizon, clock floor) changed enough to be written."""
+    """Something was wiped by date: write the small state (horizon, clock floor) before it goes."""
 
 
 Output = Send | Append | Deliver | Remove | Remember | Save

@@ -226,9 +226,8 @@ class Keeper:
                 self.store.forget(place, remember=False)
             self._unsee(below)
             self._unsee(self.store.drop_remembered_below(self.horizon.stamp))
-            out.append(Save())
             if below:
-                out.append(Remove(tuple(below), "wipe"))
+                out += [Save(), Remove(tuple(below), "wipe")]
         out.extend(self._wipe_aged(now, wipe_ms))
         return out
 
