@@ -601,14 +601,18 @@ def key_drop(key: str, yes: bool, socket: Path | None) -> None:
 @click.option("--syslog", is_flag=True, default=None, help="Log to syslog as well.")
 @click.option("--clock-offset", "clock_offset_s", type=float, hidden=True)
 @click.option("--clock-grade", type=click.Choice(("good", "unknown")), hidden=True)
+@click.option("--sample", is_flag=True, help="Print a configuration file with every setting, and exit.")
 @_socket_option
-def daemon(config: Path | None, **overrides: Any) -> None:
+def daemon(config: Path | None, sample: bool, **overrides: Any) -> None:
     """Run the router's part: keep the rooms and pass messages on. Stops on SIGTERM or Ctrl-C.
 
     Example: meshchat daemon --interface wlan0 --logs /var/lib/meshchat --state /etc/meshchat
     """
-    from meshchat.config import load
+    from meshchat.config import SAMPLE, load
     from meshchat.daemon import run
 
+    if sample:
+        click.echo(SAMPLE)
+        return
     given = {name: value for name, value in overrides.items() if value not in (None, ())}
     run(lambda: load(config, given))

@@ -1,12 +1,11 @@
 """The daemon: the only place that wires engine, logs, network, application, clock and entropy together."""
 
 import asyncio
-import contextlib
 import logging
 import logging.handlers
 import secrets
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -32,6 +31,8 @@ from meshchat.wire.records import Record, mesh_id
 
 SYNC_EVERY = 5.0
 """Seconds between forcing appended history onto the disk under the policy "interval"."""
+
+SYSLOG = "/dev/log"
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Daemon:
         self._port = MulticastPort(config.group, config.port)
         self.node = Node(settings, logs, state, self._clock.read, random, self)
         self._network = Network(config, self.node, self._port)
-        self._station = LocalStation(config, self.node, self._network, state)
+        self._station = LocalStation(config, self.node, self._network, state, logs)
         self._service: Service | None = None
         self._control: ControlServer | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -94,15 +95,10 @@ class Daemon:
         if self._service is not None:
             self._publish(self._service.wiped(room, messages))
 
-    def evicted(self) -> None:
-        """Accounts or rooms have gone."""
+    def evicted(self, records: Sequence[Record]) -> None:
+        """Records of accounts or rooms have gone."""
         if self._service is not None:
-            self._service.reload()
-
-    def notice(self, text: str) -> None:
-        """A line for everybody."""
-        if self._service is not None:
-            self._publish(self._service.notice(text))
+            self._service.evicted(records)
 
     def _publish(self, events: Iterable[Event]) -> None:
         if self._control is not None:
@@ -166,6 +162,7 @@ class Daemon:
         try:
             config = self._load()
             zone = _zone(config)
+            self._station.read_keys()
         except ConfigError as error:
             log.error("The configuration is not taken: %s", error)
             return
@@ -176,7 +173,7 @@ class Daemon:
         config = replace(config, **fixed)
         self._config, self._zone, self._station.config = config, zone, config
         logging.getLogger().setLevel(config.log_level.upper())
-        self.node.engine.horizon.retention_ms = _retention_ms(config)
+        self.node.set_retention(_retention_ms(config))
         self._network.reconfigure(config)
         if self._service is not None:
             self._service.set_zone(zone)
@@ -185,7 +182,7 @@ class Daemon:
 
 _FIXED = (
     *("mesh", "group", "port", "logs", "state", "socket", "fsync", "air_rate", "repair_share"),
-    *("cap_author", "cap_room", "cap_router"),
+    *("cap_author", "cap_room", "cap_router", "syslog", "clock_offset_s", "clock_grade"),
 )
 """Settings that a running daemon cannot change."""
 
@@ -207,10 +204,15 @@ def _zone(config: Config) -> Zone:
 
 def _start_logging(config: Config) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler()]
+    trouble = ""
     if config.syslog:
-        with contextlib.suppress(OSError):
-            handlers.append(logging.handlers.SysLogHandler("/dev/log"))
+        try:
+            handlers.append(logging.handlers.SysLogHandler(SYSLOG))
+        except OSError as error:
+            trouble = f"Nothing is logged to syslog: {SYSLOG}: {error.strerror}."
     logging.basicConfig(level=config.log_level.upper(), handlers=handlers, format=_FORMAT)
+    if trouble:
+        log.warning("%s", trouble)
 
 
 _FORMAT = "meshchat: %(levelname)s: %(message)s"

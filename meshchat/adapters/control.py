@@ -20,14 +20,12 @@ from meshchat.adapters.client import CONTROL_VERSION
 from meshchat.chat.answers import Answer, Outcome, Work
 from meshchat.chat.service import Event, Service
 from meshchat.chat.sessions import Session
+from meshchat.config import MAX_SOCKET_PATH
 from meshchat.constants import MAX_CONTROL_BACKLOG, MAX_CONTROL_CLIENTS, MAX_CONTROL_LINE
 from meshchat.errors import MeshchatError, StoreError, TooFast, UsageError
 
 SOCKET_MODE = 0o660
 """The owner and the group may use a router's chat; giving the group is the operator's choice."""
-
-MAX_SOCKET_PATH = 107
-"""Bytes in a path (sun_path less its final zero, unix(7))."""
 
 MAX_WORK = 16
 """Passwords waiting to be checked, one at a time: up to a quarter of a minute on a slow router. Others are

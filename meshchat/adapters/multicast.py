@@ -5,19 +5,14 @@ a multicast route nor a default route is needed. A datagram that the kernel does
 otherwise lost like any other: the protocol repairs losses, and a socket error must never stop a router.
 """
 
-import asyncio
 import contextlib
 import errno
-import ipaddress
 import socket
 import struct
 import sys
-import threading
 from collections import Counter
-from collections.abc import Iterable
 from typing import NamedTuple
 
-from meshchat.config import parse_peer
 from meshchat.constants import MAX_MTU
 from meshchat.errors import ConfigError
 
@@ -210,51 +205,3 @@ def _open(port: int) -> socket.socket:
             reason = f"UDP port {port} cannot be opened: {error.strerror}."
         raise ConfigError(reason) from None
     return opened
-
-
-# --- Unicast peers --------------------------------------------------------------------------------------
-
-
-async def resolve_peers(peers: Iterable[str], port: int) -> dict[str, Address]:
-    """The IPv4 addresses of the configured peers (`host` or `host:port`, else `port`), looked up at once.
-
-    One that cannot be resolved now is left out: call again later. Raises `ConfigError` for what is no peer.
-    """
-    targets = {peer: parse_peer(peer, port) for peer in peers}
-    found = await asyncio.gather(*(_resolve(host) for host, _ in targets.values()))
-    return {
-        peer: (address, target[1])
-        for (peer, target), address in zip(targets.items(), found, strict=True)
-        if address is not None
-    }
-
-
-async def _resolve(host: str) -> str | None:
-    """The first IPv4 address of `host`.
-
-    Not by the loop's own executor: a look-up can hang for half a minute when the Internet is cut, and the
-    executor's threads are waited for when the program ends.
-    """
-    with contextlib.suppress(ValueError):
-        return str(ipaddress.IPv4Address(host))
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[str | None] = loop.create_future()
-
-    def finish(address: str | None) -> None:
-        if not answer.done():
-            answer.set_result(address)
-
-    def look_up() -> None:
-        address = None
-        try:
-            # As bytes, because text goes through the idna codec, which OpenWrt packs apart.
-            found = socket.getaddrinfo(host.encode("ascii"), None, socket.AF_INET, socket.SOCK_DGRAM)
-            address = str(found[0][4][0])
-        except OSError:
-            pass
-        finally:
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(finish, address)
-
-    threading.Thread(target=look_up, name=f"look up {host}", daemon=True).start()
-    return await answer

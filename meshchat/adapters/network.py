@@ -7,11 +7,13 @@ may appear, vanish and change their address or MTU while the daemon runs.
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Mapping
 
 from meshchat.adapters.interfaces import Interface, choose, list_interfaces, watch_interfaces
-from meshchat.adapters.multicast import Address, MulticastPort, resolve_peers
+from meshchat.adapters.multicast import MulticastPort
 from meshchat.adapters.node import Node
+from meshchat.adapters.peers import Peers, report_end
 from meshchat.config import Config
 from meshchat.constants import MAX_MTU
 from meshchat.protocol.events import Send
@@ -33,7 +35,8 @@ class Network:
         """`port` is opened already; it is closed by `close`."""
         self._config, self._node, self._port = config, node, port
         self._used: dict[str, Interface] = {}
-        self._peers: dict[str, Address] = {}
+        self._peers = Peers(config.port, self._peer_up, self._peer_down)
+        self._drops: Counter[str] = Counter()
         self._watch = watch_interfaces()
         self._polling: asyncio.Task[None] | None = None
         self._complained: frozenset[str] | None = None
@@ -48,14 +51,21 @@ class Network:
         """What the kernel refused, by its name for it."""
         return self._port.errors
 
+    @property
+    def drops(self) -> Mapping[str, int]:
+        """Datagrams that were not even handed to the engine, by reason: "interface", one that is not used."""
+        return self._drops
+
     def start(self) -> None:
         """Begins to listen."""
         loop = asyncio.get_running_loop()
         self.refresh()
+        self._peers.configure(self._config.peers)
         loop.add_reader(self._port.fileno(), self._readable)
         if self._watch is not None:
             loop.add_reader(self._watch.fileno(), self._changed)
         self._polling = loop.create_task(self._poll())
+        report_end(self._polling, "Looking after the interfaces")
 
     async def close(self) -> None:
         """Stops listening."""
@@ -68,12 +78,14 @@ class Network:
             self._polling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._polling
+        await self._peers.close()
         self._port.close()
 
     def reconfigure(self, config: Config) -> None:
         """Takes the interfaces and peers of a configuration that was read again."""
         self._config = config
         self.refresh()
+        self._peers.configure(config.peers)
 
     # --- Interfaces -------------------------------------------------------------------------------------
 
@@ -122,27 +134,22 @@ class Network:
 
     async def _poll(self) -> None:
         while True:
-            await self._look_up_peers()
             await asyncio.sleep(POLL)
             self.refresh()
+            self._peers.look_up()
 
-    async def _look_up_peers(self) -> None:
-        found = await resolve_peers(self._config.peers, self._config.port)
-        for peer in [peer for peer in self._peers if peer not in self._config.peers]:
-            del self._peers[peer]
-            self._node.interface_down(f"@{peer}")
-        for peer, address in found.items():
-            is_new, self._peers[peer] = peer not in self._peers, address
-            if is_new:
-                log.info("Using the peer %s (%s).", peer, address[0])
-                self._node.interface_up(f"@{peer}", PEER_MTU, is_peer=True)
+    def _peer_up(self, peer: str) -> None:
+        self._node.interface_up(f"@{peer}", PEER_MTU, is_peer=True)
+
+    def _peer_down(self, peer: str) -> None:
+        self._node.interface_down(f"@{peer}")
 
     # --- Datagrams --------------------------------------------------------------------------------------
 
     def send(self, send: Send) -> None:
         """Puts a datagram on the air; one that the kernel refuses is lost like any other."""
         if send.interface.startswith("@"):
-            address = self._peers.get(send.interface[1:])
+            address = self._peers.addresses.get(send.interface[1:])
             if address is not None:
                 self._port.send_to(send.data, address)
             return
@@ -156,9 +163,11 @@ class Network:
 
     def _readable(self) -> None:
         by_index = {interface.index: name for name, interface in self._used.items()}
-        by_address = {address: f"@{peer}" for peer, address in self._peers.items()}
+        by_address = {address: f"@{peer}" for peer, address in self._peers.addresses.items()}
         for received in self._port.drain():
             name = by_address.get(received.address) if not received.multicast else None
             interface = name or by_index.get(received.ifindex)
-            if interface is not None:
+            if interface is None:
+                self._drops["interface"] += 1
+            else:
                 self._node.receive(received.data, interface, received.address)

@@ -1,9 +1,11 @@
 """The router as its operator sees it: `status`, `peers`, `check`, `clock` and the mesh keys."""
 
 import resource
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.network import Network
 from meshchat.adapters.node import Node
 from meshchat.adapters.statestore import StateStore
@@ -11,7 +13,7 @@ from meshchat.chat.localtime import format_rfc3339
 from meshchat.config import Config
 from meshchat.constants import AHEAD_MS, VERSION
 from meshchat.errors import ConfigError
-from meshchat.identity import Sealer, mesh_key_text, parse_mesh_key, random_mesh_key
+from meshchat.identity import mesh_key_text, parse_mesh_key, random_mesh_key
 from meshchat.protocol.instant import Instant
 from meshchat.state.neighbours import Neighbour
 from meshchat.wire.records import Grade
@@ -29,21 +31,24 @@ Finding = tuple[str, str, str, str]
 class LocalStation:
     """Reads the node and the network; see `chat.ports.Station`."""
 
-    def __init__(self, config: Config, node: Node, network: Network, state: StateStore) -> None:
+    def __init__(
+        self, config: Config, node: Node, network: Network, state: StateStore, logs: LogStore
+    ) -> None:
         self.config = config
-        self._node, self._network, self._state = node, network, state
+        self._node, self._network, self._state, self._logs = node, network, state, logs
+        self._keys = state.mesh_keys()
         self._started = node.instant().mono
 
     # --- Reports ----------------------------------------------------------------------------------------
 
     def status(self) -> Mapping[str, object]:
-        """The `status` object."""
+        """The `status` object, less the rooms. Bytes of datagrams are without IP and UDP headers."""
         engine, now = self._node.engine, self._node.instant()
-        traffic = engine.traffic
+        traffic, logs = engine.traffic, self._logs.describe()
         return {
             "router": self._node.router.hex(),
             "mesh": self.config.mesh,
-            "sealed": bool(self._state.mesh_keys()),
+            "sealed": bool(self._keys),
             "version": VERSION,
             "uptime_s": round(now.mono - self._started),
             "rss_kb": _resident_kb(),
@@ -51,28 +56,30 @@ class LocalStation:
                 {"name": one.name, "addresses": list(one.addresses), "mtu": one.mtu}
                 for one in self._network.used.values()
             ],
-            "neighbours": sum(1 for _ in engine.neighbours.alive(now.mono)),
+            "neighbours": len(self._neighbours()),
             "clock": self.clock(),
             "horizon": format_rfc3339(engine.horizon.state.horizon_ms),
             "records": engine.store.held,
             "remembered": engine.store.remembered,
             "quarantined": engine.keeper.quarantined,
             "fetching": engine.repair.fetch.active,
+            "logs": {"files": logs.files, "bytes": logs.bytes, "fsync": logs.fsync},
             "disk_trouble": self._node.disk_trouble,
             "later_versions": dict(engine.later_versions),
-            "rooms": [
-                {"name": room.name, "messages": room.messages, "digest": room.digest}
-                for room in sorted(self._node.rooms(), key=lambda room: room.name)
-            ],
             "counters": {
                 "datagrams_in": traffic.datagrams_in,
                 "datagrams_out": traffic.datagrams_out,
                 "bytes_in": traffic.bytes_in,
                 "bytes_out": traffic.bytes_out,
-                "dropped": dict(sorted(engine.drops.items())),
+                "dropped": dict(sorted((engine.drops + Counter(self._network.drops)).items())),
                 "network": dict(sorted(self._network.errors.items())),
             },
         }
+
+    def _neighbours(self) -> set[bytes]:
+        """The ids of the routers heard: one that is heard on two interfaces is one."""
+        now = self._node.instant()
+        return {one.router for one in self._node.engine.neighbours.alive(now.mono)}
 
     def peers(self) -> list[Mapping[str, object]]:
         """The neighbours."""
@@ -187,8 +194,8 @@ class LocalStation:
                 "compare --mesh, --group and --port",
             )
         else:
-            differ = sum(one.differs_since is not None for one in neighbours)
-            yield "ok", "neighbours", f"{len(neighbours)} heard.", ""
+            differ = len({one.router for one in neighbours if one.differs_since is not None})
+            yield "ok", "neighbours", f"{len(self._neighbours())} heard.", ""
             if differ:
                 yield (
                     "warn",
@@ -217,11 +224,8 @@ class LocalStation:
         self._node.set_clock(ms)
 
     def keys(self) -> list[Mapping[str, object]]:
-        """The mesh keys; the first one sends."""
-        return [
-            {"key": mesh_key_text(key), "sends": number == 0}
-            for number, key in enumerate(self._state.mesh_keys())
-        ]
+        """The mesh keys that this router uses; the first one sends."""
+        return [{"key": mesh_key_text(key), "sends": number == 0} for number, key in enumerate(self._keys)]
 
     def change_keys(self, do: str, key: str | None) -> None:
         """Changes the mesh keys: see `chat.ports.Station`. A new one is accepted; `use` sends with it."""
@@ -238,7 +242,15 @@ class LocalStation:
         else:
             keys.remove(chosen)
         self._state.save_mesh_keys(keys)
-        self._node.engine.use_sealer(Sealer(tuple(keys)))
+        self._use(tuple(keys))
+
+    def read_keys(self) -> None:
+        """Takes the mesh keys as they are on disk. Raises `ConfigError`, and changes nothing."""
+        self._use(self._state.mesh_keys())
+
+    def _use(self, keys: tuple[bytes, ...]) -> None:
+        self._keys = keys
+        self._node.use_keys(keys)
 
 
 def _resident_kb() -> int:

@@ -133,34 +133,22 @@ class Accounts:
     """The account table. The store's byte budget for accounts bounds how many others can make."""
 
     def __init__(self, mesh: Mesh) -> None:
+        """Reads accounts and authors from the store; from then on it has to be told of each change."""
         self._mesh = mesh
+        self._versions: dict[bytes, dict[bytes, Account]] = {}
         self._by_key: dict[bytes, Account] = {}
         self._by_name: dict[str, dict[bytes, None]] = {}
         self._strangers = Strangers()
-        self._writers: set[bytes] = set()
         self._logged_in: set[bytes] = set()
-        self.reload()
-
-    def reload(self) -> None:
-        """Reads accounts and authors anew, after records have gone."""
-        self._by_key.clear()
-        self._by_name.clear()
-        for record in self._mesh.permanent(Space.ACCOUNTS):
+        for record in mesh.permanent(Space.ACCOUNTS):
             self.feed(record)
-        self._logged_in &= self._by_key.keys()
-        self._read_authors()
+        for room in mesh.rooms():
+            for record in mesh.messages(room.name):
+                self.saw_author(record)
 
     def history_gone(self) -> None:
         """After a wipe: clashes with authors whose messages have gone are over."""
-        if self._strangers:
-            self._read_authors()
-
-    def _read_authors(self) -> None:
-        self._strangers.clear()
-        self._writers.clear()
-        for room in self._mesh.rooms():
-            for record in self._mesh.messages(room.name):
-                self.saw_author(record)
+        self._strangers.retain(self._mesh.has_author)
 
     def feed(self, record: Record) -> Account | None:
         """Takes in a record of the account log; the account as it now is, or None where nothing changed.
@@ -170,6 +158,7 @@ class Accounts:
         account = _account_in(record)
         if account is None:
             return None
+        self._versions.setdefault(account.key, {})[record.id] = account
         known = self._by_key.get(account.key)
         if known:
             since = min(known.since, account.since)
@@ -178,9 +167,28 @@ class Accounts:
                 return None
             account = replace(account, since=since)
             self._unlist(known)
+        self._list(account)
+        return account
+
+    def drop(self, record: Record) -> None:
+        """A record of the account log has gone from the store: the account is what the others make it."""
+        versions = self._versions.get(record.key, {})
+        if versions.pop(record.id, None) is None:
+            return
+        before = self._by_key[record.key]
+        self._unlist(before)
+        if versions:
+            best = max(versions.values(), key=_rank)
+            self._list(replace(best, since=min(version.since for version in versions.values())))
+            return
+        del self._versions[record.key], self._by_key[record.key]
+        self._logged_in.discard(record.key)
+        if self._mesh.has_author(record.key):
+            self._strangers.add(fold(before.name), record.key)
+
+    def _list(self, account: Account) -> None:
         self._by_key[account.key] = account
         self._by_name.setdefault(fold(account.name), {})[account.key] = None
-        return account
 
     def _unlist(self, account: Account) -> None:
         folded = fold(account.name)
@@ -191,9 +199,7 @@ class Accounts:
     def saw_author(self, record: Record) -> None:
         """Takes in who wrote a message."""
         account, folded = self._by_key.get(record.key), fold(record.author)
-        if account and fold(account.name) == folded:
-            self._writers.add(record.key)
-        else:
+        if account is None or fold(account.name) != folded:
             self._strangers.add(folded, record.key)
 
     def display(self, name: str, key: bytes) -> str:
@@ -232,7 +238,7 @@ class Accounts:
             key=lambda account: (
                 account.key not in self._logged_in,
                 account.name != name,
-                account.key not in self._writers,
+                not self._mesh.has_author(account.key),
             )
         )
         return accounts[:MAX_LOGIN_CANDIDATES]

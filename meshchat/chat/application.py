@@ -6,7 +6,7 @@ from meshchat.chat.accounts import Accounts, Login, Sealing
 from meshchat.chat.limits import FailuresByName
 from meshchat.chat.localtime import Zone, format_rfc3339, parse_when
 from meshchat.chat.names import key_tag, room_name
-from meshchat.chat.ports import Mesh, Station
+from meshchat.chat.ports import NO_RECORDS, Mesh, RoomSummary, Station
 from meshchat.chat.rooms import Rooms
 from meshchat.errors import NameRefused
 from meshchat.wire.records import Kind, Record, stamp_ms
@@ -31,6 +31,11 @@ class Application:
         if room is None:
             raise NameRefused(f"There is no room '{name}' here; `meshchat rooms` lists those there are.")
         return room
+
+    def room_list(self) -> list[RoomSummary]:
+        """All rooms in the order that people see them in, the empty ones included."""
+        full = {room.name: room for room in self.mesh.rooms()}
+        return [full.get(name) or RoomSummary(name, 0, None, NO_RECORDS) for name in self.rooms.names()]
 
     def when(self, typed: str) -> int:
         """The moment that a person wrote, as UTC milliseconds; raises `UsageError`."""

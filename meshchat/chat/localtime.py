@@ -186,11 +186,6 @@ def last_wipe(now_ms: int, wipe_time: str, zone: Zone) -> int:
     return max(moment for moment in _wipes_around(now_ms, wipe_time, zone) if moment <= now_ms)
 
 
-def next_wipe(now_ms: int, wipe_time: str, zone: Zone) -> int:
-    """The first moment after `now_ms` of those that `last_wipe` looks back on."""
-    return min(moment for moment in _wipes_around(now_ms, wipe_time, zone) if moment > now_ms)
-
-
 def _wipes_around(now_ms: int, wipe_time: str, zone: Zone) -> list[int]:
     """The wipes of the days around `now_ms`: enough of them for any offset that a zone may have."""
     after_midnight = parse_clock_time(wipe_time)

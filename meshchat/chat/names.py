@@ -8,6 +8,7 @@ import base64
 import hashlib
 import unicodedata
 from collections import OrderedDict
+from collections.abc import Callable
 
 from meshchat.chat.render import BLANKS, SELECTORS
 from meshchat.constants import MAX_NAME_BYTES, MAX_NAME_CHARS
@@ -88,9 +89,6 @@ class Strangers:
         self._pairs: OrderedDict[tuple[str, bytes], None] = OrderedDict()
         self._keys: dict[str, set[bytes]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._pairs)
-
     def add(self, folded: str, key: bytes) -> None:
         """Remembers that `key` writes under a name that folds to `folded`."""
         pair = (folded, key)
@@ -105,10 +103,11 @@ class Strangers:
         """The keys that write under this name."""
         return frozenset(self._keys.get(folded, ()))
 
-    def clear(self) -> None:
-        """Forgets all."""
-        self._pairs.clear()
-        self._keys.clear()
+    def retain(self, writes: Callable[[bytes], bool]) -> None:
+        """Forgets the keys of which `writes` says that they have written nothing that is held."""
+        for folded, key in [pair for pair in self._pairs if not writes(pair[1])]:
+            del self._pairs[folded, key]
+            self._forget(folded, key)
 
     def _forget(self, folded: str, key: bytes) -> None:
         self._keys[folded].discard(key)

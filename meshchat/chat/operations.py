@@ -186,18 +186,15 @@ def _work(compute: Callable[[], T], finish: Callable[[T, float], Answer]) -> Wor
 
 
 def _rooms(app: Application, session: Session, now: float) -> Outcome:
-    full = {room.name: room for room in app.mesh.rooms()}
-
-    def item(name: str) -> Mapping[str, object]:
-        room = full.get(name)
-        return {
-            "name": name,
-            "messages": room.messages if room else 0,
-            "last": stamp_time(room.last) if room and room.last is not None else None,
-            "digest": room.digest if room else "",
+    return Answer.stream(
+        {
+            "name": room.name,
+            "messages": room.messages,
+            "last": None if room.last is None else stamp_time(room.last),
+            "digest": room.digest,
         }
-
-    return Answer.stream(map(item, app.rooms.names()))
+        for room in app.room_list()
+    )
 
 
 def _join(app: Application, session: Session, now: float, *, room: str) -> Outcome:
@@ -275,7 +272,10 @@ def _peers(app: Application, session: Session, now: float) -> Outcome:
 
 
 def _status(app: Application, session: Session, now: float) -> Outcome:
-    return Answer.done(status=app.station.status())
+    rooms = [
+        {"name": room.name, "messages": room.messages, "digest": room.digest} for room in app.room_list()
+    ]
+    return Answer.done(status={**app.station.status(), "rooms": rooms})
 
 
 def _check(app: Application, session: Session, now: float) -> Outcome:

@@ -3,16 +3,21 @@
 The daemon implements them over the engine, its logs and the network; tests implement them in memory.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshchat.wire.records import Grade, Record
 
+DIGEST_SIZE = 16
+NO_RECORDS = hashlib.blake2b(digest_size=DIGEST_SIZE).hexdigest()
+"""The digest of a room that holds nothing: one value on every router, so that digests can be compared."""
+
 
 @dataclass(frozen=True)
 class RoomSummary:
-    """A room that holds messages. `last` is the newest stamp; equal `digest` (hex), equal content."""
+    """A room. `last` is the newest stamp, None in an empty one; equal `digest` (hex), equal content."""
 
     name: str
     messages: int
@@ -65,6 +70,12 @@ class Mesh(Protocol):
         self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
     ) -> Iterator[Record]:
         """The records of a room with since <= stamp < until, oldest first; of many, the newest `limit`."""
+
+    def has_room(self, room: str) -> bool:
+        """Whether anything in this room is held. Cheap: nothing is read from disk."""
+
+    def has_author(self, key: bytes) -> bool:
+        """Whether history written with this public key is held. Cheap: nothing is read from disk."""
 
     def permanent(self, space: int) -> Iterator[Record]:
         """The records of a permanent space (`Space.ACCOUNTS`, `Space.ROOMS`)."""

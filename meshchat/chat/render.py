@@ -90,12 +90,6 @@ def _is_pictograph(char: str) -> bool:
     return char != "" and unicodedata.category(char) == "So"
 
 
-def _is_selector(char: str) -> bool:
-    return (
-        "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef" or "\u180b" <= char <= "\u180f"
-    )
-
-
 def _takes_selector(base: str) -> bool:
     """Symbols, digits, punctuation (keycaps, `!!`) and letters without case (ideographs, Mongolian)."""
     category = unicodedata.category(base)

@@ -4,7 +4,7 @@ Sans-IO: a request goes in with the monotonic time, an `Answer` or `Work` comes 
 is told to `deliver`, and the events that follow come out, each with the session it is for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from meshchat.chat import fields
@@ -68,26 +68,26 @@ class Service:
         if record.space == Space.ACCOUNTS:
             return self._account_seen(record)
         if record.space == Space.ROOMS:
-            return self._room_seen(record.log)
+            return self._room_seen(record.log) if self._app.rooms.feed(record) else []
         if record.space == Space.ROOM:
             self._app.accounts.saw_author(record)
-            return self._room_seen(record.log) + self._message_seen(record, live)
+            opened = self._room_seen(record.log) if self._app.rooms.add(record.log) else []
+            return opened + self._message_seen(record, live)
         return []
-
-    def notice(self, text: str) -> list[Event]:
-        """A line for everybody who listens."""
-        return self._to_all({"event": "notice", "text": text})
 
     def wiped(self, room: str | None, messages: int) -> list[Event]:
         """History of a room, or of all, has gone: by hand or because the horizon moved."""
-        self._app.rooms.reload()
+        self._app.rooms.history_gone()
         self._app.accounts.history_gone()
         return self._to_all({"event": "wiped", "room": room, "messages": messages})
 
-    def reload(self) -> None:
-        """Accounts or rooms have gone, evicted by their byte budget: reads both anew."""
-        self._app.accounts.reload()
-        self._app.rooms.reload()
+    def evicted(self, records: Iterable[Record]) -> None:
+        """These records of accounts or rooms have gone for their byte budget."""
+        for record in records:
+            if record.space == Space.ACCOUNTS:
+                self._app.accounts.drop(record)
+            elif record.space == Space.ROOMS:
+                self._app.rooms.drop(record)
 
     def _message_seen(self, record: Record, live: bool) -> list[Event]:
         listeners = [session for session in self._sessions if session.wants(record.log)]
@@ -108,7 +108,7 @@ class Service:
         return self._to_all({"event": "user", "name": self._app.accounts.display(account.name, account.key)})
 
     def _room_seen(self, name: str) -> list[Event]:
-        return self._to_all({"event": "room", "name": name}) if self._app.rooms.add(name) else []
+        return self._to_all({"event": "room", "name": name})
 
     def _to_all(self, event: Mapping[str, object]) -> list[Event]:
         return [(session, event) for session in self._sessions if session.subscribed]

@@ -120,8 +120,6 @@ class Conversation:
         kind = event.get("event")
         if kind == "message":
             await self._take_message(event["message"])
-        elif kind == "notice":
-            self.front.show(f"* {event['text']}")
         elif kind == "room":
             self.front.show(f"* There is a new room: {event['name']}")
         elif kind == "wiped" and event.get("messages") and event.get("room") in (None, self.room):

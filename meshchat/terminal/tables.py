@@ -53,8 +53,8 @@ def users(items: Sequence[Item], zone: Zone) -> Iterator[str]:
 
 def peers(items: Sequence[Item], _: Zone) -> Iterator[str]:
     """The neighbours as a table."""
-    names = ("router", "address", "interface", "heard_s", "clock", "version", "messages")
-    titles = ("ROUTER", "ADDRESS", "INTERFACE", "HEARD S AGO", "CLOCK", "VERSION", "MESSAGES")
+    names = ("router", "address", "interface", "heard_s", "clock", "version", "records", "in_step")
+    titles = ("ROUTER", "ADDRESS", "INTERFACE", "HEARD S AGO", "CLOCK", "VERSION", "RECORDS", "IN STEP")
     return table(titles, [[peer.get(name) for name in names] for peer in items])
 
 

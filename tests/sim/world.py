@@ -5,7 +5,7 @@ One seed decides everything, so a run that fails replays exactly.
 
 import heapq
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from meshchat.adapters.logstore import FsyncPolicy, LogStore
@@ -182,12 +182,8 @@ class SimRouter:
         """History has gone: should it be fetched again one day, it may be shown again."""
         self.shown = {entry.position[-RECORD_ID_SIZE:] for entry in self.up.engine.store.held_entries()}
 
-    def evicted(self) -> None:
+    def evicted(self, records: Sequence[Record]) -> None:
         """Accounts have gone."""
-
-    def notice(self, text: str) -> None:
-        """Kept for the checkers."""
-        self.notices.append(text)
 
     def wake_at(self, deadline: float | None) -> None:
         """Schedules the node's next tick."""

@@ -97,6 +97,12 @@ class FakeMesh:
         ]
         return iter(records if limit is None else records[-limit:])
 
+    def has_room(self, room: str) -> bool:
+        return any(record.log == room for record in self._in_space(Space.ROOM))
+
+    def has_author(self, key: bytes) -> bool:
+        return any(record.key == key for record in self._in_space(Space.ROOM))
+
     def permanent(self, space: int) -> Iterator[Record]:
         return iter(self._in_space(space))
 

@@ -1,5 +1,6 @@
 import itertools
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -169,15 +170,55 @@ def test_broken_and_later_bodies_change_nothing() -> None:
     assert not accounts.taken("ja")
 
 
-def test_accounts_are_read_again_from_the_store() -> None:
-    mesh = FakeMesh()
+class Unreadable(FakeMesh):
+    """A mesh whose disk must not be read any more: a stranger's records may come by the thousand."""
+
+    sealed = False
+
+    def messages(
+        self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
+    ) -> Iterator[Record]:
+        assert not self.sealed
+        return super().messages(room, since, until, limit)
+
+    def permanent(self, space: int) -> Iterator[Record]:
+        assert not self.sealed
+        return super().permanent(space)
+
+
+def test_evicted_accounts_are_forgotten_one_by_one_and_nothing_is_read_again() -> None:
+    mesh = Unreadable()
+    older = account_record(mesh, key(1), "ja", sequence=1, password="one", stamp=1 << 16)
+    newer = account_record(mesh, key(1), "ja", sequence=2, password="two")
+    for record in (older, newer):
+        mesh.take(record)
+    accounts = Accounts(mesh)
+    mesh.sealed = True
+    accounts.drop(newer)
+    assert login(accounts, "ja", "one")
+    assert not login(accounts, "ja", "two")
+    accounts.feed(newer)
+    accounts.drop(older)
+    assert login(accounts, "ja", "two")
+    assert [account.since for account in accounts.active()] == [newer.stamp]
+    accounts.drop(newer)
+    accounts.drop(newer)
+    assert accounts.active() == []
+    assert not accounts.taken("ja")
+
+
+def test_who_wrote_and_lost_the_account_keeps_the_name_while_the_messages_last() -> None:
+    mesh = Unreadable()
     record = account_record(mesh, key(1), "ja")
     mesh.take(record)
+    mesh.take(written(mesh, key(1), "ja", "hello"))
     accounts = Accounts(mesh)
-    assert login(accounts, "ja", "pass")
-    del mesh.records[record.id]
-    accounts.reload()
-    assert not login(accounts, "ja", "pass")
+    mesh.sealed = True
+    accounts.drop(record)
+    assert accounts.taken("ja")
+    assert accounts.display("ja", key(2).public).startswith("ja~")
+    mesh.wipe(None)
+    accounts.history_gone()
     assert not accounts.taken("ja")
 
 

@@ -1,15 +1,12 @@
 """The socket: on loopback for everybody, and over a wire between two namespaces for root."""
 
-import asyncio
-import contextlib
 import select
 import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
 
-from meshchat.adapters.multicast import MulticastPort, Received, resolve_peers
+from meshchat.adapters.multicast import MulticastPort, Received
 from meshchat.errors import ConfigError
 from tests.unit.namespaces import inside, ip, namespaces
 
@@ -118,47 +115,6 @@ def test_what_came_faster_than_it_was_read_is_counted(port: MulticastPort, stran
     assert receive(port)[0].data == b"after"
     assert 0 < taken < 5000
     assert taken + port.errors["receive OVERRUN"] == 5000
-
-
-# --- Unicast peers --------------------------------------------------------------------------------------
-
-
-def test_peers_are_resolved_and_the_unknown_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def look_up(host: bytes, *_: object) -> list[tuple[object, ...]]:
-        if host != b"router.example":
-            raise socket.gaierror(socket.EAI_NONAME, "unknown")
-        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("10.9.9.9", 0))]
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    peers = ("10.1.2.3", "router.example:77", "nobody.example")
-    assert asyncio.run(resolve_peers(peers, 8888)) == {
-        "10.1.2.3": ("10.1.2.3", 8888),
-        "router.example:77": ("10.9.9.9", 77),
-    }
-
-
-def test_a_look_up_that_hangs_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    release = threading.Event()
-
-    def look_up(*_: object) -> list[tuple[object, ...]]:
-        release.wait(60)
-        raise socket.gaierror(socket.EAI_AGAIN, "no Internet")
-
-    async def daemon() -> str:
-        task = asyncio.create_task(resolve_peers(["far.example"], 8888))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        return "ended"
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    try:
-        assert asyncio.run(daemon()) == "ended"  # and closing the loop did not wait for the thread
-        assert not release.is_set()
-    finally:
-        release.set()
 
 
 # --- Over a wire ----------------------------------------------------------------------------------------

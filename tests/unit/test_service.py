@@ -264,14 +264,13 @@ def test_subscribers_hear_of_what_they_asked_for() -> None:
     author.ask("send", room="1", text="one")
     author.ask("send", room="2", text="two")
     author.ask("join", room="Garten")
-    chat.events += chat.service.notice("hello")
     chat.events += chat.service.wiped("1", 1)
     events = all_rooms.heard()
-    assert [event["event"] for event in events] == ["user", "message", "message", "room", "notice", "wiped"]
+    assert [event["event"] for event in events] == ["user", "message", "message", "room", "wiped"]
     assert events[1]["live"] is True
     assert events[1]["message"]["text"] == "one"
     assert events[3] == {"event": "room", "name": "Garten"}
-    assert events[5] == {"event": "wiped", "room": "1", "messages": 1}
+    assert events[4] == {"event": "wiped", "room": "1", "messages": 1}
     heard = only_two.heard()
     assert [event["room"] for event in heard if event["event"] == "message"] == ["2"]
     assert deaf.heard() == []
@@ -320,15 +319,17 @@ def test_export_and_import_carry_everything_and_count_what_is_refused() -> None:
     assert there.person().ask("login", user="ja", password="pass") == {"user": "ja"}
 
 
-def test_tables_are_read_at_the_start_and_again_on_request() -> None:
+def test_tables_are_read_at_the_start_and_what_goes_is_forgotten() -> None:
     mesh = FakeMesh()
     person = Chat(mesh).person().enter("ja")
     person.ask("send", room="Garten", text="hi")
     again = Chat(mesh)
     assert again.person().texts("garten") == ["hi"]
     again.person().ask("login", user="ja", password="pass")
+    gone = list(mesh.records.values())
     mesh.records.clear()
-    again.service.reload()
+    again.service.evicted([record for record in gone if record.permanent])
+    again.service.wiped(None, 1)
     assert again.person().refused("login", user="ja", password="pass") == "login"
     assert [room["name"] for room in again.person().items("rooms")] == list(DEFAULT_ROOMS)
 
@@ -339,7 +340,16 @@ def test_tables_are_read_at_the_start_and_again_on_request() -> None:
 def test_the_router_s_own_operations_pass_through() -> None:
     chat = Chat()
     person = chat.person()
-    assert person.ask("status") == {"status": {"router": chat.mesh.router.hex()}}
+    status = person.ask("status")["status"]
+    assert status["router"] == chat.mesh.router.hex()
+    chat.person().enter("ja").ask("send", room="Garten", text="hi")
+    listed = [
+        {name: room[name] for name in ("name", "messages", "digest")} for room in person.items("rooms")
+    ]
+    assert person.ask("status")["status"]["rooms"] == listed
+    assert [room["name"] for room in listed] == [*DEFAULT_ROOMS, "Garten"]
+    assert len({room["digest"] for room in listed}) == 2  # all that are empty have one
+    assert all(room["digest"] for room in listed)
     assert person.items("peers")[0]["interface"] == "wlan0"
     assert person.items("check")[0]["level"] == "ok"
     assert person.ask("clock_show")["clock"]["quality"] == "good"
