@@ -220,7 +220,7 @@ class Conversation:
         await self.outbox.drop_first()
         self._refused = [*self._refused, line][-MAX_REFUSED:]
         if error.code == TextRefused.code:  # too long to be shown once more
-            self.front.show(f"Not sent: {error} It is kept for /again.")
+            self.front.show(f"Not sent, kept for /again: {error}")
             return
         self.front.show(str(error))
         self.front.show(f"Not sent: {line.text}")

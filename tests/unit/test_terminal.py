@@ -293,9 +293,7 @@ def test_a_long_line_is_sent_whole_or_refused_and_kept(daemon: FakeDaemon) -> No
         person.enter()
         person.type(longest + "\n")
         person.type(longest + "D\n")
-        person.expect(
-            "Not sent: A message has at most 8192 bytes; this one has 8193. It is kept for /again.\n"
-        )
+        person.expect("Not sent, kept for /again: A message has at most 8192 bytes; this one has 8193.\n")
         shown = Screen.of(person.screen).text
         assert shown.count("EN\n") == shown.count("END\n") == 1  # as typed, and not once more
         person.type("/again\n")
