@@ -25,7 +25,6 @@ CUT_MARK = "<"
 """Stands for the beginning of a line that is longer than the row."""
 
 _MIN_WIDTH = 4
-_HANGUL_INNER = range(0x1160, 0x1200)
 _EMOJI_FORM = "\ufe0f"
 """Makes some characters wide, on some terminals."""
 
@@ -37,7 +36,7 @@ def char_columns(char: str) -> int:
     """Columns that a visible character takes: 0, 1 or 2; where terminals differ, the most."""
     if char == _EMOJI_FORM:
         return 1
-    if unicodedata.category(char) in ("Mn", "Me", "Cf") or ord(char) in _HANGUL_INNER:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 

@@ -1,7 +1,7 @@
 """The line editor: what was typed comes out whole, and the screen shows it undamaged."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshchat.chat.render import safe
@@ -80,6 +80,7 @@ def test_lines_survive_any_division_into_reads(lines: list[str], data: st.DataOb
     assert typed(*reads) == lines
 
 
+@settings(max_examples=300)
 @given(TEXTS, st.integers(16, 40), st.data())
 def test_the_screen_is_never_damaged(text: str, width: int, data: st.DataObject) -> None:
     """Messages between the keys stand whole above the line, which stands in one row, its end in view."""
