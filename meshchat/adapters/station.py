@@ -62,7 +62,7 @@ class LocalStation:
             "records": engine.store.held,
             "remembered": engine.store.remembered,
             "quarantined": engine.keeper.quarantined,
-            "fetching": engine.repair.fetch.active,
+            "fetching": engine.asker.fetch.active,
             "logs": {"files": logs.files, "bytes": logs.bytes, "fsync": logs.fsync},
             "disk_trouble": self._node.disk_trouble,
             "later_versions": dict(engine.later_versions),

@@ -12,18 +12,22 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from meshchat.constants import AHEAD_MS, AUTHOR_BURST, AUTHOR_RATE, NEWS_MS
+from meshchat.constants import AHEAD_MS, ANSWER_BURST, ANSWER_RATE, AUTHOR_BURST, AUTHOR_RATE, NEWS_MS
 from meshchat.errors import Malformed
 from meshchat.identity import Sealer
+from meshchat.protocol.asker import Asker
 from meshchat.protocol.clock import Heard, MeshClock
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Append, Deliver, Output, Send, Stored
+from meshchat.protocol.exchange import Exchange
+from meshchat.protocol.fetch import Fetch
+from meshchat.protocol.giver import Giver
 from meshchat.protocol.horizon import Horizon, HorizonState
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Admitted, Keeper
 from meshchat.protocol.port import AirShare, Desk, Port
-from meshchat.protocol.repair import Repair
 from meshchat.protocol.source import fragments
+from meshchat.protocol.standing import Standing
 from meshchat.state.fragments import Reassembly
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbours import Neighbour, Neighbours
@@ -55,6 +59,7 @@ CLOCKS_WAIT = 0.2
 """Longest wait before the clocks heard are compared: once for all the digests of a busy moment."""
 
 _MAX_AUTHORS = 4096
+_MAX_ADDRESSES = 1024
 Address = tuple[str, int]
 
 
@@ -117,9 +122,18 @@ class Router:
         self._read = read
         self._now = now
         self._desk = Desk(random, Envelope(settings.mesh, settings.router, settings.boot, sealer))
-        self.repair = Repair(
-            self._desk, self.keeper, self.neighbours, settings.router, settings.boot, settings.secret
+        fetch = Fetch()
+        self._standing = Standing(
+            self._desk, self.keeper, self.neighbours, fetch, settings.boot, settings.secret
         )
+        shared = (self._desk, self.keeper, self.neighbours, self._standing)
+        self.asker = Asker(*shared, fetch, settings.router)
+        self._giver = Giver(*shared, settings.router, self._may_answer)
+        self._exchange = Exchange(
+            *(self._desk, self.keeper, self._standing, self.asker, self._giver),
+            *(settings.router, self._may_answer),
+        )
+        self._answers: BucketTable[str] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ADDRESSES)
         self._reassembly = Reassembly()
         self._authors: BucketTable[bytes] = BucketTable(AUTHOR_RATE, AUTHOR_BURST, _MAX_AUTHORS)
         self._pending: dict[bytes, _Pending] = {}
@@ -268,7 +282,7 @@ class Router:
         for one in ids:
             del self._pending[one]
             self.drops["disk"] += 1
-        self.repair.block(now, DISK_RETRY)
+        self.asker.block(now, DISK_RETRY)
         return self._done(now)
 
     # --- Time -------------------------------------------------------------------------------------------
@@ -291,9 +305,9 @@ class Router:
             case ("clocks",):
                 self._follow_clocks(now)
             case ("choose",):
-                self.repair.choose(now)
+                self.asker.choose(now)
             case ("fetch",):
-                self.repair.check_fetch(now)
+                self.asker.check_fetch(now)
             case (str(what), str(interface)) if interface in self._desk.ports:
                 self._expire_port(what, self._desk.ports[interface], now)
             case (str(what), str(interface), bytes(router)) if interface in self._desk.ports:
@@ -305,22 +319,22 @@ class Router:
         match what:
             case "trickle":
                 if port.trickle.expire(now.mono):
-                    self.repair.send_digest(port, now)
+                    self._standing.send_digest(port, now)
                 self._desk.timers.set(("trickle", port.name), port.trickle.deadline)
             case "flood":
                 self._send_news(port, now)
             case "dump":
-                self.repair.send_dump(port, now)
+                self._giver.send_dump(port, now)
             case "ask":
-                self.repair.ask(port, now)
+                self.asker.ask(port, now)
             case "digest":
-                self.repair.send_digest(port, now)
+                self._standing.send_digest(port, now)
 
     def _expire_neighbour(self, what: str, port: Port, neighbour: Neighbour, now: Instant) -> None:
         if what == "ranges":
-            self.repair.begin_exchange(port, neighbour, now)
+            self._exchange.begin(port, neighbour, now)
         elif what == "offer":
-            self.repair.send_offer(port, neighbour, now)
+            self._giver.send_offer(port, neighbour, now)
 
     def _housekeep(self, now: Instant) -> None:
         self._follow_clocks(now)
@@ -368,26 +382,33 @@ class Router:
             case Records():
                 self._take_in(packet.items, neighbour, port, now, live=True)
             case Digest():
-                self.repair.on_digest(neighbour, packet, port, now)
+                self._exchange.on_digest(neighbour, packet, port, now)
                 self._desk.soon(("clocks",), now.mono, CLOCKS_WAIT)
             case Ask():
-                self.repair.on_ask(neighbour, packet, port, now)
+                self._giver.on_ask(neighbour, packet, port, now)
                 self._desk.soon(("clocks",), now.mono, CLOCKS_WAIT)
             case Offer():
-                self.repair.on_offer(neighbour, packet, port, now)
+                self.asker.on_offer(neighbour, packet, port, now)
             case Ranges():
-                self.repair.on_ranges(neighbour, packet, port, now)
+                self._exchange.on_ranges(neighbour, packet, port, now)
             case Want():
-                self.repair.on_want(neighbour, packet, port, now)
+                self._giver.on_want(neighbour, packet, port, now)
             case Dump():
                 self._on_dump(packet, neighbour, port, now)
             case Fragment():
                 self._on_fragment(packet, neighbour, port, now)
 
+    def _may_answer(self, neighbour: Neighbour, now: Instant) -> bool:
+        """Takes from the budget of answers to the neighbour's address."""
+        if self._answers.take(neighbour.address[0], now.mono):
+            return True
+        self.drops["answer-budget"] += 1
+        return False
+
     def _on_dump(self, dump: Dump, neighbour: Neighbour, port: Port, now: Instant) -> None:
         self._take_in(dump.items, neighbour, port, now, live=False)
         self._flush(now)
-        self.repair.on_dump(neighbour, dump, port, now)
+        self.asker.on_dump(neighbour, dump, port, now)
 
     def _on_fragment(self, piece: Fragment, neighbour: Neighbour, port: Port, now: Instant) -> None:
         if piece.id in self.keeper.seen:
@@ -407,18 +428,18 @@ class Router:
             if known is not None:
                 self.drops["duplicate"] += 1
                 port.flood.copy_heard(known, neighbour.router)
-                self.repair.known(known)
+                self.asker.known(known)
                 continue
-            if self._is_too_old(carried) and (live or not self.repair.is_asked_for(neighbour, port, now)):
+            if self._is_too_old(carried) and (live or not self.asker.is_asked_for(neighbour, port, now)):
                 self.drops["age"] += 1
                 continue
             considered = self.keeper.consider(carried, neighbour.address[0], now)
             if isinstance(considered, Admitted):
-                self.repair.received(considered.record.position, neighbour, port, now)
+                self.asker.received(considered.record.position, neighbour, port, now)
                 self._offer(considered, neighbour.router, port, now, live=live)
             elif considered is not None:
                 port.flood.copy_heard(considered.id, neighbour.router)
-                self.repair.received(considered.position, neighbour, port, now)
+                self.asker.received(considered.position, neighbour, port, now)
 
     @staticmethod
     def _is_too_old(carried: Carried) -> bool:
@@ -433,7 +454,7 @@ class Router:
         if record.id in self._pending:
             return
         is_news = live or stamp_ms(record.stamp) > self.clock.now_ms(now) - NEWS_MS
-        relay = live or (is_news and not self.repair.fetch.spans)
+        relay = live or (is_news and not self.asker.fetch.spans)
         self._pending[record.id] = _Pending(admitted, sender, port.name if port else None, is_news, relay)
 
     def _flush(self, now: Instant) -> None:
@@ -447,7 +468,7 @@ class Router:
 
     def _relay(self, pending: "_Pending", now: Instant) -> None:
         record = pending.admitted.record
-        self.repair.last_flood_at = now.mono
+        self._exchange.last_flood_at = now.mono
         if not self._authors.take(record.key, now.mono):
             self.drops["author-rate"] += 1
             return

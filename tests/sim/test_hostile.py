@@ -599,7 +599,7 @@ def test_a_source_that_dies_while_people_chat_is_replaced(measured: Callable[[st
     router = emptied(world, hostile, 2)
     router.boot()
     world.run(4)
-    source = router.up.engine.repair.fetch.source
+    source = router.up.engine.asker.fetch.source
     giving = next(other for other in world.routers if other.up.router == source)
     staying = world.routers[1 - giving.number]
     giving.kill()

@@ -1,0 +1,246 @@
+"""The asker's side: ASK-FILE, naming one source, and seeing the fetch through."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from meshchat.constants import (
+    ASK_REPEATS,
+    DUMP_MIN_SHARE,
+    MAX_MTU,
+    MAX_STREAMS,
+    OFFER_WAIT,
+    RANGES_JITTER,
+)
+from meshchat.protocol.fetch import Candidate, Fetch, FetchState, Order
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.port import Desk, Port
+from meshchat.protocol.reconcile import Span, lacking
+from meshchat.protocol.standing import Standing
+from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.wire.packets import PACKET_HEADER, SALT_SIZE, Ask, Block, Dump, Offer, Want
+from meshchat.wire.records import ROUTER_ID_SIZE
+
+_WANT_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE
+
+
+def _pause(port: Port) -> float:
+    """How long, in seconds, a source that serves many may be silent, if it is as slow as this router."""
+    return 2 * MAX_STREAMS * MAX_MTU / port.repair.rate
+
+
+class Asker:
+    """What this router fetches. Each method takes the time and leaves its outputs on the desk."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        keeper: Keeper,
+        neighbours: Neighbours,
+        standing: Standing,
+        fetch: Fetch,
+        router: bytes,
+    ) -> None:
+        self.fetch = fetch
+        self._blocked_until = -1e9
+        self._desk, self._keeper, self._neighbours = desk, keeper, neighbours
+        self._standing, self._router = standing, router
+
+    def may_begin(self, neighbour: Neighbour, now: Instant) -> bool:
+        """Whether something new may be begun with a neighbour: no dump is coming in, and all is well."""
+        return not self.fetch.busy(now.mono) and not self._is_barred(neighbour, now)
+
+    def _is_barred(self, neighbour: Neighbour, now: Instant) -> bool:
+        return now.mono < max(self._blocked_until, neighbour.shunned_until)
+
+    def ask(self, port: Port, now: Instant) -> None:
+        """Asks the neighbours on a port for what is missing, a few times until somebody answered."""
+        if port.in_step or port.asks_sent >= len(ASK_REPEATS):
+            return
+        port.asks_sent += 1
+        if port.asks_sent < len(ASK_REPEATS):
+            wait = ASK_REPEATS[port.asks_sent] - ASK_REPEATS[port.asks_sent - 1]
+            self._desk.timers.set(("ask", port.name), now.mono + wait)
+        is_choosing = self.fetch.state is FetchState.CHOOSING
+        if is_choosing or self.fetch.busy(now.mono) or now.mono < self._blocked_until:
+            return
+        if self.fetch.state is FetchState.IDLE or not self.fetch.nonce:
+            self.fetch.ask(self._standing.salt())
+        self._desk.send(port, [Ask(self.fetch.nonce, self._standing.digest(port, now))])
+
+    def on_offer(self, neighbour: Neighbour, offer: Offer, port: Port, now: Instant) -> None:
+        """A neighbour offers; the choice is made a moment after the first one."""
+        if offer.to != self._router or now.mono < neighbour.shunned_until:
+            return
+        neighbour.live = neighbour.live or offer.nonce == self.fetch.nonce
+        if self.fetch.offered(Candidate(neighbour.router, port.name, neighbour.address[0], offer)):
+            self._desk.timers.set(("choose",), now.mono + OFFER_WAIT)
+
+    def choose(self, now: Instant) -> None:
+        """Names one source: for a dump where little is held here, else to narrow the difference with it."""
+        best, port, neighbour = self._best_offer()
+        if best is None or port is None or neighbour is None or now.mono < self._blocked_until:
+            self._finish(now)
+        elif self._standing.count(now) >= DUMP_MIN_SHARE * best.offer.records:
+            self.fetch.end()
+            self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
+        else:
+            self._fetch_from(best, port, neighbour, self._keeper.spans(now), now)
+
+    def _best_offer(self) -> tuple[Candidate, Port, Neighbour] | tuple[None, None, None]:
+        """The best offer left whose neighbour can still be reached."""
+        while (best := self.fetch.choose()) is not None:
+            neighbour = self._neighbours.get(best.router, best.interface)
+            port = self._desk.ports.get(best.interface)
+            if neighbour is not None and port is not None:
+                return best, port, neighbour
+        return None, None, None
+
+    def _fetch_from(
+        self, source: Candidate, port: Port, neighbour: Neighbour, spans: Sequence[Span], now: Instant
+    ) -> None:
+        """All of the spans, from one that offered."""
+        blocks = tuple(Block(low, high, None) for low, high in spans)
+        order = Order(source.router, source.interface, source.offer.token, self._standing.salt(), blocks)
+        self.fetch.begin(order, now.mono, _pause(port))
+        self._send_want(port, neighbour, now)
+
+    def want(
+        self,
+        neighbour: Neighbour,
+        port: Port,
+        token: bytes,
+        salt: bytes,
+        blocks: Sequence[Block],
+        now: Instant,
+    ) -> None:
+        """Fetches the blocks, unless another neighbour is being fetched from or the disk takes nothing."""
+        order = Order(neighbour.router, port.name, token, salt, tuple(self._allowed(blocks, now)))
+        if self._is_barred(neighbour, now) or not order.blocks:
+            return
+        if self.fetch.busy(now.mono) or self.is_source(neighbour, port):
+            self.fetch.queue(order)
+            return
+        self.fetch.later.clear()
+        self.fetch.begin(order, now.mono, _pause(port))
+        self._send_want(port, neighbour, now)
+
+    def _allowed(self, blocks: Sequence[Block], now: Instant) -> list[Block]:
+        """The blocks less what this router would refuse: what lies below its horizon or in the future."""
+        allowed: list[Block] = []
+        for block in blocks:
+            for low, high in self._keeper.spans(now):
+                if block.ids is not None:
+                    allowed.append(block)
+                    break
+                begin, end = max(low, block.low), min(high, block.high)
+                if begin < end:
+                    allowed.append(Block(begin, end, None))
+        return allowed
+
+    def _send_want(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
+        room = self._desk.capacity(port) - _WANT_FIELDS
+        chosen: list[Block] = []
+        for block in self.fetch.blocks():
+            size = len(block.encode())
+            if size > room:
+                break
+            chosen.append(block)
+            room -= size
+        if not chosen:
+            self._finish(now)
+            return
+        want = Want(neighbour.router, self.fetch.token, self.fetch.salt, tuple(chosen))
+        self._desk.send(port, [want], neighbour.address)
+        self._desk.timers.set(("fetch",), self.fetch.deadline)
+
+    def is_source(self, neighbour: Neighbour, port: Port) -> bool:
+        """Whether a dump from this neighbour is awaited."""
+        fetch = self.fetch
+        return fetch.active and (fetch.source, fetch.interface) == (neighbour.router, port.name)
+
+    def received(self, place: bytes, neighbour: Neighbour, port: Port, now: Instant) -> None:
+        """A record arrived, by whatever way: it is not wanted any more."""
+        if self.fetch.active:
+            self.fetch.received(place, now.mono, from_source=self.is_source(neighbour, port))
+
+    def is_asked_for(self, neighbour: Neighbour, port: Port, now: Instant) -> bool:
+        """Whether records from this neighbour answer something that this router said."""
+        return now.mono <= neighbour.asked_until or self.is_source(neighbour, port)
+
+    def known(self, record_id: bytes) -> None:
+        """A record arrived that was here already."""
+        if self.fetch.active:
+            self.fetch.strike(record_id)
+
+    def on_dump(self, neighbour: Neighbour, dump: Dump, port: Port, now: Instant) -> None:
+        """A dump's datagram, after its records were taken in."""
+        if not self.is_source(neighbour, port):
+            return
+        self.fetch.settled(dump.low, dump.high)
+        if not self.fetch.blocks():
+            self._finish(now)
+        elif dump.last and dump.to == self._router:
+            self._next_round(now)
+
+    def check_fetch(self, now: Instant) -> None:
+        """The fetch's timer: asks again, or another source, where this one is silent."""
+        if not self.fetch.active:
+            return
+        if now.mono < self.fetch.deadline and not self.fetch.too_long(now.mono):
+            self._desk.timers.set(("fetch",), self.fetch.deadline)
+        else:
+            self._next_round(now)
+
+    def _next_round(self, now: Instant) -> None:
+        neighbour = self._neighbours.get(self.fetch.source, self.fetch.interface)
+        port = self._desk.ports.get(self.fetch.interface)
+        another_round = self.fetch.next_round(now.mono) and not self.fetch.too_long(now.mono)
+        if neighbour and port and another_round:
+            self._send_want(port, neighbour, now)
+            return
+        if neighbour:
+            neighbour.shun(now.mono)
+        self._replace_source(now)
+
+    def _replace_source(self, now: Instant) -> None:
+        """The source is gone or gives nothing: the next that offered, else the digests find one."""
+        spans = list(self.fetch.spans)
+        best, port, neighbour = self._best_offer() if spans else (None, None, None)
+        if best is not None and port is not None and neighbour is not None:
+            self._fetch_from(best, port, neighbour, spans, now)
+        else:
+            self._finish(now)
+
+    def _finish(self, now: Instant) -> None:
+        """What was wanted has come, or will not: on to what else this source has, else the fetch is over.
+
+        What it brought, and what it did not, is then told by digests; a source that gave something is asked
+        at once for what still differs.
+        """
+        neighbour = self._neighbours.get(self.fetch.source, self.fetch.interface)
+        port = self._desk.ports.get(self.fetch.interface)
+        while neighbour and port and self.fetch.later:
+            order = self.fetch.later.popleft()
+            blocks = lacking(self._keeper.store.records, order.blocks, order.salt)
+            if blocks:
+                self.fetch.begin(replace(order, blocks=tuple(blocks)), now.mono, _pause(port))
+                self._send_want(port, neighbour, now)
+                return
+        brought = self.fetch.brought
+        self.fetch.end()
+        self._desk.timers.cancel(("fetch",))
+        if not brought:
+            return
+        for each in self._desk.ports.values():
+            self._desk.hurry(each, now.mono)
+        if neighbour and port:
+            neighbour.trust()
+            neighbour.backoff.moved()
+            self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
+
+    def block(self, now: Instant, seconds: float) -> None:
+        """The disk takes nothing: nothing is asked for during this time."""
+        self._blocked_until = now.mono + seconds
+        if self.fetch.active:
+            self.fetch.end()

@@ -1,0 +1,93 @@
+"""The giver's side: OFFERs to who starts or lags, and the dumps that were asked for."""
+
+from collections.abc import Callable, Sequence
+
+from meshchat.constants import OFFER_JITTER
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.port import Desk, Port
+from meshchat.protocol.source import NOBODY
+from meshchat.protocol.standing import Standing
+from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.wire.packets import Ask, Offer, Want
+from meshchat.wire.records import position
+
+_DIGEST_WAIT = 0.15
+_GATHER = 0.03
+"""A source waits so long before a dump, in case another neighbour wants the same."""
+_DENSE = 3
+"""From so many neighbours on, a few missing records are pushed by multicast: others lack them too."""
+
+
+class Giver:
+    """What this router gives to others. Each method takes the time and leaves its outputs on the desk."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        keeper: Keeper,
+        neighbours: Neighbours,
+        standing: Standing,
+        router: bytes,
+        may_answer: Callable[[Neighbour, Instant], bool],
+    ) -> None:
+        """`may_answer` takes from the budget of answers to a neighbour's address."""
+        self._desk, self._keeper, self._neighbours = desk, keeper, neighbours
+        self._standing, self._router, self._may_answer = standing, router, may_answer
+
+    def on_ask(self, neighbour: Neighbour, ask: Ask, port: Port, now: Instant) -> None:
+        """A neighbour starts or lags: offer what it lacks, or say that all agrees."""
+        if not self._may_answer(neighbour, now):
+            return
+        self._standing.note(neighbour, ask.digest, now)
+        _, spans = self._standing.compare(ask.digest, now)
+        theirs = ask.digest.undated.count + ask.digest.history.count
+        if spans and self._standing.count(now) > theirs and not self._standing.is_fetching(now):
+            neighbour.asked = ask.nonce
+            self._desk.soon(("offer", port.name, neighbour.router), now.mono, OFFER_JITTER)
+        else:
+            self._desk.soon(("digest", port.name), now.mono, _DIGEST_WAIT)
+
+    def send_offer(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
+        """Offers a neighbour that asked all that is held here."""
+        size = self._keeper.store.bytes_held
+        token, streams = self._standing.token(now), len(port.source)
+        offer = Offer(neighbour.router, neighbour.asked, token, self._standing.count(now), size, streams)
+        self._desk.send(port, [offer], neighbour.address)
+
+    def on_want(self, neighbour: Neighbour, want: Want, port: Port, now: Instant) -> None:
+        """A neighbour asks for records."""
+        if want.to != self._router:
+            return
+        if want.token not in (self._standing.token(now), self._standing.token(now, -1)):
+            self._keeper.drops["token"] += 1
+            return
+        if not self._may_answer(neighbour, now):
+            return
+        ceiling = position(1, self._keeper.ceiling(now))
+        if port.source.request(neighbour.router, neighbour.address, want.blocks, want.salt, ceiling):
+            neighbour.gave = port.source.has_something_for(neighbour.router)
+            self._desk.timers.set_if_unset(("dump", port.name), now.mono + _GATHER)
+
+    def send_dump(self, port: Port, now: Instant) -> None:
+        """The next datagram of the dumps on a port, when the repair share of the air allows it."""
+        if wait := port.repair.ready_in(now.mono):
+            self._desk.timers.set(("dump", port.name), now.mono + wait)
+            return
+        outgoing = port.source.next(self._desk.capacity(port))
+        if outgoing is None:
+            return
+        size = self._desk.send(port, [outgoing.packet], outgoing.address)
+        port.repair.spend(now.mono, size)
+        self._desk.timers.set(("dump", port.name), now.mono + port.repair.ready_in(now.mono))
+
+    def push(self, neighbour: Neighbour, places: Sequence[bytes], port: Port, now: Instant) -> None:
+        """Sends a few records to a neighbour that was seen to lack them, where there are any."""
+        if not places:
+            return
+        many = not port.is_peer and sum(1 for _ in self._neighbours.alive(now.mono, port.name)) >= _DENSE
+        if many:
+            port.source.push(NOBODY, None, places)
+        else:
+            port.source.push(neighbour.router, neighbour.address, places)
+        self._desk.timers.set_if_unset(("dump", port.name), now.mono)

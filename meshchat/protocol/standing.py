@@ -1,0 +1,120 @@
+"""What this router says of itself, and how it judges what a neighbour says."""
+
+import hashlib
+from enum import Enum
+
+from meshchat.constants import AHEAD_MS, TOKEN_EPOCH, VERSION
+from meshchat.protocol.fetch import Fetch
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.port import Desk, Port
+from meshchat.protocol.reconcile import Span
+from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.wire.packets import BOOT_ID_SIZE, SALT_SIZE, Digest, Scope, Summary
+from meshchat.wire.records import Grade, make_stamp
+
+_RELEASE = bytes(int(part) for part in VERSION.split("."))
+
+
+def _has_clock(neighbour: Neighbour) -> bool:
+    return neighbour.digest is not None and neighbour.digest.clock.grade is Grade.GOOD
+
+
+class Verdict(Enum):
+    """What comparing a neighbour's digest came to."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    CANNOT = "cannot"
+
+
+class Standing:
+    """Digests in both directions, and the tokens and salts that go with what is said."""
+
+    def __init__(
+        self, desk: Desk, keeper: Keeper, neighbours: Neighbours, fetch: Fetch, boot: bytes, secret: bytes
+    ) -> None:
+        """`boot` is 8 random bytes, `secret` 16: tokens are made from it."""
+        self._desk, self._keeper, self._neighbours, self._fetch = desk, keeper, neighbours, fetch
+        self._boot, self._secret = boot, secret
+
+    def is_fetching(self, now: Instant) -> bool:
+        """Whether a dump is coming in: what is said now is out of date by the next second."""
+        return self._fetch.busy(now.mono)
+
+    def digest(self, port: Port, now: Instant) -> Digest:
+        """What this router holds, in constant size."""
+        undated, history = self._keeper.summaries(now)
+        scope = Scope.ALL | Scope.FETCHING if self.is_fetching(now) else Scope.ALL
+        clock, floor = self._keeper.clock.claim(now), self._keeper.floor
+        return Digest(self._boot, self._echo(port, now), _RELEASE, clock, scope, floor, undated, history)
+
+    def _echo(self, port: Port, now: Instant) -> bytes:
+        """The boot id of the neighbour echoed least lately, those first who look for a clock to follow."""
+        heard = [one for one in self._neighbours.alive(now.mono, port.name) if one.digest is not None]
+        if not heard:
+            return bytes(BOOT_ID_SIZE)
+        chosen = min(heard, key=lambda one: (_has_clock(one), one.echoed_at))
+        chosen.echoed_at = now.mono
+        return chosen.digest.boot if chosen.digest else bytes(BOOT_ID_SIZE)
+
+    def view(self, now: Instant) -> bytes:
+        """All that is held here, in 8 bytes."""
+        undated, history = self._keeper.summaries(now)
+        both = undated.fingerprint + history.fingerprint
+        return hashlib.blake2b(both, digest_size=8).digest()
+
+    def send_digest(self, port: Port, now: Instant) -> None:
+        """Says what is held here."""
+        self._desk.send(port, [self.digest(port, now)])
+
+    def compare(self, theirs: Digest, now: Instant) -> tuple[Verdict, list[Span]]:
+        """The verdict on a neighbour's digest, and the spans that differ.
+
+        It is judged above the higher floor and below the lower ceiling, by the side that can compute both.
+        """
+        if self._keeper.summaries(now) == (theirs.undated, theirs.history):
+            return Verdict.EQUAL, []
+        if theirs.scope & Scope.FETCHING:
+            return Verdict.CANNOT, []
+        behind = theirs.clock.time_ms > self._keeper.clock.now_ms(now) + AHEAD_MS
+        speaks_of_history = theirs.floor >= self._keeper.floor and not behind
+        ceiling = make_stamp(theirs.clock.time_ms + AHEAD_MS)
+        undated, dated = self._keeper.spans(now, theirs.floor, ceiling)
+        spans = []
+        if theirs.scope & Scope.UNDATED and self._summary(undated) != theirs.undated:
+            spans.append(undated)
+        if theirs.scope & Scope.HISTORY and speaks_of_history and self._summary(dated) != theirs.history:
+            spans.append(dated)
+        if spans:
+            return Verdict.DIFFERENT, spans
+        return (Verdict.EQUAL if speaks_of_history else Verdict.CANNOT), []
+
+    def _summary(self, span: Span) -> Summary:
+        return self._keeper.store.records.summary(*span)
+
+    def note(self, neighbour: Neighbour, digest: Digest, now: Instant) -> None:
+        """Keeps the digest; a new boot has to show anew that it is live."""
+        if neighbour.digest is not None and neighbour.digest.boot != digest.boot:
+            neighbour.live = False
+        neighbour.live = neighbour.live or digest.echo == self._boot
+        before = neighbour.digest
+        if neighbour.gave and before and (before.undated, before.history) != (digest.undated, digest.history):
+            neighbour.gave = False
+            neighbour.backoff.moved()
+        neighbour.digest, neighbour.digest_at = digest, now.mono
+
+    def count(self, now: Instant) -> int:
+        """How many records this router speaks for."""
+        return sum(summary.count for summary in self._keeper.summaries(now))
+
+    def salt(self) -> bytes:
+        """8 random bytes."""
+        return self._desk.random.randbytes(SALT_SIZE)
+
+    def token(self, now: Instant, epochs: int = 0) -> bytes:
+        """The token of this epoch, or of one so many later: it shows that a request is no recording."""
+        epoch = int(now.mono // TOKEN_EPOCH) + epochs
+        return hashlib.blake2b(
+            epoch.to_bytes(8, "big", signed=True), digest_size=8, key=self._secret
+        ).digest()
