@@ -7,6 +7,7 @@ import secrets
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 from meshchat.adapters.control import ControlServer
@@ -32,7 +33,7 @@ from meshchat.wire.records import Record, mesh_id
 SYNC_EVERY = 5.0
 """Seconds between forcing appended history onto the disk under the policy "interval"."""
 
-SYSLOG = "/dev/log"
+SYSLOG = Path("/dev/log")
 
 log = logging.getLogger(__name__)
 
@@ -202,17 +203,21 @@ def _zone(config: Config) -> Zone:
         return Zone()
 
 
+class _Syslog(logging.handlers.SysLogHandler):
+    """Standard error has each line too: a syslogd that has gone is no reason for a traceback each."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Says nothing; the next line tries to connect again."""
+
+
 def _start_logging(config: Config) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    trouble = ""
-    if config.syslog:
-        try:
-            handlers.append(logging.handlers.SysLogHandler(SYSLOG))
-        except OSError as error:
-            trouble = f"Nothing is logged to syslog: {SYSLOG}: {error.strerror}."
+    no_syslog = config.syslog and not SYSLOG.is_socket()
+    if config.syslog and not no_syslog:
+        handlers.append(_Syslog(str(SYSLOG)))
     logging.basicConfig(level=config.log_level.upper(), handlers=handlers, format=_FORMAT)
-    if trouble:
-        log.warning("%s", trouble)
+    if no_syslog:
+        log.warning("Nothing is logged to syslog: there is no %s. Start syslogd, then this again.", SYSLOG)
 
 
 _FORMAT = "meshchat: %(levelname)s: %(message)s"

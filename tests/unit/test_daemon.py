@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from meshchat.adapters.client import ControlClient
+from meshchat.errors import MeshchatError
+
 ENVIRONMENT = {**os.environ, "MESHCHAT_PASSWORD": "a long one", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
 
 
@@ -124,6 +127,83 @@ def test_sighup_takes_what_can_be_used_and_keeps_the_rest(tmp_path: Path) -> Non
         assert "mesh" in running.until("at the next start")
         assert running.until("was read again")
         assert json.loads(running.meshchat("status", "--json").stdout)["mesh"] == "meshchat"
+
+
+def test_sighup_takes_peers_and_mesh_keys_at_once_and_says_what_waits(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("")
+    with daemon(tmp_path, "--config", str(settings)) as running:
+        settings.write_text('peers = ["127.0.0.1:9"]\nsyslog = true\n')
+        (tmp_path / "mesh.keys").write_text("a slip\n")
+        assert json.loads(running.meshchat("status", "--json").stdout)["sealed"] is False
+        running.process.send_signal(signal.SIGHUP)
+        assert "mesh.keys" in running.until("not taken")
+        (tmp_path / "mesh.keys").write_text("a" * 52 + "\n")
+        running.process.send_signal(signal.SIGHUP)
+        assert "syslog" in running.until("at the next start")
+        assert "127.0.0.1:9" in running.until("Using the peer")
+        assert "was read again" in running.until("was read again")
+        assert json.loads(running.meshchat("status", "--json").stdout)["sealed"] is True
+
+
+@pytest.mark.skipif(Path("/dev/log").exists(), reason="this machine has a syslog")
+def test_a_syslog_that_is_not_there_is_said_once(tmp_path: Path) -> None:
+    running = Running(tmp_path, "--syslog")
+    try:
+        assert "/dev/log" in running.until("syslog")
+        assert "syslog" not in running.until("serves the mesh")
+    finally:
+        assert running.end() == 0
+
+
+def test_rooms_that_are_empty_have_one_digest_in_status_and_in_rooms(tmp_path: Path) -> None:
+    with daemon(tmp_path) as running:
+        rooms = [json.loads(line) for line in running.meshchat("rooms", "--json").stdout.splitlines()]
+        status = json.loads(running.meshchat("status", "--json").stdout)["rooms"]
+    assert [(room["name"], room["digest"]) for room in rooms] == [
+        (room["name"], room["digest"]) for room in status
+    ]
+    assert [room["name"] for room in rooms] == ["1", "2", "3", "4"]
+    assert len({room["digest"] for room in rooms}) == 1
+    assert rooms[0]["digest"]
+
+
+def test_text_with_newline_and_nul_survives_socket_log_and_restart_and_names_with_them_are_refused(
+    tmp_path: Path,
+) -> None:
+    odd = "one\ntwo\x00three\r\n\x1b[2J\u2028four"
+    with daemon(tmp_path) as running, ControlClient(running.socket) as client:
+        for name in ("a\nb", "a\x00b", "\n", "\x00"):
+            for request in ({"do": "register", "user": name}, {"do": "login", "user": name}):
+                with pytest.raises(MeshchatError) as refused:
+                    client.request(request["do"], user=request["user"], password="a long one")
+                assert str(refused.value).isprintable()
+        client.request("register", user="ada", password="a long one")
+        client.request("login", user="ada", password="a long one")
+        for name in ("a\nb", "a\x00b"):
+            with pytest.raises(MeshchatError):
+                client.request("send", room=name, text="hi")
+            with pytest.raises(MeshchatError):
+                client.request("join", room=name)
+        client.request("send", room="1", text=odd)
+        assert running.history() == [odd]
+    assert (tmp_path / "rooms" / "1.log").read_bytes().count(b"\n") == 1
+    with daemon(tmp_path) as running:
+        assert running.history() == [odd]
+        said = running.meshchat("history", "1").stdout
+    assert "\\x00" in said
+    assert "\x00" not in said
+    assert "\x1b" not in said
+    assert all(line.startswith("      ") for line in said.splitlines()[1:])
+
+
+def test_the_sample_is_a_configuration_that_can_be_used(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "meshchat", "daemon", "--sample"]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    settings = tmp_path / "settings.toml"
+    settings.write_text(printed.replace("#retention", "retention"))
+    with daemon(tmp_path, "--config", str(settings)) as running:
+        assert running.meshchat("status").returncode == 0
 
 
 def test_two_mesh_keys_at_once_and_no_third(tmp_path: Path) -> None:
