@@ -253,7 +253,7 @@ class Person:
         return self
 
     def heard(self) -> list[dict[str, Any]]:
-        """The events for this session so far, which are then forgotten."""
+        """The events so far, which are then forgotten."""
         mine = [dict(event) for session, event in self.chat.events if session is self.session]
         self.chat.events = [(s, event) for s, event in self.chat.events if s is not self.session]
         return mine
