@@ -343,9 +343,7 @@ def test_the_router_s_own_operations_pass_through() -> None:
     status = person.ask("status")["status"]
     assert status["router"] == chat.mesh.router.hex()
     chat.person().enter("ja").ask("send", room="Garten", text="hi")
-    listed = [
-        {name: room[name] for name in ("name", "messages", "digest")} for room in person.items("rooms")
-    ]
+    listed = [{name: room[name] for name in ("name", "messages", "digest")} for room in person.items("rooms")]
     assert person.ask("status")["status"]["rooms"] == listed
     assert [room["name"] for room in listed] == [*DEFAULT_ROOMS, "Garten"]
     assert len({room["digest"] for room in listed}) == 2  # all that are empty have one
