@@ -15,7 +15,7 @@ from meshchat.adapters.logfile import DAMAGED_SUFFIX, LogFile
 from meshchat.adapters.logindex import MAX_FILES, Entry, LogIndex
 from meshchat.adapters.logline import StoredRecord, decode_line, encode_line, escape
 from meshchat.errors import Malformed, StoreError
-from meshchat.wire.records import Record, Space, is_name
+from meshchat.wire.records import PERMANENT, Record, Space, is_name
 
 FsyncPolicy = Literal["always", "interval", "never"]
 
@@ -27,8 +27,8 @@ MAX_NAMED_LOGS = 1024
 file takes a page of RAM at least; records of further rooms share `spaces/<n>/_.log`."""
 
 _SUFFIX = ".log"
-_HISTORY = frozenset(map(str, range(128)))
-_PERMANENT = range(128, 256)
+_HISTORY = frozenset(map(str, range(PERMANENT)))
+_PERMANENT = range(PERMANENT, 256)
 _PERMANENT_NAMES = {int(Space.ACCOUNTS): "accounts", int(Space.ROOMS): "rooms"}
 
 

@@ -30,7 +30,6 @@ _WIPED = "wiped.log"
 _DAMAGED = ".damaged"
 _MAX_STATE = 64 * 1024
 _MAX_MS = MAX_STAMP >> 16
-_WIPED_LINE = 2 * POSITION_SIZE + 1
 
 
 @dataclass(frozen=True)

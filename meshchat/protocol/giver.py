@@ -13,6 +13,7 @@ from meshchat.wire.packets import Ask, Offer, Want
 from meshchat.wire.records import position
 
 _DIGEST_WAIT = 0.15
+"""Longest random wait before a digest answers an ASK-FILE: many neighbours heard it at once."""
 _GATHER = 0.03
 """A source waits so long before a dump, in case another neighbour wants the same."""
 _DENSE = 3

@@ -28,11 +28,6 @@ class Trickle:
         """When to call `expire`."""
         return self._end_at if self._fired else self._fire_at
 
-    @property
-    def idle(self) -> bool:
-        """Whether the longest interval is reached."""
-        return self._interval >= _IMAX
-
     def consistent(self) -> None:
         """A neighbour said what this router would say (rule 3)."""
         self._heard += 1

@@ -88,7 +88,6 @@ class Neighbour:
     router: bytes
     interface: str
     address: tuple[str, int]
-    first_heard: float
     last_heard: float
     digest: Digest | None = None
     digest_at: float = 0.0
@@ -128,7 +127,7 @@ class Neighbours:
         key = (interface, router)
         neighbour = self._table.get(key)
         if neighbour is None or now - neighbour.last_heard > NEIGHBOUR_LIFETIME:
-            neighbour = self._table[key] = Neighbour(router, interface, address, now, now)
+            neighbour = self._table[key] = Neighbour(router, interface, address, now)
         neighbour.last_heard = now
         neighbour.address = address
         self._table.move_to_end(key)

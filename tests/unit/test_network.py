@@ -70,7 +70,7 @@ async def running(tmp_path: Path, *peers: str) -> AsyncIterator[tuple[Network, E
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0)
 
 
 def test_an_interface_that_changes_is_told_again_and_one_that_goes_is_gone(
