@@ -9,7 +9,7 @@ sums over the kept set equal those over the full set; where a level is full, the
 themselves kept, so it is full over the kept set too. The property test checks it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,7 +56,24 @@ class Caps:
 
     def add(self, entry: Entry) -> None:
         """The entry was put into the set."""
-        self._move(entry, entry.size)
+        self._add(entry, entry.size)
+
+    def add_all(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries were put into the set; returns one for each author in a room, to ask `excess` with."""
+        sizes: dict[tuple[int, int], int] = {}
+        lowest: dict[tuple[int, int], Entry] = {}
+        for entry in entries:
+            author = (entry.room, entry.author)
+            sizes[author] = sizes.get(author, 0) + entry.size
+            if author not in lowest or entry.position < lowest[author].position:
+                lowest[author] = entry
+        for author, entry in lowest.items():
+            self._add(entry, sizes[author])
+        return list(lowest.values())
+
+    def _add(self, entry: Entry, size: int) -> None:
+        """`size` bytes more of this author in this room, of which `entry` is the lowest."""
+        self._move(entry, size)
         for group in _groups(entry):
             oldest = self._oldest.get(group)
             if oldest is not None and entry.position < oldest.position:

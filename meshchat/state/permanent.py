@@ -62,8 +62,8 @@ class PermanentBudget:
         if not about:
             del self._about[item.subject]
 
-    def written(self, record: Record) -> None:
-        """History came: its author's account and its room are in use."""
-        for subject in (record.key, record.log.encode("utf-8")):
+    def written(self, key: bytes, log: str) -> None:
+        """History came: the account with this public key and the room of this name are in use."""
+        for subject in (key, log.encode("utf-8")):
             for place in self._about.get(subject, ()):
                 self._items[place].used = True

@@ -15,17 +15,24 @@ Sums and XORs of ids can be forged by someone who may write records (Meyer, "Ran
 
 import hashlib
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from meshchat.wire.packets import END, FINGERPRINT_SIZE, START, Summary
-from meshchat.wire.records import POSITION_SIZE
+from meshchat.wire.records import POSITION_SIZE, RECORD_ID_SIZE
 
 LEAF = 32
 CHUNK = 512
 POSITION_BITS = POSITION_SIZE * 8
-_ID_AT = 9
+_FILLED = 3 * CHUNK // 4
+"""Entries in each chunk after many came at once: the next ones go between them."""
+_REBUILD = 8
+"""Fewer than an eighth of what is there are put in one by one."""
+_HEAD, _ID_AT = 8, 9
+_Row = tuple[bytes, int, int]
+"""An entry as it is kept: position, packed fields, `held`."""
 
 _SIZE_BITS, _ROOM_BITS = 16, 20
 _ABSENT = 1 << 63
@@ -51,33 +58,56 @@ class Entry:
 
 
 class _Chunk:
-    """Up to `CHUNK` entries in order."""
+    """Up to `CHUNK` entries in order: a position's first 8 bytes, its ninth, and the id, each in an array."""
 
-    __slots__ = ("held", "keys", "packed")
+    __slots__ = ("heads", "held", "ids", "packed", "tails")
 
-    def __init__(self) -> None:
-        self.keys = bytearray()
-        self.packed = array("Q")
-        self.held = array("i")
+    def __init__(self, rows: Sequence[_Row] = ()) -> None:
+        self.heads = array("Q", [int.from_bytes(row[0][:_HEAD], "big") for row in rows])
+        self.tails = bytearray([row[0][_HEAD] for row in rows])
+        self.ids = bytearray(b"".join([row[0][_ID_AT:] for row in rows]))
+        self.packed = array("Q", [row[1] for row in rows])
+        self.held = array("i", [row[2] for row in rows])
 
     def __len__(self) -> int:
         return len(self.packed)
 
     def key(self, index: int) -> bytes:
-        return bytes(self.keys[index * POSITION_SIZE : (index + 1) * POSITION_SIZE])
+        at = index * RECORD_ID_SIZE
+        head = self.heads[index].to_bytes(_HEAD, "big")
+        return head + self.tails[index : index + 1] + self.ids[at : at + RECORD_ID_SIZE]
 
     def lower(self, position: bytes) -> int:
-        """The index of the first entry that is not below `position`."""
-        low, high = 0, len(self.packed)
-        keys = self.keys
+        """The index of the first entry that is not below `position`, which may be any bound."""
+        heads = self.heads
+        head = int.from_bytes(position[:_HEAD].ljust(_HEAD, b"\x00"), "big")
+        low = bisect_left(heads, head)
+        if low == len(heads) or heads[low] != head:
+            return low
+        high, rest = bisect_right(heads, head, low), position[_HEAD:]
         while low < high:
             middle = (low + high) >> 1
-            at = middle * POSITION_SIZE
-            if keys[at : at + POSITION_SIZE] < position:
+            if self.key(middle)[_HEAD:] < rest:
                 low = middle + 1
             else:
                 high = middle
         return low
+
+    def insert(self, index: int, row: _Row) -> None:
+        """Puts a row before the entry at `index`."""
+        place, packed, held = row
+        at = index * RECORD_ID_SIZE
+        self.heads.insert(index, int.from_bytes(place[:_HEAD], "big"))
+        self.tails.insert(index, place[_HEAD])
+        self.ids[at:at] = place[_ID_AT:]
+        self.packed.insert(index, packed)
+        self.held.insert(index, held)
+
+    def remove(self, index: int) -> None:
+        """Takes the entry at `index` out."""
+        at = index * RECORD_ID_SIZE
+        del self.ids[at : at + RECORD_ID_SIZE]
+        del self.heads[index], self.tails[index], self.packed[index], self.held[index]
 
     def entry(self, index: int) -> Entry:
         packed = self.packed[index]
@@ -90,10 +120,17 @@ class _Chunk:
             bool(packed & _ABSENT),
         )
 
+    def rows(self) -> list[_Row]:
+        """All entries."""
+        return [(self.key(index), self.packed[index], self.held[index]) for index in range(len(self))]
+
     def split(self) -> "_Chunk":
         """Moves the upper half into a new chunk."""
         upper, middle = _Chunk(), len(self) // 2
-        upper.keys, self.keys = self.keys[middle * POSITION_SIZE :], self.keys[: middle * POSITION_SIZE]
+        at = middle * RECORD_ID_SIZE
+        upper.heads, self.heads = self.heads[middle:], self.heads[:middle]
+        upper.tails, self.tails = self.tails[middle:], self.tails[:middle]
+        upper.ids, self.ids = self.ids[at:], self.ids[:at]
         upper.packed, self.packed = self.packed[middle:], self.packed[:middle]
         upper.held, self.held = self.held[middle:], self.held[:middle]
         return upper
@@ -102,6 +139,10 @@ class _Chunk:
 def _pack(entry: Entry) -> int:
     packed = entry.size | entry.room << _SIZE_BITS | entry.author << (_SIZE_BITS + _ROOM_BITS)
     return packed | _ABSENT if entry.absent else packed
+
+
+def _row(entry: Entry) -> _Row:
+    return entry.position, _pack(entry), entry.held
 
 
 class RecordSet:
@@ -114,6 +155,8 @@ class RecordSet:
         self.version = 0
         self._chunks = [_Chunk()]
         self._firsts = [START]
+        self._ranks = [0]
+        """Of the first chunks, the rank of each one's first entry; the others' are found when wanted."""
         self._count = 0
         self._nodes: dict[int, dict[int, bytes]] = {}
         self._views: dict[tuple[bytes, bytes], Summary] = {}
@@ -138,8 +181,7 @@ class RecordSet:
     def __contains__(self, position: bytes) -> bool:
         number, index = self._locate(position)
         chunk = self._chunks[number]
-        at = index * POSITION_SIZE
-        return index < len(chunk) and chunk.keys[at : at + POSITION_SIZE] == position
+        return index < len(chunk) and chunk.key(index) == position
 
     def put(self, entry: Entry) -> None:
         """Adds the entry, or replaces the one at its position."""
@@ -149,15 +191,32 @@ class RecordSet:
         if index < len(chunk) and chunk.key(index) == entry.position:
             chunk.packed[index], chunk.held[index] = _pack(entry), entry.held
             return
-        chunk.keys[index * POSITION_SIZE : index * POSITION_SIZE] = entry.position
-        chunk.packed.insert(index, _pack(entry))
-        chunk.held.insert(index, entry.held)
+        chunk.insert(index, _row(entry))
         self._count += 1
+        del self._ranks[number + 1 :]
         if len(chunk) > CHUNK:
             upper = chunk.split()
             self._chunks.insert(number + 1, upper)
             self._firsts.insert(number + 1, upper.key(0))
         self._changed(entry.position)
+
+    def put_all(self, entries: Iterable[Entry]) -> None:
+        """Adds the entries, or replaces those at their positions: the quick way for many at once."""
+        added = {entry.position: entry for entry in entries}
+        if len(added) * _REBUILD < self._count:
+            for entry in added.values():
+                self.put(entry)
+            return
+        rows = [row for chunk in self._chunks for row in chunk.rows() if row[0] not in added]
+        rows += map(_row, added.values())
+        rows.sort(key=itemgetter(0))
+        self._chunks = [_Chunk(rows[at : at + _FILLED]) for at in range(0, len(rows), _FILLED)] or [_Chunk()]
+        self._firsts = [START, *(chunk.key(0) for chunk in self._chunks[1:])]
+        self._ranks = [0]
+        self._count = len(rows)
+        self.version += 1
+        self._nodes.clear()
+        self._views.clear()
 
     def discard(self, position: bytes) -> None:
         """Takes the entry out where there is one."""
@@ -165,11 +224,11 @@ class RecordSet:
         chunk = self._chunks[number]
         if index >= len(chunk) or chunk.key(index) != position:
             return
-        del chunk.keys[index * POSITION_SIZE : (index + 1) * POSITION_SIZE]
-        del chunk.packed[index], chunk.held[index]
+        chunk.remove(index)
         self._count -= 1
+        del self._ranks[number + 1 :]
         if not chunk and number:
-            del self._chunks[number], self._firsts[number]
+            del self._chunks[number], self._firsts[number], self._ranks[number:]
         self._changed(position)
 
     def _changed(self, position: bytes) -> None:
@@ -181,47 +240,58 @@ class RecordSet:
 
     # --- Ranges -----------------------------------------------------------------------------------------
 
+    def _ranked(self, number: int) -> int:
+        """How many entries lie below the chunk with this number."""
+        ranks, chunks = self._ranks, self._chunks
+        while len(ranks) <= number:
+            ranks.append(ranks[-1] + len(chunks[len(ranks) - 1]))
+        return ranks[number]
+
     def rank(self, bound: bytes) -> int:
         """How many entries lie below `bound`."""
         if bound >= END:
             return self._count
         number, index = self._locate(bound)
-        return sum(map(len, self._chunks[:number])) + index
+        return self._ranked(number) + index
 
     def count(self, low: bytes = START, high: bytes = END) -> int:
         """How many entries lie in the range."""
         return max(0, self.rank(high) - self.rank(low))
 
+    def _find(self, rank: int) -> tuple[int, int]:
+        """The chunk and the index in it of the entry with `rank` entries below it."""
+        self._ranked(len(self._chunks) - 1)
+        number = bisect_right(self._ranks, rank) - 1
+        return number, rank - self._ranks[number]
+
     def at_rank(self, rank: int) -> bytes:
         """The position of the entry with `rank` entries below it; raises IndexError beyond the last."""
-        for chunk in self._chunks:
-            if rank < len(chunk):
-                return chunk.key(rank)
-            rank -= len(chunk)
-        raise IndexError(rank)
+        if not 0 <= rank < self._count:
+            raise IndexError(rank)
+        number, index = self._find(rank)
+        return self._chunks[number].key(index)
 
     def positions(self, low: bytes = START, high: bytes = END) -> Iterator[bytes]:
         """The positions in the range, in order. The set must not change meanwhile."""
-        number, index = self._locate(low)
-        while number < len(self._chunks):
-            chunk = self._chunks[number]
-            for at in range(index, len(chunk)):
-                key = chunk.key(at)
-                if key >= high:
-                    return
-                yield key
-            number, index = number + 1, 0
+        for chunk, first, last in self._pieces(low, high):
+            for index in range(first, last):
+                yield chunk.key(index)
 
     def entries(self, low: bytes = START, high: bytes = END) -> Iterator[Entry]:
         """The entries in the range, in order. The set must not change meanwhile."""
+        for chunk, first, last in self._pieces(low, high):
+            for index in range(first, last):
+                yield chunk.entry(index)
+
+    def _pieces(self, low: bytes, high: bytes) -> Iterator[tuple[_Chunk, int, int]]:
+        """The chunks that hold the range, with the indices of the first entry in it and of the one behind."""
         number, index = self._locate(low)
         while number < len(self._chunks):
             chunk = self._chunks[number]
-            for at in range(index, len(chunk)):
-                entry = chunk.entry(at)
-                if entry.position >= high:
-                    return
-                yield entry
+            ends_here = number + 1 == len(self._chunks) or self._firsts[number + 1] >= high
+            yield chunk, index, chunk.lower(high) if ends_here else len(chunk)
+            if ends_here:
+                return
             number, index = number + 1, 0
 
     def summary(self, low: bytes = START, high: bytes = END) -> Summary:
@@ -236,37 +306,46 @@ class RecordSet:
             self._views[low, high] = view
         return view
 
-    def _fingerprint(self, first: int, last: int) -> bytes:
-        """The fingerprint of the entries with ranks from `first` up to `last`."""
+    def _fingerprint(self, first: int, last: int, slot: tuple[int, int] | None = None) -> bytes:
+        """The fingerprint of the entries with ranks from `first` up to `last`.
+
+        `slot` is how many leading bits these entries share, and which, where no others do: only then is the
+        fingerprint remembered, until an entry with these bits comes or goes.
+        """
         if last - first <= LEAF:
-            ids = b"".join(self._ids(first, last))
-            return hashlib.blake2b(b"\x00" + ids, digest_size=FINGERPRINT_SIZE).digest()
+            return hashlib.blake2b(b"\x00" + self._ids(first, last), digest_size=FINGERPRINT_SIZE).digest()
+        known = self._nodes.get(slot[0], {}).get(slot[1]) if slot else None
+        if known is not None:
+            return known
         low = int.from_bytes(self.at_rank(first), "big")
         high = int.from_bytes(self.at_rank(last - 1), "big")
         shared = POSITION_BITS - (low ^ high).bit_length()
         prefix = low >> (POSITION_BITS - shared)
-        node = (shared, prefix) if self._is_whole(first, last, shared, prefix) else None
-        if node is not None and (known := self._nodes.get(shared, {}).get(prefix)) is not None:
-            return known
-        split = (prefix << 1 | 1) << (POSITION_BITS - shared - 1)
+        whole = slot is not None or self._is_whole(first, last, shared, prefix)
+        lower, upper = prefix << 1, prefix << 1 | 1
+        split = upper << (POSITION_BITS - shared - 1)
         middle = self.rank(split.to_bytes(POSITION_SIZE, "big"))
-        halves = self._fingerprint(first, middle) + self._fingerprint(middle, last)
+        halves = self._fingerprint(first, middle, (shared + 1, lower) if whole else None)
+        halves += self._fingerprint(middle, last, (shared + 1, upper) if whole else None)
         fingerprint = hashlib.blake2b(b"\x01" + halves, digest_size=FINGERPRINT_SIZE).digest()
-        if node is not None:
-            self._nodes.setdefault(shared, {})[prefix] = fingerprint
+        if slot is not None:
+            self._nodes.setdefault(slot[0], {})[slot[1]] = fingerprint
         return fingerprint
 
     def _is_whole(self, first: int, last: int, shared: int, prefix: int) -> bool:
-        """Whether no entry outside these ranks has the same leading bits: only then is a node cached."""
+        """Whether no entry outside these ranks has the same leading bits."""
         rest = POSITION_BITS - shared
         below = first == 0 or int.from_bytes(self.at_rank(first - 1), "big") >> rest != prefix
         return below and (last == self._count or int.from_bytes(self.at_rank(last), "big") >> rest != prefix)
 
-    def _ids(self, first: int, last: int) -> Iterator[bytes]:
-        for chunk in self._chunks:
-            if first < len(chunk):
-                for index in range(max(first, 0), min(last, len(chunk))):
-                    yield bytes(chunk.keys[index * POSITION_SIZE + _ID_AT : (index + 1) * POSITION_SIZE])
-            first, last = first - len(chunk), last - len(chunk)
-            if last <= 0:
-                return
+    def _ids(self, first: int, last: int) -> bytes:
+        """The ids of the entries with ranks from `first` up to `last`, in order."""
+        ids = bytearray()
+        if first < last:
+            number, index = self._find(first)
+            wanted = (last - first) * RECORD_ID_SIZE
+            while len(ids) < wanted:
+                at = index * RECORD_ID_SIZE
+                ids += self._chunks[number].ids[at : at + wanted - len(ids)]
+                number, index = number + 1, 0
+        return bytes(ids)

@@ -4,9 +4,9 @@ The bodies are in the logs; here is the index over them that digests, ranges, li
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from meshchat.constants import MAX_REMEMBERED
 from meshchat.state.caps import CapLimits, Caps
@@ -42,12 +42,27 @@ class Numbering(Generic[K]):
         self._uses[number] += 1
         return number
 
+    def name(self, number: int) -> K:
+        """The name that has this number."""
+        return self._names[number]
+
     def release(self, number: int) -> None:
         """The number is used once less."""
         self._uses[number] -= 1
         if not self._uses[number]:
             del self.numbers[self._names.pop(number)], self._uses[number]
             self._free.append(number)
+
+
+class HistoryRow(NamedTuple):
+    """What the store has to know of a record of history: `size` is bytes as carried, `held` as in `Entry`."""
+
+    position: bytes
+    size: int
+    space: int
+    log: str
+    key: bytes
+    held: int
 
 
 @dataclass(frozen=True)
@@ -144,15 +159,55 @@ class RecordStore:
 
         `age` is the seconds it was held before. What goes is remembered from then on.
         """
-        self.held += 1
         held = max(run - age, LONGEST_HELD)
+        self.held += 1
         if record.permanent:
             return self._add_permanent(record, held)
         room, author = self._rooms.use((record.space, record.log)), self._authors.use(record.key)
         entry = Entry(record.position, len(record.carried), room, author, held, False)
         self.records.put(entry)
         self._caps.add(entry)
-        self._permanent.written(record)
+        self._permanent.written(record.key, record.log)
+        return self._evict(entry)
+
+    def add_all(self, records: Iterable[tuple[Record, int]], run: int) -> list[bytes]:
+        """Puts many records in, each with its age, as `add` would one by one in whatever order.
+
+        Those that are accounted for already are passed over.
+        """
+        rows: list[HistoryRow] = []
+        permanent: dict[bytes, tuple[Record, int]] = {}
+        for record, age in records:
+            held = max(run - age, LONGEST_HELD)
+            if record.permanent:
+                if record.position not in self.records:
+                    permanent.setdefault(record.position, (record, held))
+            else:
+                size = len(record.carried)
+                rows.append(HistoryRow(record.position, size, record.space, record.log, record.key, held))
+        gone = self.add_history(rows)
+        for record, held in permanent.values():
+            self.held += 1
+            gone += self._add_permanent(record, held)
+        return gone
+
+    def add_history(self, rows: Iterable[HistoryRow]) -> list[bytes]:
+        """The same for records of history of which no more than this is at hand."""
+        entries: dict[bytes, Entry] = {}
+        for place, size, space, log, key, held in rows:
+            if place in entries or place in self.records:
+                continue
+            room, author = self._rooms.use((space, log)), self._authors.use(key)
+            entries[place] = Entry(place, size, room, author, held, False)
+        self.held += len(entries)
+        self.records.put_all(entries.values())
+        some = self._caps.add_all(entries.values())
+        for entry in some:
+            self._permanent.written(self._authors.name(entry.author), self._rooms.name(entry.room)[1])
+        return [gone for entry in some for gone in self._evict(entry)]
+
+    def _evict(self, entry: Entry) -> list[bytes]:
+        """Lets go what exceeds the limits on size since `entry` came, and remembers it."""
         gone: list[bytes] = []
         while (excess := self._caps.excess(entry)) is not None:
             self.forget(excess.position, remember=True)

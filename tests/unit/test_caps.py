@@ -33,6 +33,21 @@ def record(author: int, room: str, stamp: int, size: int = 0, grade: Grade = Gra
     )
 
 
+def account(number: int) -> Record:
+    return sign_record(
+        KEYS[number % 4],
+        mesh=MESH,
+        space=Space.ACCOUNTS,
+        log="",
+        kind=Kind.ACCOUNT,
+        author=f"user{number}",
+        router=bytes(8),
+        stamp=7,
+        grade=Grade.GOOD,
+        body=b"",
+    )
+
+
 def kept(limits: CapLimits, records: list[Record]) -> set[bytes]:
     """What a store holds after the records came in this order."""
     store = RecordStore(StoreLimits(limits, 10**6))
@@ -77,6 +92,28 @@ def test_what_stays_follows_from_the_set_alone(limits: CapLimits, records: list[
     shuffled = list(records)
     rng.shuffle(shuffled)
     assert kept(limits, shuffled) == rule(limits, records)
+
+
+@settings(max_examples=150, deadline=None)
+@given(LIMITS, SETS, st.lists(st.integers(0, 4), max_size=3), st.integers(0, 10))
+def test_many_at_once_leave_what_one_by_one_would(
+    limits: CapLimits, records: list[Record], permanent: list[int], split: int
+) -> None:
+    accounts = [account(number) for number in permanent]
+    one_by_one, at_once = RecordStore(StoreLimits(limits, 10**6)), RecordStore(StoreLimits(limits, 10**6))
+    for one in [*records, *dict.fromkeys(accounts)]:
+        one_by_one.add(one, 0, 3)
+    batches = [*records[split:], *accounts], records[: split + 2]  # some come twice
+    gone = [place for batch in batches for place in at_once.add_all([(one, 0) for one in batch], 3)]
+    assert {one.position for one in at_once.held_entries()} == {
+        one.position for one in one_by_one.held_entries()
+    }
+    assert (at_once.held, at_once.bytes_held) == (one_by_one.held, one_by_one.bytes_held)
+    assert at_once.room_numbers().keys() == one_by_one.room_numbers().keys()
+    assert gone or at_once.records.summary() == one_by_one.records.summary()
+    for entry in list(at_once.held_entries()):
+        at_once.forget(entry.position, remember=False)
+    assert (at_once.held, at_once.bytes_held) == (0, 0)
 
 
 @settings(max_examples=150, deadline=None)

@@ -131,6 +131,35 @@ def test_a_set_of_many_chunks_answers_as_a_small_one() -> None:
     assert forward.summary() == RecordSet().summary()
 
 
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(POSITIONS, max_size=200), st.lists(POSITIONS, max_size=200), st.tuples(BOUNDS, BOUNDS))
+def test_many_at_once_are_put_as_one_by_one(
+    before: list[bytes], added: list[bytes], bounds: tuple[bytes, bytes]
+) -> None:
+    records, model = filled(before), filled(before)
+    records.summary(*bounds)  # a fingerprint remembered too long would show
+    again = [entry(place, size=9) for place in [*added, *before[:3]]]
+    records.put_all(again)
+    for one in again:
+        model.put(one)
+    assert list(records.entries()) == list(model.entries())
+    assert records.summary(*bounds) == model.summary(*bounds)
+    assert records.summary() == model.summary()
+
+
+def test_many_at_once_fill_many_chunks() -> None:
+    places = numbered(5 * CHUNK)
+    records = filled(places[::3])
+    records.put_all(map(entry, places))
+    order = sorted(places)
+    assert list(records.positions()) == order
+    assert [records.at_rank(rank) for rank in range(0, len(order), 97)] == order[::97]
+    assert records.summary() == filled(places).summary()
+    for place in order[: 2 * CHUNK]:
+        records.discard(place)
+    assert records.summary() == filled(order[2 * CHUNK :]).summary()
+
+
 def test_an_entry_comes_back_as_it_was_put() -> None:
     place = position(1, 77, bytes(16))
     records = RecordSet()
