@@ -6,6 +6,8 @@ What can have happened to a log and what `load` makes of it:
 | ------------------------------------- | ----------------------------------------------------------- |
 | a last line cut short                 | cut off; one that lacks nothing but its newline gets it     |
 | a damaged line                        | moved to `<name>.damaged`; the mesh still has the record    |
+| a line whose signature does not hold  | likewise                                                    |
+| a line without this router's mark     | checked like a stranger's record, and marked                |
 | a line twice, or blanked by a wipe    | taken out                                                   |
 | lines out of the order (stamp, id)    | sorted; a log in order is left alone                        |
 """
@@ -16,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from meshchat.adapters.files import Files
-from meshchat.adapters.logindex import ENTRY_SIZE, MAX_OFFSET, Entry, LogIndex, Place, pack, unpack
-from meshchat.adapters.logline import MAX_LINE, StoredRecord, decode_line, escape
+from meshchat.adapters.logindex import MAX_OFFSET, Entry, LogIndex, Place, pack, unpack
+from meshchat.adapters.logline import MAX_LINE, Outline, StoredRecord, escape
+from meshchat.adapters.logmark import Lines
 from meshchat.errors import Malformed, StoreError
 from meshchat.wire.records import POSITION_SIZE
 
@@ -50,25 +53,21 @@ class _Line(NamedTuple):
 class _Findings:
     """What a look through the file brought to light."""
 
-    entries: bytearray = field(default_factory=bytearray)
     damaged: list[tuple[int, int]] = field(default_factory=list)
     reason: str = ""
     last: bytes = b""
     unsorted: bool = False
     superfluous: bool = False
     doubled: bool = False
+    unmarked: bool = False
     torn: int | None = None
     unended: bool = False
 
-    def add(self, position: bytes, place: Place) -> None:
+    def met(self, position: bytes) -> None:
+        """A record's line, the next one in the file."""
         order = position[_ORDER]
         self.unsorted |= order < self.last
         self.last = order
-        self.entries += pack(Entry(position, place))
-
-    def sorted(self) -> list[bytes]:
-        packed = (bytes(self.entries[at : at + ENTRY_SIZE]) for at in range(0, len(self.entries), ENTRY_SIZE))
-        return sorted(packed, key=lambda entry: entry[_ORDER])
 
 
 def _end(place: Place) -> int:
@@ -78,7 +77,7 @@ def _end(place: Place) -> int:
 class LogFile:
     """The log `name` of `files`; its records stand in the shared `index` under `number`."""
 
-    def __init__(self, files: Files, name: str, number: int, index: LogIndex) -> None:
+    def __init__(self, files: Files, name: str, number: int, index: LogIndex, lines: Lines) -> None:
         self.files = files
         self.name = name
         self.size = 0
@@ -86,6 +85,7 @@ class LogFile:
         self.dirty = False
         self._number = number
         self._index = index
+        self._lines = lines
         self._blank = 0
         self._ragged = False  # the last byte is no newline, and cannot be mended now
         self._doubled = False  # a line may stand twice, and cannot be taken out now
@@ -97,30 +97,31 @@ class LogFile:
 
     # --- Loading --------------------------------------------------------------------------------------------
 
-    def load(self, mesh: bytes, report: list[str]) -> Iterator[StoredRecord]:
-        """Every record of mesh `mesh` in the file that the index does not hold yet, in the file's order.
+    def load(self, report: list[str]) -> Iterator[Outline | StoredRecord]:
+        """All that can be relied on in the file and that the index does not hold yet, in the file's order.
 
-        Mends the file at the end and adds to `report` a line for people on each thing it did. Raises
-        `StoreError` where the file cannot be read.
+        Of history the outlines, of what is permanent the records. Mends the file at the end and adds to
+        `report` a line for people on each thing it did. Raises `StoreError` where the file cannot be read.
         """
         findings = _Findings()
-        for line in self._lines():
+        for line in self._found():
             self.size = line.offset + line.length + line.ended
-            stored = self._judge(mesh, line, findings)
-            if stored is not None:
-                yield stored
+            known = self._judge(line, findings)
+            if known is not None:
+                yield known
         self.dirty = self.size > 0  # what a killed daemon wrote last may be in the kernel only
         self._doubled = findings.doubled
         self._mend(findings, report)
 
-    def _judge(self, mesh: bytes, line: _Line, findings: _Findings) -> StoredRecord | None:
-        """The line's record if it is new; else what is the matter goes into `findings`."""
+    def _judge(self, line: _Line, findings: _Findings) -> Outline | StoredRecord | None:
+        """What the line holds if it is new; else what is the matter goes into `findings`."""
         if not line.content or line.content[:1] == b" ":  # blanked, or half blanked when the power went
             findings.superfluous = True
             findings.unended |= not line.ended
             return None
+        is_own = self._lines.is_own(line.content)
         try:
-            stored = decode_line(mesh, line.content)
+            known = self._lines.outline(line.content) if is_own else self._lines.check(line.content)
         except Malformed as error:
             if line.ended:
                 findings.damaged.append((line.offset, line.length))
@@ -129,17 +130,17 @@ class LogFile:
                 findings.torn = line.offset
             return None
         findings.unended |= not line.ended
-        position = stored.record.position
-        if position in self._index:
+        if known.position in self._index:
             findings.superfluous = findings.doubled = True
             return None
         place = Place(self._number, line.offset, line.length, zlib.crc32(line.content))
-        self._index.put(position, place)
+        self._index.put(known.position, place)
         self.records += 1
-        findings.add(position, place)
-        return stored
+        findings.met(known.position)
+        findings.unmarked |= not is_own
+        return known
 
-    def _lines(self) -> Iterator[_Line]:
+    def _found(self) -> Iterator[_Line]:
         """The file's lines, in memory for one block and the longest line."""
         rest, start, length = b"", 0, 0  # the unfinished line: its beginning, its offset, its bytes so far
         offset = 0
@@ -174,8 +175,8 @@ class LogFile:
                     f"are set aside in {self.name}{DAMAGED_SUFFIX}; the mesh may still have the records."
                 )
                 self._set_aside(findings.damaged)
-            if findings.damaged or findings.superfluous or findings.unsorted:
-                self._rewrite(findings.sorted())
+            if findings.damaged or findings.superfluous or findings.unsorted or findings.unmarked:
+                self._rewrite(sorted(self._index.in_file(self._number), key=lambda entry: entry[_ORDER]))
         except StoreError as error:
             report.append(f"{self.path} could not be mended and is used as it is. {error}")
 
@@ -196,24 +197,43 @@ class LogFile:
         if not entries:
             self._unlink()
             return
-        self.files.replace(self.name, self._copied(entries))
-        offset = 0
-        for position, place in map(unpack, entries):
-            self._index.put(position, place._replace(offset=offset))
-            offset += place.length + 1
-        self.size = offset
+        moved: list[bytes] = []
+        self.files.replace(self.name, self._copied(entries, moved))
+        for position, place in map(unpack, moved):
+            self._index.put(position, place)
+        last = unpack(moved[-1]).place
+        self.size = _end(last)
         self._blank = 0
         self._ragged = self._doubled = self.dirty = False
 
-    def _copied(self, entries: Iterable[bytes]) -> Iterator[bytes]:
-        """The lines' bytes; neighbours in the old file, most of a log, are read in one go."""
-        run: list[Place] = []
-        for _, place in map(unpack, entries):
-            if run and (place.offset != _end(run[-1]) or place.offset - run[0].offset >= _BLOCK):
-                yield self._read_run(run)
+    def _copied(self, entries: Iterable[bytes], moved: list[bytes]) -> Iterator[bytes]:
+        """The lines' bytes; neighbours in the old file, most of a log, are read in one go.
+
+        Their entries for where they stand now go into `moved`.
+        """
+        run: list[Entry] = []
+        for position, place in map(unpack, entries):
+            if run and (place.offset != _end(run[-1].place) or place.offset - run[0].place.offset >= _BLOCK):
+                yield self._marked(run, moved)
                 run = []
-            run.append(place)
-        yield self._read_run(run)
+            run.append(Entry(position, place))
+        yield self._marked(run, moved)
+
+    def _marked(self, run: Sequence[Entry], moved: list[bytes]) -> bytes:
+        """The lines of a run, each with this router's mark."""
+        data = self._read_run([place for _, place in run])
+        start = run[0].place.offset
+        offset = _end(unpack(moved[-1]).place) if moved else 0
+        pieces = []
+        for position, place in run:
+            line = data[place.offset - start : place.offset - start + place.length]
+            if not self._lines.is_own(line):
+                line = self._lines.renewed(line)
+                place = place._replace(length=len(line), crc=zlib.crc32(line))
+            moved.append(pack(Entry(position, place._replace(offset=offset))))
+            offset += len(line) + 1
+            pieces.append(line + b"\n")
+        return b"".join(pieces)
 
     def _read_run(self, run: Sequence[Place]) -> bytes:
         """Lines that follow each other. Raises where somebody changed them: offsets mean nothing then."""
@@ -280,11 +300,6 @@ class LogFile:
         """Takes a record whose line was lost out of the index; it may be appended again."""
         self._index.discard(position)
         self.records -= 1
-
-    def set_aside(self, entries: Sequence[Entry]) -> None:
-        """Moves lines into the `.damaged` file."""
-        self._set_aside((place.offset, place.length) for _, place in entries)
-        self.erase(entries)
 
     def erase(self, entries: Sequence[Entry]) -> None:
         """Takes lines out of the file: by removing it, rewriting it, or blanking them in place.

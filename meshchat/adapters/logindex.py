@@ -6,7 +6,6 @@ bytes they take 4.
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from meshchat.wire.records import POSITION_SIZE
@@ -96,14 +95,16 @@ class LogIndex:
 
     def in_file(self, file: int) -> list[bytes]:
         """The packed entries of one file, by position."""
-        number = file.to_bytes(2, "big")
-        end = POSITION_SIZE + 2
-        return [entry for entry in self._entries() if entry[POSITION_SIZE:end] == number]
-
-    def _entries(self) -> Iterator[bytes]:
+        upper, lower = divmod(file, 256)
+        found = []
         for chunk in self._chunks:
-            for at in range(0, len(chunk), ENTRY_SIZE):
-                yield bytes(chunk[at : at + ENTRY_SIZE])
+            numbers = zip(
+                chunk[POSITION_SIZE::ENTRY_SIZE], chunk[POSITION_SIZE + 1 :: ENTRY_SIZE], strict=True
+            )
+            for row, number in enumerate(numbers):
+                if number == (upper, lower):
+                    found.append(bytes(chunk[row * ENTRY_SIZE : (row + 1) * ENTRY_SIZE]))
+        return found
 
     def _find(self, position: bytes) -> tuple[int, int]:
         """The chunk and the byte in it where `position` is or would be."""

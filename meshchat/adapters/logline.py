@@ -1,10 +1,11 @@
 """One record as one line of JSON: the format of the log files and of exports.
 
 `{"id":…,"time":…,"room":…,"user":…,"text":…,"space":…,"kind":…,"grade":…,"stamp":…,"router":…,"key":…,
-"signature":…}` and, where a router keeps them, `"age"` and `"run"`. A body that is no message text stands in
-base64 under `"body"` instead of `"text"`. `time` is for people; the stamp is what counts. The line holds all
-that is needed to re-create the signed bytes, and the id proves that it did; the signature is the caller's to
-check. No character that could split a line or drive a terminal stands in it unescaped.
+"signature":…}` and, where a router keeps them, `"age"`, `"run"` and its `"mark"` (`logmark`). A body that is
+no message text stands in base64 under `"body"` instead of `"text"`. `time` is for people; the stamp is what
+counts. The line holds all that is needed to re-create the signed bytes, and the id proves that it did; the
+signature is the caller's to check. No character that could split a line or drive a terminal stands
+in it unescaped.
 """
 
 import binascii
@@ -13,6 +14,7 @@ import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 from meshchat.constants import MAX_RECORD
 from meshchat.errors import Malformed
@@ -27,7 +29,10 @@ from meshchat.wire.records import (
     Kind,
     Record,
     Space,
+    carried_size,
+    is_dated,
     is_name,
+    position,
     stamp_ms,
 )
 
@@ -59,6 +64,33 @@ class StoredRecord:
     record: Record
     age: int | None = None
     run: int | None = None
+
+    @property
+    def position(self) -> bytes:
+        """The record's place in the order."""
+        return self.record.position
+
+    @property
+    def outline(self) -> "Outline":
+        """What the engine has to know of it."""
+        record = self.record
+        return Outline(
+            *(record.position, len(record.carried), record.space, record.log, record.author, record.key),
+            *(self.age, self.run),
+        )
+
+
+class Outline(NamedTuple):
+    """What the engine has to know of a stored record; `size` is bytes as carried, the rest as above."""
+
+    position: bytes
+    size: int
+    space: int
+    log: str
+    author: str
+    key: bytes
+    age: int | None
+    run: int | None
 
 
 def time_text(milliseconds: int) -> str:
@@ -159,6 +191,25 @@ def decode_line(mesh: bytes, line: bytes) -> StoredRecord:
     if _hex(fields, "id", len(record.id)) != record.id:
         raise Malformed("id")
     return StoredRecord(record, _seconds(fields, "age"), _seconds(fields, "run"))
+
+
+def outline_line(line: bytes) -> Outline:
+    """What the engine has to know of the record in a line that `encode_line` wrote: nothing is checked."""
+    fields = _decode_json(line.decode("utf-8"))
+    space, log, author, stamp = fields["space"], fields["room"], fields["user"], fields["stamp"]
+    text = fields.get("text")
+    body = binascii.a2b_base64(fields["body"]) if text is None else text.encode("utf-8")
+    stratum = 1 if is_dated(space, _GRADES[fields["grade"]]) else 0
+    return Outline(
+        position(stratum, stamp, bytes.fromhex(fields["id"])),
+        carried_size(log, author, body),
+        space,
+        log,
+        author,
+        binascii.a2b_base64(fields["key"]),
+        fields.get("age"),
+        fields.get("run"),
+    )
 
 
 def _string(fields: dict[str, object], key: str) -> str:

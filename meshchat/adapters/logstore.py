@@ -5,7 +5,7 @@ History stands under LOGS, `rooms/<room>.log` and `spaces/<n>/<name or _>.log`; 
 it is, so it counts wherever it stands.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,8 @@ from typing import Literal
 from meshchat.adapters.files import TEMP_SUFFIX, DirectoryInUse, Files
 from meshchat.adapters.logfile import DAMAGED_SUFFIX, LogFile
 from meshchat.adapters.logindex import MAX_FILES, Entry, LogIndex
-from meshchat.adapters.logline import StoredRecord, decode_line, encode_line, escape
+from meshchat.adapters.logline import Outline, StoredRecord, decode_line, escape
+from meshchat.adapters.logmark import Lines
 from meshchat.errors import Malformed, StoreError
 from meshchat.wire.records import PERMANENT, Record, Space, is_name
 
@@ -79,6 +80,7 @@ class LogStore:
         self._mesh = mesh
         self._fsync = fsync
         self._index = LogIndex()
+        self._lines: Lines
         self._logs: list[LogFile] = []
         self._by_name: dict[str, LogFile] = {}
         self._damaged: list[bytes] = []
@@ -132,20 +134,22 @@ class LogStore:
                 "or give this mesh directories of its own (--logs, --state)."
             )
 
-    def load(self) -> Iterator[StoredRecord]:
+    def load(self, key: bytes, verify: Callable[[Record], bool]) -> Iterator[Outline | StoredRecord]:
         """Every record on the disk, once each, log by log; mends what it finds amiss on the way.
 
-        A line is known to be what its id says and no more: the caller checks the signatures, and hands what
-        fails to `set_aside`. Memory is bounded by the longest log's index, not by the records.
+        Of history the outlines, of what is permanent the records. `key` is 32 secret bytes of this router,
+        for its marks (`logmark`). A line that has no mark of this key counts only where `verify` says that
+        its author signed it. Memory is bounded by a block of a file, not by the records.
         """
+        self._lines = Lines(self._mesh, key, verify)
         for name in self._permanent_logs():
             yield from self._load(self._state, name)
         for name in self._history_logs():
             yield from self._load(self._history, name)
 
-    def _load(self, files: Files, name: str) -> Iterator[StoredRecord]:
+    def _load(self, files: Files, name: str) -> Iterator[Outline | StoredRecord]:
         try:
-            yield from self._add(files, name).load(self._mesh, self._report)
+            yield from self._add(files, name).load(self._report)
         except StoreError as error:
             self._report.append(f"{error} What could not be read is fetched from the mesh.")
 
@@ -186,7 +190,7 @@ class LogStore:
     def _add(self, files: Files, name: str) -> LogFile:
         if len(self._logs) >= MAX_FILES:
             raise StoreError(f"{files.path(name)}: too many log files: remove those of rooms not used.")
-        log = LogFile(files, name, len(self._logs), self._index)
+        log = LogFile(files, name, len(self._logs), self._index, self._lines)
         self._logs.append(log)
         self._by_name[name] = log
         return log
@@ -218,10 +222,7 @@ class LogStore:
             raise AppendFailed(str(failure), tuple(stored)) from failure
 
     def _append(self, log: LogFile, batch: dict[bytes, StoredRecord]) -> None:
-        lines = [
-            (position, encode_line(item.record, age=item.age, run=item.run))
-            for position, item in batch.items()
-        ]
+        lines = [(position, self._lines.write(item)) for position, item in batch.items()]
         permanent = next(iter(batch.values())).record.permanent
         log.append(lines, sync=permanent or self._fsync == "always")
 
@@ -278,13 +279,6 @@ class LogStore:
         blocks until it needs them. Works on a full disk: what frees the most comes first. Raises
         `StoreError` where a log could not be changed; all others are, and those records are still stored.
         """
-        self._erase(positions, wipe=True)
-
-    def set_aside(self, positions: Iterable[bytes]) -> None:
-        """Moves lines that do not deserve trust into their logs' `.damaged` files. Raises as `remove`."""
-        self._erase(positions, wipe=False)
-
-    def _erase(self, positions: Iterable[bytes], *, wipe: bool) -> None:
         victims: dict[LogFile, list[Entry]] = {}
         for position in dict.fromkeys(positions):
             place = self._index.get(position)
@@ -294,11 +288,8 @@ class LogStore:
         # Emptied logs first, then those of which least remains: a full disk gets room to rewrite the next.
         for log in sorted(victims, key=lambda log: log.records - len(victims[log])):
             try:
-                if wipe:
-                    log.erase(victims[log])
-                    log.drop_damaged()
-                else:
-                    log.set_aside(victims[log])
+                log.erase(victims[log])
+                log.drop_damaged()
                 if log.dirty and self._fsync == "always":
                     log.sync()
             except StoreError as error:

@@ -14,9 +14,10 @@ from heapq import merge
 from random import Random
 from typing import Protocol
 
-from meshchat.adapters.logline import StoredRecord, decode_line, encode_line
+from meshchat.adapters.logline import Outline, StoredRecord, decode_line, encode_line
 from meshchat.adapters.logstore import AppendFailed, LogStore
 from meshchat.adapters.statestore import State, StateStore
+from meshchat.chat.names import MAX_STRANGERS
 from meshchat.chat.ports import MergeResult, RoomSummary
 from meshchat.constants import RELEASED_MS, STATE_EVERY
 from meshchat.errors import Malformed, StoreError
@@ -36,11 +37,15 @@ from meshchat.protocol.horizon import HorizonState
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.port import AirShare
 from meshchat.protocol.router import Router, RouterSettings
-from meshchat.state.store import HISTORY_START, StoreLimits
+from meshchat.state.recordset import LONGEST_HELD
+from meshchat.state.store import HISTORY_START, HistoryRow, StoreLimits
 from meshchat.wire.packets import START, Carried
-from meshchat.wire.records import MAX_STAMP, Grade, Record, position, position_stamp
+from meshchat.wire.records import MAX_STAMP, Grade, Record, Space, position, position_stamp
 
 _MERGE_BATCH = 64
+_RESTORE_BATCH = 4096
+"""Records that are put into the index at once at the start: what is at hand of them takes 2 MB."""
+
 log = logging.getLogger(__name__)
 
 
@@ -125,6 +130,7 @@ class Node:
         self._failed: set[bytes] = set()
         self._trouble: StoreError | None = None
         self._unremoved: set[bytes] = set()
+        self._authors: dict[tuple[str, bytes], None] = {}
         self._summaries: tuple[object, list[RoomSummary]] = (None, [])
 
     # --- Life -------------------------------------------------------------------------------------------
@@ -133,25 +139,35 @@ class Node:
         """Reads the logs. Lines whose signature does not hold are set aside; what was wiped goes."""
         wiped = frozenset(self._state.wiped())
         self.engine.recall(wiped)
-        forged, leftover = [], []
+        now = self._clock()
+        run = self.engine.keeper.run(now)
+        leftover: list[bytes] = []
+        rows: list[HistoryRow] = []
         outputs: list[Output] = []
-        for item in self._logs.load():
-            now, place = self._clock(), item.record.position
-            if place in wiped:
-                leftover.append(place)
-            elif not verify_record(item.record):
-                forged.append(place)
+        for item in self._logs.load(self.identity.mark_key(self.mesh), verify_record):
+            if item.position in wiped:
+                leftover.append(item.position)
+            elif isinstance(item, StoredRecord):
+                since = run if item.run is None else item.run
+                outputs += self.engine.load(item.record, item.age or 0, since, now)
             else:
-                run = self.engine.keeper.run(now) if item.run is None else item.run
-                outputs += self.engine.load(item.record, item.age or 0, run, now)
+                self._met(item)
+                rows.append(_row(item, run))
+                if len(rows) == _RESTORE_BATCH:
+                    outputs += self.engine.restore(rows, now)
+                    rows.clear()
+        outputs += self.engine.restore(rows, now)
         if leftover:
             outputs.append(Remove(tuple(leftover), "hand"))
         self._perform(outputs)
-        if forged:
-            self._try(lambda: self._logs.set_aside(forged), "Forged lines could not be set aside")
-            log.warning("%d lines were not signed by their author and are set aside.", len(forged))
         for line in (*self._logs.report, *self._state.report):
             log.warning("%s", line)
+
+    def _met(self, item: Outline) -> None:
+        if item.space == Space.ROOM:
+            self._authors[item.author, item.key] = None
+            if len(self._authors) > MAX_STRANGERS:
+                del self._authors[next(iter(self._authors))]
 
     def close(self) -> None:
         """Saves the state, what was let go included, and lets go of the logs."""
@@ -347,6 +363,10 @@ class Node:
             self._summaries = (state, self._summarise(shown))
         return self._summaries[1]
 
+    def room_names(self) -> Iterable[str]:
+        """The rooms in which anything is held."""
+        return self.engine.store.room_numbers()
+
     def _summarise(self, spans: Iterable[tuple[bytes, bytes]]) -> list[RoomSummary]:
         counts: Counter[int] = Counter()
         newest: dict[int, int] = {}
@@ -390,6 +410,11 @@ class Node:
     def has_author(self, key: bytes) -> bool:
         """Whether history written with this public key is held."""
         return self.engine.store.has_author(key)
+
+    def authors(self) -> Iterator[tuple[str, bytes]]:
+        """The names and public keys that the messages found at the start were written with; told once."""
+        authors, self._authors = self._authors, {}
+        return ((name, key) for name, key in authors if self.has_author(key))
 
     def permanent(self, space: int) -> Iterator[Record]:
         """The records of a permanent space."""
@@ -459,6 +484,13 @@ class Node:
         """The operator vouches for this time (UTC milliseconds)."""
         self._perform(self.engine.set_clock(ms, self._clock()))
         self._save()
+
+
+def _row(item: Outline, run: int) -> HistoryRow:
+    """A stored record of history for the index; `run` is this router's running seconds by now."""
+    since = run if item.run is None else min(run, item.run)
+    held = max(since - (item.age or 0), LONGEST_HELD)
+    return HistoryRow(item.position, item.size, item.space, item.log, item.key, held)
 
 
 def _time_off(kept: State, now: Instant) -> int:

@@ -142,9 +142,8 @@ class Accounts:
         self._logged_in: set[bytes] = set()
         for record in mesh.permanent(Space.ACCOUNTS):
             self.feed(record)
-        for room in mesh.rooms():
-            for record in mesh.messages(room.name):
-                self.saw_author(record)
+        for author, key in mesh.authors():
+            self.saw_author(author, key)
 
     def history_gone(self) -> None:
         """After a wipe: clashes with authors whose messages have gone are over."""
@@ -196,11 +195,11 @@ class Accounts:
         if not self._by_name[folded]:
             del self._by_name[folded]
 
-    def saw_author(self, record: Record) -> None:
+    def saw_author(self, name: str, key: bytes) -> None:
         """Takes in who wrote a message."""
-        account, folded = self._by_key.get(record.key), fold(record.author)
+        account, folded = self._by_key.get(key), fold(name)
         if account is None or fold(account.name) != folded:
-            self._strangers.add(folded, record.key)
+            self._strangers.add(folded, key)
 
     def display(self, name: str, key: bytes) -> str:
         """The name as people are shown it: with the tag of its key where other keys use the name too."""

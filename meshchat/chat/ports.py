@@ -66,6 +66,9 @@ class Mesh(Protocol):
     def rooms(self) -> list[RoomSummary]:
         """The rooms that hold messages, in any order."""
 
+    def room_names(self) -> Iterable[str]:
+        """The rooms in which anything is held, in any order. Cheap."""
+
     def messages(
         self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
     ) -> Iterator[Record]:
@@ -76,6 +79,9 @@ class Mesh(Protocol):
 
     def has_author(self, key: bytes) -> bool:
         """Whether history written with this public key is held. Cheap: nothing is read from disk."""
+
+    def authors(self) -> Iterable[tuple[str, bytes]]:
+        """Each name and public key that history is held of, for `Service` at its start. Nothing is read."""
 
     def permanent(self, space: int) -> Iterator[Record]:
         """The records of a permanent space (`Space.ACCOUNTS`, `Space.ROOMS`)."""

@@ -20,8 +20,8 @@ class Rooms:
             self.add(name)
         for record in mesh.permanent(Space.ROOMS):
             self.feed(record)
-        for room in mesh.rooms():
-            self.add(room.name)
+        for name in mesh.room_names():
+            self.add(name)
 
     def feed(self, record: Record) -> bool:
         """Takes in a record of the room log; says whether the room is new."""

@@ -70,7 +70,7 @@ class Service:
         if record.space == Space.ROOMS:
             return self._room_seen(record.log) if self._app.rooms.feed(record) else []
         if record.space == Space.ROOM:
-            self._app.accounts.saw_author(record)
+            self._app.accounts.saw_author(record.author, record.key)
             opened = self._room_seen(record.log) if self._app.rooms.add(record.log) else []
             return opened + self._message_seen(record, live)
         return []

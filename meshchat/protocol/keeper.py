@@ -5,7 +5,7 @@ mesh time; it leaves by the horizon, by age, by a wipe by hand, or by the limits
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from meshchat.constants import AHEAD_MS, FORGERY_BURST, FORGERY_RATE, MAX_SEEN
@@ -19,7 +19,7 @@ from meshchat.protocol.reconcile import Span
 from meshchat.state.limits import BucketTable
 from meshchat.state.quarantine import Quarantine, Waiting
 from meshchat.state.seen import SeenCache
-from meshchat.state.store import HISTORY_START, RecordStore
+from meshchat.state.store import HISTORY_START, HistoryRow, RecordStore
 from meshchat.wire.packets import END, Carried, Summary
 from meshchat.wire.records import (
     RECORD_ID_SIZE,
@@ -209,7 +209,16 @@ class Keeper:
         self.seen.add(record.id)
         if not self.clock.is_ahead(now, record.stamp):
             self.clock.shown(record.stamp)
-        gone = self.store.add(record, age, self.run(now))
+        return self._let_go(self.store.add(record, age, self.run(now)))
+
+    def restore(self, rows: Sequence[HistoryRow], now: Instant) -> list[Output]:
+        """The same for history that this router had stored and verified before it started."""
+        ceiling = self.ceiling(now)
+        stamps = [position_stamp(row.position) for row in rows]
+        self.clock.shown(max((stamp for stamp in stamps if stamp < ceiling), default=0))
+        return self._let_go(self.store.add_history(rows))
+
+    def _let_go(self, gone: Sequence[bytes]) -> list[Output]:
         if self.store.remembers_too_much:
             self._unsee(self.store.trim_remembered())
         return [Remove(tuple(gone), "limit")] if gone else []

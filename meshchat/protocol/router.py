@@ -31,7 +31,7 @@ from meshchat.protocol.standing import Standing
 from meshchat.state.fragments import Reassembly
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbours import Neighbour, Neighbours
-from meshchat.state.store import RecordStore, StoreLimits
+from meshchat.state.store import HistoryRow, RecordStore, StoreLimits
 from meshchat.wire.datagram import LaterVersion
 from meshchat.wire.packets import (
     PACKET_HEADER,
@@ -151,6 +151,11 @@ class Router:
         held = age + max(0, self.keeper.run(now) - run)
         if not self.store.accounts_for(record.position):
             self._desk.emit(*self.keeper.store_record(record, held, now))
+        return self._done(now)
+
+    def restore(self, rows: Sequence[HistoryRow], now: Instant) -> list[Output]:
+        """History from this router's own log, verified by the caller; what is accounted for is skipped."""
+        self._desk.emit(*self.keeper.restore(rows, now))
         return self._done(now)
 
     def recall(self, places: Iterable[bytes]) -> None:

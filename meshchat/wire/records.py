@@ -33,6 +33,7 @@ PUBLIC_KEY_SIZE = 32
 SIGNATURE_SIZE = 64
 POSITION_SIZE = 1 + 8 + RECORD_ID_SIZE
 STAMP_COUNTER_BITS = 16
+_FIXED_SIZE = 4 + 8 + ROUTER_ID_SIZE + PUBLIC_KEY_SIZE + 2 + SIGNATURE_SIZE
 MAX_STAMP = 2**64 - 1
 
 
@@ -154,7 +155,7 @@ class Record:
     @property
     def dated(self) -> bool:
         """Whether it is history whose stamp can be trusted for the wipe: stratum 1."""
-        return not self.permanent and self.grade is not Grade.UNKNOWN
+        return is_dated(self.space, self.grade)
 
     @cached_property
     def position(self) -> bytes:
@@ -165,6 +166,16 @@ class Record:
     def order(self) -> tuple[int, bytes]:
         """What people see records sorted by: (stamp, id)."""
         return self.stamp, self.id
+
+
+def is_dated(space: int, grade: Grade) -> bool:
+    """Whether a record of this space, by a clock of this grade, belongs to stratum 1."""
+    return space < PERMANENT and grade is not Grade.UNKNOWN
+
+
+def carried_size(log: str, author: str, body: bytes) -> int:
+    """Bytes of a record with these fields as datagrams carry it."""
+    return _FIXED_SIZE + len(log.encode("utf-8")) + len(author.encode("utf-8")) + len(body)
 
 
 def _hash(signed: bytes) -> bytes:

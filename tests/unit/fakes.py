@@ -85,6 +85,12 @@ class FakeMesh:
             for name, records in held.items()
         ]
 
+    def room_names(self) -> list[str]:
+        return [room.name for room in self.rooms()]
+
+    def authors(self) -> Iterator[tuple[str, bytes]]:
+        return ((record.author, record.key) for record in self._in_space(Space.ROOM))
+
     def messages(
         self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
     ) -> Iterator[Record]:

@@ -128,7 +128,7 @@ def test_a_forger_who_only_writes_is_told_apart_until_his_messages_are_wiped() -
     accounts = Accounts(mesh)
     forged = written(mesh, key(2), "ja", "I am ja")
     mesh.take(forged)
-    accounts.saw_author(forged)
+    accounts.saw_author(forged.author, forged.key)
     assert accounts.display("ja", key(1).public).startswith("ja~")
     assert accounts.display("ja", key(2).public).startswith("ja~")
     assert Accounts(mesh).display("ja", key(1).public).startswith("ja~")
@@ -157,7 +157,7 @@ def test_a_login_tries_four_of_many_and_the_one_used_here_is_among_them() -> Non
 def test_a_name_that_somebody_writes_under_is_taken() -> None:
     accounts = Accounts(FakeMesh())
     assert not accounts.taken("bo")
-    accounts.saw_author(written(FakeMesh(), key(3), "bo", "hi"))
+    accounts.saw_author("bo", key(3).public)
     assert accounts.taken("BO")
 
 

@@ -20,10 +20,12 @@ import pytest
 import meshchat
 from meshchat import constants, errors
 from meshchat.adapters.logline import decode_line, encode_line
+from meshchat.adapters.logmark import Lines
 from meshchat.adapters.statestore import STATE_VERSION, State
 from meshchat.chat.accounts import decode_account, encode_account
 from meshchat.chat.operations import OPERATIONS
 from meshchat.identity import (
+    RouterIdentity,
     SealedKey,
     Sealer,
     SigningKey,
@@ -400,6 +402,12 @@ def test_log_line(vector: Vector) -> None:
     assert encode_line(record, age=held.get("age"), run=held.get("run")) == line
     stored = decode_line(mesh_id("meshchat"), line)
     assert (stored.record, stored.age, stored.run) == (record, held.get("age"), held.get("run"))
+    if any(name == "marked" for name, _ in vector.pairs):
+        key = RouterIdentity(SigningKey.from_seed(vector.octets("seed"))).mark_key(mesh_id("meshchat"))
+        marked = vector.one("marked").encode("utf-8")
+        lines = Lines(mesh_id("meshchat"), key, verify_record)
+        assert lines.write(stored) == marked + b"\n"
+        assert lines.is_own(marked)
 
 
 # --- Tables of values -----------------------------------------------------------------------------------
@@ -457,7 +465,8 @@ def test_error_codes() -> None:
 
 def test_keys_of_a_log_line() -> None:
     written = [name for row in _table("**A log line**") for name in _code(row[0])]
-    lines = [json.loads(vector.one("line")) for vector in _vectors("log-line")]
+    pairs = [pair for vector in _vectors("log-line") for pair in vector.pairs]
+    lines = [json.loads(value) for name, value in pairs if name in ("line", "marked")]
     for line in lines:
         assert list(line) == [name for name in written if name in line]
     assert set(written) == {name for line in lines for name in line}
