@@ -1,0 +1,92 @@
+"""Records to measure with: messages of 100 bytes, signed, of several people, on disk or in datagrams."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from random import Random
+
+from meshchat.adapters.files import DiskFiles
+from meshchat.adapters.logline import StoredRecord
+from meshchat.adapters.logstore import LogStore
+from meshchat.constants import IP_UDP_HEADERS, MAX_MTU
+from meshchat.identity import SigningKey, sign_record
+from meshchat.wire.datagram import PlainDatagram
+from meshchat.wire.packets import PACKET_HEADER, Carried, Records, encode_packet
+from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id, router_id
+
+MESH = mesh_id("meshchat")
+"""That of a daemon with default settings."""
+
+TEXT_BYTES = 100
+PEOPLE = 20
+ROOM = "1"
+_SPACING_MS = 200
+_BATCH = 500
+
+
+def text(number: int) -> str:
+    """A message text of `TEXT_BYTES` bytes that no other number has."""
+    return f"message number {number} ".ljust(TEXT_BYTES, "x")
+
+
+def messages(count: int, *, seed: int = 1, until_ms: int | None = None) -> list[Record]:
+    """`count` messages of `PEOPLE` people in one room, in order, the last one stamped `until_ms` or now.
+
+    The same seed gives the same people.
+    """
+    random = Random(seed)
+    people = [SigningKey.from_seed(random.randbytes(32)) for _ in range(PEOPLE)]
+    router = router_id(random.randbytes(32))
+    last = int(time.time() * 1000) if until_ms is None else until_ms
+    first = last - (count - 1) * _SPACING_MS
+    return [
+        sign_record(
+            people[number % PEOPLE],
+            mesh=MESH,
+            space=Space.ROOM,
+            log=ROOM,
+            kind=Kind.MESSAGE,
+            author=f"person{number % PEOPLE}",
+            router=router,
+            stamp=make_stamp(first + number * _SPACING_MS),
+            grade=Grade.GOOD,
+            body=text(number).encode(),
+        )
+        for number in range(count)
+    ]
+
+
+def signed_bytes(records: Iterable[Record]) -> int:
+    """Bytes of the records as they are carried, signatures included: what no transfer can do without."""
+    return sum(len(record.carried) for record in records)
+
+
+def write_logs(records: Sequence[Record], home: Path) -> Path:
+    """Writes the log files of a router that holds `records`; returns its logs directory, `home`/logs."""
+    store = LogStore(DiskFiles(home / "logs"), DiskFiles(home / "state"), MESH, fsync="never")
+    store.open()
+    list(store.load())
+    for at in range(0, len(records), _BATCH):
+        store.append([StoredRecord(record) for record in records[at : at + _BATCH]])
+    store.close()
+    return home / "logs"
+
+
+def datagrams(records: Sequence[Record], each: int | None = None) -> list[bytes]:
+    """The records as another router's new ones: `each` a datagram, or as many as fit."""
+    room = MAX_MTU - IP_UDP_HEADERS - len(PlainDatagram(MESH, bytes(8), b"").encode()) - PACKET_HEADER
+    sender = router_id(b"the bench")
+    batches: list[list[Carried]] = [[]]
+    used = 0
+    for record in records:
+        item = Carried(record.carried, 0)
+        if used + item.size > room or len(batches[-1]) == each:
+            batches.append([])
+            used = 0
+        batches[-1].append(item)
+        used += item.size
+    return [
+        PlainDatagram(MESH, sender, encode_packet(Records(tuple(batch)))).encode()
+        for batch in batches
+        if batch
+    ]

@@ -1,0 +1,28 @@
+"""The rows of the table, in its order."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tests.bench import footprint, ingest, merging
+from tests.bench.figures import Effort, Figure
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its name on the command line, what it is about, and what measures it.
+
+    `real_daemons` need root and network namespaces; `long_only` is measured with `--long` alone.
+    """
+
+    name: str
+    title: str
+    run: Callable[[Effort], Iterable[Figure]]
+    real_daemons: bool = False
+    long_only: bool = False
+
+
+ROWS = (
+    Row("ingest", "what one core takes in", ingest.rows),
+    Row("merge", "merge and order history", merging.rows),
+    Row("daemon", "memory and start of the daemon", footprint.rows),
+)
