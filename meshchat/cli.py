@@ -608,8 +608,11 @@ def daemon(config: Path | None, sample: bool, **overrides: Any) -> None:
 
     Example: meshchat daemon --interface wlan0 --logs /var/lib/meshchat --state /etc/meshchat
     """
-    from meshchat.config import SAMPLE, load
-    from meshchat.daemon import run
+    from meshchat.lean import without_openssl
+
+    with without_openssl():
+        from meshchat.config import SAMPLE, load
+        from meshchat.daemon import run
 
     if sample:
         click.echo(SAMPLE)

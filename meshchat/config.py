@@ -5,7 +5,6 @@ the commented sample all follow from that declaration.
 """
 
 import dataclasses
-import difflib
 import ipaddress
 import math
 import os
@@ -432,6 +431,8 @@ def parse(text: str, overrides: Mapping[str, object], where: Places, source: str
 def _checked(key: str, value: object, source: str) -> object:
     setting = _FIELDS.get(key)
     if setting is None:
+        import difflib  # here, for a router seldom needs it
+
         shown = [name for name, known in _FIELDS.items() if not known.metadata["hidden"]]
         near = difflib.get_close_matches(key, shown, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(shown)}."

@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-import logging.handlers
 import secrets
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 
 from meshchat.adapters.control import ControlServer
@@ -32,8 +30,6 @@ from meshchat.wire.records import Record, mesh_id
 
 SYNC_EVERY = 5.0
 """Seconds between forcing appended history onto the disk under the policy "interval"."""
-
-SYSLOG = Path("/dev/log")
 
 log = logging.getLogger(__name__)
 
@@ -203,21 +199,20 @@ def _zone(config: Config) -> Zone:
         return Zone()
 
 
-class _Syslog(logging.handlers.SysLogHandler):
-    """Standard error has each line too: a syslogd that has gone is no reason for a traceback each."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Says nothing; the next line tries to connect again."""
-
-
 def _start_logging(config: Config) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    no_syslog = config.syslog and not SYSLOG.is_socket()
-    if config.syslog and not no_syslog:
-        handlers.append(_Syslog(str(SYSLOG)))
+    if config.syslog:
+        handlers += _syslog_handlers()
     logging.basicConfig(level=config.log_level.upper(), handlers=handlers, format=_FORMAT)
-    if no_syslog:
-        log.warning("Nothing is logged to syslog: there is no %s. Start syslogd, then this again.", SYSLOG)
+    if config.syslog and len(handlers) == 1:
+        log.warning("Nothing is logged to syslog: there is no /dev/log. Start syslogd, then this again.")
+
+
+def _syslog_handlers() -> list[logging.Handler]:
+    """One where there is a syslogd, else none."""
+    from meshchat.adapters.syslog import SYSLOG, SyslogHandler
+
+    return [SyslogHandler()] if SYSLOG.is_socket() else []
 
 
 _FORMAT = "meshchat: %(levelname)s: %(message)s"

@@ -43,7 +43,7 @@ from meshchat.wire.packets import START, Carried
 from meshchat.wire.records import MAX_STAMP, Grade, Record, Space, position, position_stamp
 
 _MERGE_BATCH = 64
-_RESTORE_BATCH = 4096
+_RESTORE_BATCH = 256
 """Records that are put into the index at once at the start: what is at hand of them takes 2 MB."""
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 import os
 import re
 import time
-import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +116,8 @@ def system_zone(configured: str = "", root: Path = Path("/")) -> str:
     if text.startswith("/"):
         return _footer(Path(text)) or text
     if _ZONE_NAME.fullmatch(text):
+        import zoneinfo  # here, for on a router the zone is mostly a rule already
+
         for top in zoneinfo.TZPATH:
             if rule := _footer(Path(top) / text):
                 return rule

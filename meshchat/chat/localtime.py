@@ -11,8 +11,6 @@ import functools
 import re
 from dataclasses import dataclass
 
-from dateutil import parser as dateutil_parser
-
 from meshchat.errors import ConfigError, UsageError
 from meshchat.units import parse_clock_time, parse_duration
 
@@ -268,6 +266,7 @@ def _absolute(text: str, now_ms: int, zone: Zone) -> int:
 
 def _read_date(text: str, now_ms: int, zone: Zone, *, day_first: bool) -> int:
     """`text` by dateutil's parser; what it leaves out is today's, at midnight."""
+    from dateutil import parser  # here, for it takes 2 MB and few people ask a router for a date
 
     def known_zone(name: str | None, offset: int | None) -> datetime.tzinfo | None:
         if offset is not None:
@@ -280,7 +279,7 @@ def _read_date(text: str, now_ms: int, zone: Zone, *, day_first: bool) -> int:
 
     midnight = zone.local(now_ms).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     try:
-        read = dateutil_parser.parse(text, default=midnight, tzinfos=known_zone, dayfirst=day_first)
+        read = parser.parse(text, default=midnight, tzinfos=known_zone, dayfirst=day_first)
     except (ValueError, OverflowError, ArithmeticError, TypeError, IndexError, AttributeError):
         # All but the first two are dateutil's own slips on odd input, by version.
         raise _refuse(text) from None

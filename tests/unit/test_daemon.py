@@ -146,6 +146,18 @@ def test_sighup_takes_peers_and_mesh_keys_at_once_and_says_what_waits(tmp_path: 
         assert json.loads(running.meshchat("status", "--json").stdout)["sealed"] is True
 
 
+def test_the_daemon_takes_no_memory_for_openssl(tmp_path: Path) -> None:
+    running = Running(tmp_path)
+    try:
+        running.until("serves the mesh")
+        libraries = Path(f"/proc/{running.process.pid}/maps").read_text()
+    finally:
+        running.end()
+    assert "_sodium" in libraries
+    assert "libcrypto" not in libraries
+    assert "libssl" not in libraries
+
+
 @pytest.mark.skipif(Path("/dev/log").exists(), reason="this machine has a syslog")
 def test_a_syslog_that_is_not_there_is_said_once(tmp_path: Path) -> None:
     running = Running(tmp_path, "--syslog")
