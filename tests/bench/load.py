@@ -9,7 +9,7 @@ from meshchat.adapters.files import DiskFiles
 from meshchat.adapters.logline import StoredRecord
 from meshchat.adapters.logstore import LogStore
 from meshchat.constants import IP_UDP_HEADERS, MAX_MTU
-from meshchat.identity import SigningKey, sign_record
+from meshchat.identity import SigningKey, sign_record, verify_record
 from meshchat.wire.datagram import PlainDatagram
 from meshchat.wire.packets import PACKET_HEADER, Carried, Records, encode_packet
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id, router_id
@@ -62,10 +62,13 @@ def signed_bytes(records: Iterable[Record]) -> int:
 
 
 def write_logs(records: Sequence[Record], home: Path) -> Path:
-    """Writes the log files of a router that holds `records`; returns its logs directory, `home`/logs."""
+    """Writes the log files of a router that holds `records`; returns its logs directory, `home`/logs.
+
+    They carry no router's mark: the first daemon started on them verifies every signature.
+    """
     store = LogStore(DiskFiles(home / "logs"), DiskFiles(home / "state"), MESH, fsync="never")
     store.open()
-    list(store.load())
+    list(store.load(bytes(32), verify_record))
     for at in range(0, len(records), _BATCH):
         store.append([StoredRecord(record) for record in records[at : at + _BATCH]])
     store.close()
