@@ -1,9 +1,14 @@
-"""The air between simulated routers: loss, duplication, delay, reordering, cuts. Seeded, in virtual time."""
+"""What lies between simulated routers: who hears whom, what is counted, and the simplest air of all.
+
+`Air` only loses, doubles and delays frames; `tests.sim.radio` has one that takes time and collides.
+"""
 
 import random
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 FRAME_HEADERS = 42
 """Bytes of Ethernet, IPv4 and UDP headers on each frame."""
@@ -12,6 +17,18 @@ UNICAST_TRIES = 7
 """802.11 repeats a unicast frame that is not acknowledged; multicast is sent once."""
 
 Link = tuple[int, int]
+
+
+class Timeline(Protocol):
+    """Virtual time, and where frames that arrive go: the world."""
+
+    now: float
+
+    def at(self, moment: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Calls `action(*arguments)` at a moment."""
+
+    def arrived(self, receiver: int, sender: int, data: bytes) -> None:
+        """A frame of `sender` reached `receiver`."""
 
 
 @dataclass
@@ -23,81 +40,89 @@ class AirConditions:
     delay: float = 0.005
 
 
-@dataclass
-class Air:
-    """Who hears whom. A frame of router `a` reaches each neighbour on its own luck."""
+class Links:
+    """Who hears whom. The lists of neighbours are made again only when a link changes."""
 
-    rng: random.Random
-    conditions: AirConditions
-    links: set[Link] = field(default_factory=set)
-    cut: set[Link] = field(default_factory=set)
-    frames: Counter[int] = field(default_factory=Counter)
-    octets: Counter[int] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        self._links: set[Link] = set()
+        self._cut: set[Link] = set()
+        self._near: dict[int, list[int]] | None = None
 
     def connect(self, pairs: Iterable[Link]) -> None:
         """Adds links, in both directions."""
         for a, b in pairs:
-            self.links |= {(a, b), (b, a)}
+            self._links |= {(a, b), (b, a)}
+        self._near = None
+
+    def replace(self, pairs: Iterable[Link]) -> None:
+        """These links, in both directions, in place of all there were; cuts stay."""
+        self._links = {link for a, b in pairs for link in ((a, b), (b, a))}
+        self._near = None
 
     def separate(self, some: Iterable[int], others: Iterable[int]) -> None:
         """Cuts every link between two groups."""
         others = list(others)
         for a in some:
             for b in others:
-                self.cut |= {(a, b), (b, a)}
+                self._cut |= {(a, b), (b, a)}
+        self._near = None
 
     def heal(self) -> None:
         """Mends all cuts."""
-        self.cut.clear()
+        self._cut.clear()
+        self._near = None
 
     def hears(self, sender: int) -> list[int]:
-        """The routers in reach of `sender` now."""
-        return sorted(b for a, b in self.links - self.cut if a == sender)
+        """The routers in reach of `sender` now, in order."""
+        if self._near is None:
+            self._near = {}
+            for a, b in sorted(self._links - self._cut):
+                self._near.setdefault(a, []).append(b)
+        return self._near.get(sender, [])
 
-    def transmit(
-        self, sender: int, to: int | None, data: bytes, deliver: Callable[[int, float], None]
-    ) -> None:
-        """Puts a frame on the air; `deliver(receiver, delay)` is called for each copy that arrives."""
-        size = len(data) + FRAME_HEADERS
-        if to is not None:
-            self._unicast(sender, to, size, deliver)
-            return
-        self._count(sender, size)
-        for receiver in self.hears(sender):
-            if self.rng.random() >= self.conditions.loss:
-                deliver(receiver, self._delay())
-                if self.rng.random() < self.conditions.duplication:
-                    deliver(receiver, self._delay())
 
-    def _unicast(self, sender: int, to: int, size: int, deliver: Callable[[int, float], None]) -> None:
-        for attempt in range(UNICAST_TRIES):
-            self._count(sender, size)
-            if to not in self.hears(sender):
-                return
-            if self.rng.random() >= self.conditions.loss:
-                deliver(to, self._delay() + attempt * 0.002)
-                return
+class Medium(Links, ABC):
+    """Links that carry frames, and a count of what each router put on the air: a multicast frame once."""
+
+    def __init__(self, rng: random.Random, conditions: AirConditions, time: Timeline) -> None:
+        super().__init__()
+        self.rng, self.conditions, self.time = rng, conditions, time
+        self.frames: Counter[int] = Counter()
+        self.octets: Counter[int] = Counter()
+
+    @abstractmethod
+    def transmit(self, sender: int, to: int | None, data: bytes) -> None:
+        """Puts a frame on the air, for all in reach or for one; each copy that arrives goes to `arrived`."""
 
     def _count(self, sender: int, size: int) -> None:
         self.octets[sender] += size
         self.frames[sender] += 1
 
-    def _delay(self) -> float:
-        return self.rng.uniform(0.0005, max(0.0005, self.conditions.delay))
 
+class Air(Medium):
+    """A frame reaches each neighbour on its own luck, after a random delay, beside any other frame."""
 
-def line(count: int) -> list[Link]:
-    """0 - 1 - 2 - ..."""
-    return [(at, at + 1) for at in range(count - 1)]
+    def transmit(self, sender: int, to: int | None, data: bytes) -> None:
+        size = len(data) + FRAME_HEADERS
+        if to is not None:
+            self._unicast(sender, to, size, data)
+            return
+        self._count(sender, size)
+        for receiver in self.hears(sender):
+            if self.rng.random() >= self.conditions.loss:
+                self._deliver(receiver, sender, data)
+                if self.rng.random() < self.conditions.duplication:
+                    self._deliver(receiver, sender, data)
 
+    def _unicast(self, sender: int, to: int, size: int, data: bytes) -> None:
+        for attempt in range(UNICAST_TRIES):
+            self._count(sender, size)
+            if to not in self.hears(sender):
+                return
+            if self.rng.random() >= self.conditions.loss:
+                self._deliver(to, sender, data, attempt * 0.002)
+                return
 
-def cell(count: int) -> list[Link]:
-    """Everybody hears everybody."""
-    return [(a, b) for a in range(count) for b in range(a)]
-
-
-def grid(width: int, height: int) -> list[Link]:
-    """Each hears those beside, above and below."""
-    across = [(y * width + x, y * width + x + 1) for y in range(height) for x in range(width - 1)]
-    down = [(y * width + x, (y + 1) * width + x) for y in range(height - 1) for x in range(width)]
-    return across + down
+    def _deliver(self, receiver: int, sender: int, data: bytes, late: float = 0.0) -> None:
+        delay = late + self.rng.uniform(0.0005, max(0.0005, self.conditions.delay))
+        self.time.at(self.time.now + delay, self.time.arrived, receiver, sender, data)

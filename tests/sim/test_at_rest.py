@@ -10,7 +10,8 @@ from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from tests.sim.checkers import assert_converges, assert_idle, assert_kept, disk_holds
 from tests.sim.disk import PowerCut
-from tests.sim.network import AirConditions, line
+from tests.sim.network import AirConditions
+from tests.sim.topology import line
 from tests.sim.world import ClockModel, SimRouter, World
 
 FLOOD_BYTES = 3_000

@@ -6,7 +6,7 @@ from meshchat.constants import RELEASED_MS
 from meshchat.wire.packets import Carried, Records
 from meshchat.wire.records import Grade, Record, make_stamp, stamp_ms
 from tests.sim.checkers import assert_converges, assert_idle, assert_kept, assert_same_history, disk_holds
-from tests.sim.network import cell, line
+from tests.sim.topology import cell, line
 from tests.sim.world import DAY, EPOCH_MS, ClockModel, SimRouter, Stranger, World
 
 HOUR = 3600.0

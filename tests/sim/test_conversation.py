@@ -3,7 +3,8 @@
 import pytest
 
 from tests.sim.checkers import agree, assert_converges, assert_idle, assert_kept
-from tests.sim.network import AirConditions, cell, grid, line
+from tests.sim.network import AirConditions
+from tests.sim.topology import cell, grid, line
 from tests.sim.world import World
 
 SHAPES = {"line": (line(5), 5), "cell": (cell(10), 10), "grid": (grid(4, 3), 12)}

@@ -14,7 +14,8 @@ from meshchat.wire.packets import Carried, Records
 from meshchat.wire.records import Grade, Record, make_stamp
 from tests.sim.checkers import assert_converges, assert_idle, assert_kept, disk_holds
 from tests.sim.disk import PowerCut
-from tests.sim.network import AirConditions, Link, cell, grid, line
+from tests.sim.network import AirConditions, Link
+from tests.sim.topology import cell, grid, line
 from tests.sim.world import EPOCH_MS, SimRouter, Stranger, World
 
 SEED = int(os.environ.get("MESHCHAT_SEED", "20261121"))

@@ -51,7 +51,8 @@ from meshchat.wire.packets import (
 )
 from meshchat.wire.records import POSITION_SIZE, Grade, Kind, Space, make_stamp, mesh_id, position
 from tests.sim.checkers import agree, assert_converges, assert_idle, assert_kept
-from tests.sim.network import AirConditions, cell
+from tests.sim.network import AirConditions
+from tests.sim.topology import cell
 from tests.sim.world import AIR_RATE, MESH, PORT, SimRouter, Stranger, World
 
 LOW = bytes(POSITION_SIZE)

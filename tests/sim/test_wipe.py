@@ -13,7 +13,7 @@ from tests.sim.checkers import (
     assert_same_history,
     disk_holds,
 )
-from tests.sim.network import cell, line
+from tests.sim.topology import cell, line
 from tests.sim.world import DAY, EPOCH_MS, ClockModel, SimRouter, Stranger, World
 
 HOUR = 3600.0

@@ -7,6 +7,7 @@ import heapq
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from meshchat.adapters.logstore import FsyncPolicy, LogStore
 from meshchat.adapters.node import Node, NodeSettings
@@ -33,7 +34,8 @@ from meshchat.wire.datagram import PlainDatagram
 from meshchat.wire.packets import ClockClaim, Digest, Packet, Scope, encode_packet
 from meshchat.wire.records import RECORD_ID_SIZE, Grade, Kind, Record, Space, make_stamp, mesh_id, router_id
 from tests.sim.disk import PowerCut, SimFiles
-from tests.sim.network import Air, AirConditions, Link
+from tests.sim.network import Air, AirConditions, Link, Medium
+from tests.sim.radio import Radio, RadioModel
 
 DAY = 86_400.0
 EPOCH_MS = 1_800_000_000_000
@@ -42,6 +44,17 @@ EPOCH_MS = 1_800_000_000_000
 PORT = 8888
 MESH = mesh_id("simulated")
 AIR_RATE = 1_000_000
+
+
+def address_of(number: int) -> tuple[str, int]:
+    """The IPv4 address and port of router `number`."""
+    return f"10.0.{number >> 8}.{number & 255}", PORT
+
+
+def number_of(address: tuple[str, int]) -> int:
+    """The router at an address."""
+    *_, high, low = address[0].split(".")
+    return int(high) << 8 | int(low)
 
 
 @dataclass
@@ -169,7 +182,7 @@ class SimRouter:
 
     def send(self, send: Send) -> None:
         """Onto the air."""
-        to = None if send.address is None else int(send.address[0].rsplit(".", 1)[1])
+        to = None if send.address is None else number_of(send.address)
         self.world.transmit(self.number, to, send.data)
 
     def delivered(self, record: Record, live: bool) -> None:
@@ -193,7 +206,7 @@ class SimRouter:
         # A microsecond late, lest rounding makes it early and the node asks for the same moment again.
         at = self._booted_at + deadline / (1 + self.model.clock.drift) + 1e-6
         start = self._starts
-        self.world.at(max(at, self.world.now), lambda: self._tick(start, deadline))
+        self.world.at(max(at, self.world.now), self._tick, start, deadline)
 
     def _tick(self, start: int, deadline: float) -> None:
         if self.node is None or start != self._starts or self._deadline != deadline:
@@ -204,12 +217,11 @@ class SimRouter:
     def receive(self, data: bytes, sender: int) -> None:
         """A frame arrived."""
         if self.node is not None:
-            node = self.node
-            self._guarded(lambda: node.receive(data, "wlan0", (f"10.0.0.{sender}", PORT)))
+            self._guarded(self.node.receive, data, "wlan0", address_of(sender))
 
-    def _guarded(self, action: Callable[[], None]) -> None:
+    def _guarded(self, action: Callable[..., None], *arguments: Any) -> None:
         try:
-            action()
+            action(*arguments)
         except PowerCut:
             self.power_cut()
 
@@ -256,22 +268,32 @@ class World:
     """Routers, the air between them, and virtual time in seconds."""
 
     def __init__(
-        self, seed: int, links: list[Link], count: int, conditions: AirConditions | None = None
+        self,
+        seed: int,
+        links: Sequence[Link],
+        count: int,
+        conditions: AirConditions | None = None,
+        radio: RadioModel | None = None,
     ) -> None:
-        """Makes `count` routers, all off."""
+        """Makes `count` routers, all off; with `radio`, frames take time and collide."""
         self.rng = random.Random(seed)
         self.now = 0.0
-        self.air = Air(random.Random(self.rng.randrange(2**63)), conditions or AirConditions())
+        rng = random.Random(self.rng.randrange(2**63))
+        self.air: Medium
+        if radio is None:
+            self.air = Air(rng, conditions or AirConditions(), self)
+        else:
+            self.air = Radio(rng, conditions or AirConditions(delay=0.0), self, radio, count)
         self.air.connect(links)
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
         self.routers = [SimRouter(self, number, RouterModel()) for number in range(count)]
         self.taps: list[Callable[[int, bytes], None]] = []
 
-    def at(self, moment: float, action: Callable[[], None]) -> None:
-        """Does `action` at a moment."""
+    def at(self, moment: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Calls `action(*arguments)` at a moment."""
         self._order += 1
-        heapq.heappush(self._events, (moment, self._order, action))
+        heapq.heappush(self._events, (moment, self._order, action, arguments))
 
     @property
     def true_ms(self) -> int:
@@ -291,9 +313,8 @@ class World:
         end = self.now + seconds
         looked = self.now
         while self._events and self._events[0][0] <= end:
-            moment, _, action = heapq.heappop(self._events)
-            self.now = moment
-            action()
+            self.now, _, action, arguments = heapq.heappop(self._events)
+            action(*arguments)
             if until is not None and self.now - looked >= 1.0:
                 looked = self.now
                 if until():
@@ -305,14 +326,11 @@ class World:
         """A frame of router `sender` goes on the air."""
         for tap in self.taps:
             tap(sender, data)
-        self.air.transmit(
-            sender,
-            to,
-            data,
-            lambda receiver, delay: self.at(
-                self.now + delay, lambda: self.routers[receiver].receive(data, sender)
-            ),
-        )
+        self.air.transmit(sender, to, data)
+
+    def arrived(self, receiver: int, sender: int, data: bytes) -> None:
+        """A frame of `sender` reached `receiver`."""
+        self.routers[receiver].receive(data, sender)
 
     def alive(self) -> list[SimRouter]:
         """The routers that are on."""
