@@ -4,13 +4,13 @@ No sockets and no loop: the daemon feeds it datagrams and deadlines, and so does
 runs exactly the store code that a router runs.
 """
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import merge
+from itertools import islice
 from random import Random
 from typing import Protocol
 
@@ -40,7 +40,7 @@ from meshchat.protocol.router import Router, RouterSettings
 from meshchat.state.recordset import LONGEST_HELD
 from meshchat.state.store import HISTORY_START, HistoryRow, StoreLimits
 from meshchat.wire.packets import START, Carried
-from meshchat.wire.records import MAX_STAMP, Grade, Record, Space, position, position_stamp
+from meshchat.wire.records import MAX_STAMP, Grade, Record, Space, position
 
 _MERGE_BATCH = 64
 _RESTORE_BATCH = 256
@@ -131,7 +131,6 @@ class Node:
         self._trouble: StoreError | None = None
         self._unremoved: set[bytes] = set()
         self._authors: dict[tuple[str, bytes], None] = {}
-        self._summaries: tuple[object, list[RoomSummary]] = (None, [])
 
     # --- Life -------------------------------------------------------------------------------------------
 
@@ -355,33 +354,12 @@ class Node:
 
     def rooms(self) -> list[RoomSummary]:
         """The rooms that hold messages."""
-        shown = self._shown()
-        records = self.engine.store.records
-        beyond = records.count(shown[0][1], HISTORY_START) + records.count(shown[1][1])
-        state = (records.version, beyond)
-        if self._summaries[0] != state:
-            self._summaries = (state, self._summarise(shown))
-        return self._summaries[1]
+        sums = self.engine.store.room_sums(self.engine.keeper.ceiling(self._clock()))
+        return [RoomSummary(name, each.messages, each.newest, each.digest) for name, each in sums]
 
     def room_names(self) -> Iterable[str]:
         """The rooms in which anything is held."""
         return self.engine.store.room_numbers()
-
-    def _summarise(self, spans: Iterable[tuple[bytes, bytes]]) -> list[RoomSummary]:
-        counts: Counter[int] = Counter()
-        newest: dict[int, int] = {}
-        hashes: dict[int, hashlib.blake2b] = {}
-        for low, high in spans:
-            for entry in self.engine.store.held_entries(low, high):
-                if entry.room:
-                    counts[entry.room] += 1
-                    newest[entry.room] = max(newest.get(entry.room, 0), position_stamp(entry.position))
-                    hashes.setdefault(entry.room, hashlib.blake2b(digest_size=16)).update(entry.position)
-        return [
-            RoomSummary(name, counts[number], newest[number], hashes[number].hexdigest())
-            for name, number in self.engine.store.room_numbers().items()
-            if number in counts
-        ]
 
     def _shown(self, since: int = 0, until: int = MAX_STAMP) -> tuple[tuple[bytes, bytes], ...]:
         """Both strata between two stamps, less what lies in the future and is not shown yet."""
@@ -394,11 +372,11 @@ class Node:
         """The records of a room with since <= stamp < until, oldest first; of many, the newest `limit`."""
         store = self.engine.store
         strata = [
-            [entry.position for entry in store.room_entries(room, low, high)]
+            store.room_entries(room, low, high, newest_first=True)
             for low, high in self._shown(since or 0, MAX_STAMP if until is None else until)
         ]
-        places = list(merge(*strata, key=lambda place: place[1:]))
-        for place in places if limit is None else places[max(0, len(places) - limit) :]:
+        newest = merge(*strata, key=lambda entry: entry.position[1:], reverse=True)
+        for place in [entry.position for entry in islice(newest, limit)][::-1]:
             record = self._logs.read(place)
             if record is not None:
                 yield record

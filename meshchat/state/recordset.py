@@ -35,6 +35,7 @@ _Row = tuple[bytes, int, int]
 """An entry as it is kept: position, packed fields, `held`."""
 
 _SIZE_BITS, _ROOM_BITS = 16, 20
+_ROOM_MASK = (1 << _ROOM_BITS) - 1
 _ABSENT = 1 << 63
 LONGEST_HELD = -(2**31)
 """The lowest `Entry.held` that can be kept: 68 years before this router first ran."""
@@ -114,7 +115,7 @@ class _Chunk:
         return Entry(
             self.key(index),
             packed & ((1 << _SIZE_BITS) - 1),
-            packed >> _SIZE_BITS & ((1 << _ROOM_BITS) - 1),
+            packed >> _SIZE_BITS & _ROOM_MASK,
             (packed & ~_ABSENT) >> (_SIZE_BITS + _ROOM_BITS),
             self.held[index],
             bool(packed & _ABSENT),
@@ -282,6 +283,17 @@ class RecordSet:
         for chunk, first, last in self._pieces(low, high):
             for index in range(first, last):
                 yield chunk.entry(index)
+
+    def in_room(
+        self, room: int, low: bytes = START, high: bytes = END, *, newest_first: bool = False
+    ) -> Iterator[Entry]:
+        """The entries in the range that carry this room number, in order or the other way round."""
+        step = -1 if newest_first else 1
+        for chunk, first, last in list(self._pieces(low, high))[::step]:
+            packed = chunk.packed
+            for index in range(first, last)[::step]:
+                if packed[index] >> _SIZE_BITS & _ROOM_MASK == room:
+                    yield chunk.entry(index)
 
     def _pieces(self, low: bytes, high: bytes) -> Iterator[tuple[_Chunk, int, int]]:
         """The chunks that hold the range, with the indices of the first entry in it and of the one behind."""

@@ -12,6 +12,7 @@ from meshchat.constants import MAX_REMEMBERED
 from meshchat.state.caps import CapLimits, Caps
 from meshchat.state.permanent import PermanentBudget
 from meshchat.state.recordset import LONGEST_HELD, Entry, RecordSet
+from meshchat.state.tally import RoomSum, RoomTally
 from meshchat.wire.packets import END, START
 from meshchat.wire.records import MAX_STAMP, Record, Space, position, position_stamp
 
@@ -89,6 +90,7 @@ class RecordStore:
         self._limits = limits
         self._caps = Caps(limits.history, self.records)
         self._permanent = PermanentBudget(limits.permanent)
+        self._tally = RoomTally(self.records)
         self._rooms: Numbering[tuple[int, str]] = Numbering()
         self._authors: Numbering[bytes] = Numbering()
 
@@ -117,12 +119,17 @@ class RecordStore:
         """The rooms that have records, with the numbers their entries carry."""
         return {name: number for (space, name), number in self._rooms.numbers.items() if space == Space.ROOM}
 
-    def room_entries(self, room: str, low: bytes = START, high: bytes = END) -> Iterator[Entry]:
-        """The entries of a room that are held, by position."""
+    def room_entries(
+        self, room: str, low: bytes = START, high: bytes = END, *, newest_first: bool = False
+    ) -> Iterator[Entry]:
+        """The entries of a room that are held, by position, or the other way round."""
         number = self._rooms.numbers.get((Space.ROOM, room))
-        for entry in self.records.entries(low, high) if number else ():
-            if entry.room == number and not entry.absent:
-                yield entry
+        return self.records.in_room(number, low, high, newest_first=newest_first) if number else iter(())
+
+    def room_sums(self, ceiling: int) -> Iterator[tuple[str, RoomSum]]:
+        """The rooms that hold messages stamped below `ceiling`, by name."""
+        names = {number: name for name, number in self.room_numbers().items()}
+        return ((names[each.room], each) for each in self._tally.sums(ceiling) if each.room in names)
 
     def has_room(self, room: str) -> bool:
         """Whether a record of the room is held."""
@@ -167,6 +174,7 @@ class RecordStore:
         entry = Entry(record.position, len(record.carried), room, author, held, False)
         self.records.put(entry)
         self._caps.add(entry)
+        self._tally.changed(entry.position)
         self._permanent.written(record.key, record.log)
         return self._evict(entry)
 
@@ -199,6 +207,7 @@ class RecordStore:
                 continue
             room, author = self._rooms.use((space, log)), self._authors.use(key)
             entries[place] = Entry(place, size, room, author, held, False)
+            self._tally.changed(place)
         self.held += len(entries)
         self.records.put_all(entries.values())
         some = self._caps.add_all(entries.values())
@@ -233,6 +242,7 @@ class RecordStore:
         self.held -= 1
         if entry.room:
             self._caps.remove(entry)
+            self._tally.changed(place)
             self._rooms.release(entry.room)
             self._authors.release(entry.author)
         else:
