@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.bench import footprint, idle, ingest, merging
+from tests.bench import cost, footprint, idle, ingest, merging, publish
 from tests.bench.figures import Effort, Figure
 
 
@@ -23,6 +23,8 @@ class Row:
 
 ROWS = (
     Row("idle", "traffic of a mesh at rest", idle.rows, real_daemons=True),
+    Row("publish", "from the request to send until shown on all", publish.rows, real_daemons=True),
+    Row("bytes", "air for one message", cost.rows, real_daemons=True),
     Row("ingest", "what one core takes in", ingest.rows),
     Row("merge", "merge and order history", merging.rows),
     Row("daemon", "memory and start of the daemon", footprint.rows),
