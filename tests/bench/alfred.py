@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,23 +21,23 @@ def why_not() -> str:
 
 
 @contextmanager
-def running(mesh: Mesh) -> Iterator[None]:
-    """A primary on the wlan0 of each router of a mesh without daemons, over IPv6 as it comes."""
+def running(mesh: Mesh, numbers: Iterable[int] | None = None) -> Iterator[None]:
+    """A primary on the wlan0 of these routers, or all, of a mesh without daemons, over IPv6 as it comes."""
+    chosen = list(mesh.sites if numbers is None else numbers)
     daemons = []
     try:
-        for number, site in mesh.sites.items():
+        for number in chosen:
+            site = mesh.sites[number]
             # The namespaces have no IPv6; router solicitations are none of alfred's traffic.
             settings = "/proc/sys/net/ipv6/conf/wlan0"
             script = f"echo 0 >{settings}/router_solicitations; echo 0 >{settings}/disable_ipv6"
             subprocess.run(site.within("sh", "-c", script), check=True)
             wait(partial(_has_address, mesh, number), START_S, "an IPv6 address")
             command = ["alfred", "-i", "wlan0", "-b", "none", "-m", "-u", str(_socket(mesh, number))]
-            daemons.append(
-                subprocess.Popen(site.within(*command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            )
-        wait(
-            lambda: all(_socket(mesh, number).exists() for number in mesh.sites), START_S, "alfred's sockets"
-        )
+            quiet = subprocess.DEVNULL
+            daemons.append(subprocess.Popen(site.within(*command), stdout=quiet, stderr=quiet))
+        sockets = [_socket(mesh, number) for number in chosen]
+        wait(lambda: all(path.exists() for path in sockets), START_S, "alfred's sockets")
         yield
     finally:
         for daemon in daemons:
@@ -50,14 +50,24 @@ def publish(mesh: Mesh, kind: int, fact: bytes, longest_s: float) -> float | Non
     """Seconds until every router knows a fact that router 1 was told; None if that takes longer."""
     first, *others = mesh.sites
     started = time.monotonic()
-    _client(mesh, first, "-s", str(kind), given=fact)
+    tell(mesh, first, kind, fact)
     waiting = set(others)
     while waiting:
         if time.monotonic() - started > longest_s:
             return None
-        waiting = {number for number in waiting if fact not in _client(mesh, number, "-r", str(kind))}
+        waiting = {number for number in waiting if fact not in known(mesh, number, kind)}
         time.sleep(POLL_S)
     return time.monotonic() - started
+
+
+def tell(mesh: Mesh, number: int, kind: int, fact: bytes) -> None:
+    """A router's own fact of data type `kind` (64 to 255)."""
+    _client(mesh, number, "-s", str(kind), given=fact)
+
+
+def known(mesh: Mesh, number: int, kind: int) -> bytes:
+    """What a router knows of all routers' facts of a data type, as alfred prints it."""
+    return _client(mesh, number, "-r", str(kind))
 
 
 def _client(mesh: Mesh, number: int, *arguments: str, given: bytes = b"") -> bytes:

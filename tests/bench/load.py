@@ -20,19 +20,19 @@ TEXT_BYTES = 100
 PEOPLE = 20
 ROOM = "1"
 _SPACING_MS = 200
-_LETTERS = ascii_letters + digits + "      "
+_LETTERS = ascii_letters + digits
 
 
 def text(number: int) -> str:
     """A message text of `TEXT_BYTES` bytes that no other number has.
 
-    Letters at random: a peer that compresses what it sends would make next to nothing of a row of x.
+    Letters at random: a peer that compresses what it sends would make next to nothing of words.
     """
     start = f"message {number} "
     return start + "".join(Random(number).choices(_LETTERS, k=TEXT_BYTES - len(start)))
 
 
-def messages(count: int, *, seed: int = 1, until_ms: int | None = None) -> list[Record]:
+def messages(count: int, *, seed: int = 1, until_ms: int | None = None, mesh: bytes = MESH) -> list[Record]:
     """`count` messages of `PEOPLE` people in one room, in order, the last one stamped `until_ms` or now.
 
     The same seed gives the same people.
@@ -45,7 +45,7 @@ def messages(count: int, *, seed: int = 1, until_ms: int | None = None) -> list[
     return [
         sign_record(
             people[number % PEOPLE],
-            mesh=MESH,
+            mesh=mesh,
             space=Space.ROOM,
             log=ROOM,
             kind=Kind.MESSAGE,

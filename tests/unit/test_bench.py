@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from meshchat.constants import IP_UDP_HEADERS, MAX_MTU
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
-from meshchat.wire.packets import Records, decode_packets
+from meshchat.wire.packets import Carried, Packet, Records, Want, decode_packets, encode_packet
 from tests.bench import first_generation, load
+from tests.bench.differences import Cost
 from tests.bench.figures import Figure, Peer, percentile
 from tests.bench.machine import TOP
 from tests.bench.report import Measured, as_json, as_text
@@ -96,6 +97,26 @@ def test_datagrams_hold_each_record_once_and_fit_the_mtu(count: int, each: int |
             assert each is None or len(packet.items) <= each
             carried += [item.data for item in packet.items]
     assert carried == [record.carried for record in records]
+
+
+# --- Counting bytes -------------------------------------------------------------------------------------
+
+
+def frame(*packets: Packet) -> bytes:
+    return PlainDatagram(load.MESH, bytes(8), b"".join(map(encode_packet, packets))).encode()
+
+
+def test_a_frame_that_brings_records_is_no_search_but_for_what_else_is_in_it() -> None:
+    brings = Records(tuple(Carried(record.carried) for record in load.messages(2)))
+    asks = Want(bytes(8), bytes(8), bytes(8), ())
+    cost = Cost()
+    cost.add(frame(brings))
+    assert (cost.total, cost.search) == (42 + len(frame(brings)), 0)
+    cost.add(frame(brings, asks))
+    assert cost.search == len(encode_packet(asks))
+    cost.add(frame(asks))
+    assert cost.search == len(encode_packet(asks)) + 42 + len(frame(asks))
+    assert cost.total == 3 * 42 + sum(map(len, (frame(brings), frame(brings, asks), frame(asks))))
 
 
 # --- The first generation -------------------------------------------------------------------------------
