@@ -44,15 +44,46 @@ being reassembled (`MAX_REASSEMBLIES`) cost 512 KiB, which a router with 128 MB 
 RELAY_JITTER = 0.050
 """Longest random wait before a relay; neighbours that heard the same frame must not answer as one."""
 
-RELAY_ALWAYS_UP_TO = 6
-"""With so few neighbours everybody relays: a sparse mesh has no copies to spare."""
+RELAY_COPIES = ((6, 10**9), (11, 4), (10**9, 3))
+"""(up to so many neighbours, so many transmissions in a neighbour's reach are enough) whatever links lose: a
+sparse mesh has no copies to spare, and in a dense cell more would only fill the air (simulated optimum)."""
 
-RELAY_COPIES = ((11, 4), (10**9, 3))
-"""(up to so many neighbours, silent after so many copies heard), the simulated optimum for dense cells."""
+MISS = 0.02
+"""A neighbour counts as having a record where the chance that it missed it is no greater than this: two
+transmissions in its reach over links that lose 14%, three where they lose a quarter."""
 
-CONFIRM_WAIT = 0.4
-"""How long after a relay to wait for every neighbour's copy before suspecting a loss: eight times the
-longest relay jitter, so that a neighbour behind a busy channel is not suspected."""
+RESIDUE = 0.001
+"""A smaller chance, above which a digest follows when the news has come to rest: so a last message that was
+lost against the odds is missed within seconds, for a fraction of what certainty about each would cost."""
+
+NEWS_REST = 2.0
+NEWS_REST_MAX = 8.0
+"""That digest follows after so many seconds without news, or so many after the first doubt."""
+
+LOSS_AT_FIRST = 0.25
+LOSS_STEP = 1 / 16
+LOSS_FLOOR = 0.02
+"""What a link is taken to lose before it is known, how much each frame changes that, and the least: one
+transmission is enough only over a link that has lost almost nothing for some 40 frames."""
+
+DEAF = 0.75
+"""A neighbour of whose frames more gets lost is not counted as heard."""
+
+CONFIRM_JITTER = 0.1
+"""Longest random wait before a confirmation, in which others join it."""
+
+CONFIRM_WAIT = 0.5
+"""How long after a relay to wait for every neighbour's copy or confirmation before suspecting a loss: ten
+times the longest relay jitter, and twice what a busy neighbour holds a record back for a fuller frame."""
+
+RESEND_UP_TO = 2
+"""A record that so few neighbours may have missed is sent to each once more, by unicast, which a radio
+repeats until it is acknowledged; more of them are left to the digests, which serve all at once."""
+
+NEWS_FRAMES_RATE = 3.3
+NEWS_FRAMES_BURST = 8.0
+"""Frames of new records a second, and in a burst, that go at once; beyond, records wait up to 0.3 s for
+others to share the 63 bytes of headers. A full frame never waits for this."""
 
 NEWS_MS = 60_000
 """A record that a repair brings within a minute of its stamp is still news, and relayed as such: whoever
@@ -73,6 +104,10 @@ TRICKLE_DOUBLINGS = 7
 """Imax is 0.25 s * 2**7 = 32 s: a quiet line of ten routers costs under 6.6 B/s each."""
 TRICKLE_K = 3
 
+INSIST = 4
+"""Digests, in growing intervals, that are not suppressed where a neighbour in doubt hears few others: of
+eight frames both ways one gets through even where half are lost."""
+
 SILENCE_MAX = 128.0
 """Longest a router stays silent although its digests are suppressed: neighbours count each other to
 decide about relaying, and a dense cell where only three speak would look sparse."""
@@ -80,8 +115,9 @@ decide about relaying, and a dense cell where only three speak would look sparse
 NEIGHBOUR_LIFETIME = 300.0
 """A neighbour not heard for so long is gone: two missed `SILENCE_MAX` announcements and a lost third."""
 
-NEIGHBOUR_FRESH = 70.0
-"""A neighbour heard within this time (two Imax) is expected to confirm a relay."""
+NEIGHBOUR_FRESH = 160.0
+"""A neighbour heard within this time (five Imax, of which half may get lost) is expected to have what was
+relayed; after it one that was switched off costs nothing any more."""
 
 MAX_NEIGHBOURS = 512
 """Neighbours remembered. A stranger can invent router ids at will; 512 entries cost about 300 KB."""

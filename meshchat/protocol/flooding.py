@@ -1,127 +1,199 @@
-"""Flooding by an adaptive counter: who relays a new record, when, and who has confirmed it.
+"""Flooding on one interface: who relays a new record, when, and who has confirmed it.
 
-A router relays what is new to it after a short random wait, and stays silent once it has overheard enough
-copies for the number of neighbours it has. Copies and the decision are kept for each interface apart. No
-relays are elected: under loss an elected set misses a quarter of the routers, the counter almost none.
-
-Beyond that it listens for its neighbours' copies afterwards: a neighbour that was not heard with the record
-may have lost it, and the digests are told to look.
+A router relays what is new to it after a short random wait, unless by then every neighbour was heard with it
+or can be taken to have it (`coverage`). No relays are elected: under loss an elected set misses a quarter of
+the routers. Whoever stays silent although its neighbours cannot be sure of it confirms in a few bytes.
+Whoever sent a record looks a moment later for neighbours that may have missed it.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from random import Random
 
 from meshchat.constants import (
+    CONFIRM_JITTER,
     CONFIRM_WAIT,
     MAX_RELAY_QUEUE,
-    RELAY_ALWAYS_UP_TO,
+    MISS,
     RELAY_COPIES,
     RELAY_JITTER,
+    RESIDUE,
 )
-from meshchat.wire.packets import Carried
+from meshchat.protocol.coverage import in_doubt, is_doubtful
+from meshchat.state.neighbours import Neighbour
+from meshchat.wire.packets import CONFIRM_ID_SIZE, Carried
 
 
-def copies_to_hear(neighbours: int) -> int | None:
-    """After how many copies heard a router with so many neighbours stays silent; None is never."""
-    if neighbours <= RELAY_ALWAYS_UP_TO:
-        return None
-    return next(copies for up_to, copies in RELAY_COPIES if neighbours <= up_to)
+@dataclass(eq=False)
+class Flood:
+    """One record on one interface: who sent it, who is known to have it, what this router did."""
 
-
-@dataclass
-class _Flood:
-    """One record on one interface. Times are seconds, monotonic."""
-
+    key: bytes
     carried: Carried
-    relay_at: float | None
-    heard_from: set[bytes] = field(default_factory=set)
-    check_at: float = 0.0
+    is_own: bool
+    waiting: bool = True
+    sent: int = 0
+    senders: dict[bytes, Neighbour] = field(default_factory=dict)
+    having: set[bytes] = field(default_factory=set)
+
+    def in_doubt(self, around: Sequence[Neighbour]) -> list[Neighbour]:
+        """The neighbours that may have missed it, less those who had their share of copies."""
+        enough = next(copies for up_to, copies in RELAY_COPIES if len(around) <= up_to)
+        return [neighbour for neighbour, copies in self._doubt(around, MISS) if copies < enough]
+
+    def leaves_doubt(self, around: Iterable[Neighbour]) -> bool:
+        """Whether against the odds a neighbour may have missed it all the same."""
+        return any(self._doubt(around, RESIDUE))
+
+    def _doubt(self, around: Iterable[Neighbour], chance: float) -> Iterator[tuple[Neighbour, int]]:
+        return in_doubt(around, self.senders.values(), self.having, sent=self.sent > 0, chance=chance)
 
 
 class InterfaceFlood:
-    """What waits to be relayed on an interface, and what was relayed and is to be confirmed."""
+    """What waits to be relayed, what is to be confirmed, and what was sent and should be confirmed.
+
+    Records are told apart by the first `CONFIRM_ID_SIZE` bytes of their ids. Times are seconds, monotonic.
+    """
 
     def __init__(self, random: Random, is_peer: bool) -> None:
         """`is_peer`: the interface is a configured unicast peer, to which nothing is suppressed."""
         self._random = random
         self._is_peer = is_peer
-        self._floods: OrderedDict[bytes, _Flood] = OrderedDict()
+        self._floods: OrderedDict[bytes, Flood] = OrderedDict()
+        self._order = count()
+        self._queue: list[tuple[float, int, Flood]] = []
+        self._watched: deque[tuple[float, Flood]] = deque()
+        self._confirms: dict[bytes, None] = {}
+        self._confirm_at = 0.0
 
-    def begin(
-        self, record_id: bytes, carried: Carried, now: float, *, heard_from: bytes | None, wait: bool
-    ) -> None:
-        """A record is new here: relay it after a random wait, or at once where it was made here.
+    # --- What comes in ----------------------------------------------------------------------------------
 
-        `heard_from` is the neighbour who sent it on this very interface.
-        """
-        at = now + self._random.uniform(0, RELAY_JITTER) if wait else now
-        self._floods[record_id] = _Flood(carried, at, {heard_from} if heard_from else set())
+    def begin(self, record_id: bytes, carried: Carried, now: float, *, is_own: bool) -> None:
+        """A record is new here: relay it after a random wait, or at once where it was made here."""
+        flood = Flood(record_id[:CONFIRM_ID_SIZE], carried, is_own)
+        self._floods[flood.key] = flood
+        at = now if is_own else now + self._random.uniform(0, RELAY_JITTER)
+        heapq.heappush(self._queue, (at, next(self._order), flood))
         if len(self._floods) > MAX_RELAY_QUEUE:
-            self._floods.popitem(last=False)
+            _, oldest = self._floods.popitem(last=False)
+            oldest.waiting = False
 
-    def copy_heard(self, record_id: bytes, sender: bytes) -> None:
-        """A neighbour was heard with a record that is already known."""
-        flood = self._floods.get(record_id)
-        if flood is not None:
-            flood.heard_from.add(sender)
+    def copy_heard(self, record_id: bytes, sender: Neighbour, now: float) -> None:
+        """A neighbour was heard sending a record that is known.
 
-    def heard_from(self, record_id: bytes) -> frozenset[bytes]:
-        """The neighbours heard with the record lately."""
-        flood = self._floods.get(record_id)
-        return frozenset(flood.heard_from) if flood else frozenset()
+        Long after it was flooded that is somebody who does not know that this router has it.
+        """
+        flood = self._floods.get(record_id[:CONFIRM_ID_SIZE])
+        if flood is None:
+            if is_doubtful([sender]):
+                self._confirm(record_id[:CONFIRM_ID_SIZE], now)
+            return
+        if sender.router in flood.senders and not flood.waiting:
+            self._confirm(flood.key, now)
+        flood.senders[sender.router] = sender
+        flood.having.add(sender.router)
+
+    def confirmed(self, keys: Iterable[bytes], neighbour: Neighbour) -> None:
+        """A neighbour says that it has these records."""
+        for key in keys:
+            flood = self._floods.get(key)
+            if flood is not None:
+                flood.having.add(neighbour.router)
+
+    def has(self, record_id: bytes, neighbour: Neighbour) -> None:
+        """A neighbour was heard with the record in a repair."""
+        self.confirmed((record_id[:CONFIRM_ID_SIZE],), neighbour)
+
+    # --- What is due ------------------------------------------------------------------------------------
 
     @property
     def deadline(self) -> float | None:
-        """When `due` or `unconfirmed` has something to say next."""
-        times = [f.check_at if f.relay_at is None else f.relay_at for f in self._floods.values()]
+        """When there is something to do next."""
+        times = []
+        if self._first():
+            times.append(self._queue[0][0])
+        if self._watched:
+            times.append(self._watched[0][0])
+        if self._confirms:
+            times.append(self._confirm_at)
         return min(times, default=None)
+
+    def _first(self) -> Flood | None:
+        while self._queue and not self._queue[0][2].waiting:
+            heapq.heappop(self._queue)
+        return self._queue[0][2] if self._queue else None
 
     def relay_due(self, now: float) -> bool:
         """Whether a record is to be relayed now."""
-        return any(f.relay_at is not None and f.relay_at <= now for f in self._floods.values())
+        return self._first() is not None and self._queue[0][0] <= now
 
-    def due(self, now: float, neighbours: int, capacity: int) -> list[Carried]:
-        """The records to relay now in one datagram of `capacity` bytes; those overheard often are dropped.
+    def fills(self, capacity: int) -> bool:
+        """Whether more waits than fits into a datagram of `capacity` bytes."""
+        room = capacity
+        for _, _, flood in self._queue:
+            room -= flood.carried.size if flood.waiting else 0
+            if room < 0:
+                return True
+        return False
 
-        Once one record is due, others that wait share its datagram.
+    def take(self, now: float, around: Sequence[Neighbour], capacity: int) -> list[Carried]:
+        """The records to send now in one datagram of `capacity` bytes; those that nobody lacks are dropped.
+
+        Once one record is due, others that wait share its datagram. A record larger than `capacity` is alone.
         """
-        waiting = [f for f in self._floods.values() if f.relay_at is not None]
-        if not self.relay_due(now):
-            return []
-        waiting.sort(key=lambda flood: flood.relay_at or 0.0)
-        enough = None if self._is_peer else copies_to_hear(neighbours)
         chosen: list[Carried] = []
         room = capacity
-        for flood in waiting:
-            if enough is not None and len(flood.heard_from) >= enough:
-                self._done(flood, now)
+        while (flood := self._first()) is not None:
+            if not (flood.is_own or self._is_peer or flood.in_doubt(around)):
+                heapq.heappop(self._queue)
+                flood.waiting = False
+                self._watched.append((now + CONFIRM_WAIT, flood))
+                if is_doubtful(flood.senders.values()):
+                    self._confirm(flood.key, now)
                 continue
             if chosen and flood.carried.size > room:
                 break
+            heapq.heappop(self._queue)
+            flood.waiting = False
+            flood.sent += 1
+            self._confirms.pop(flood.key, None)
+            self._watched.append((now + CONFIRM_WAIT, flood))
             chosen.append(flood.carried)
             room -= flood.carried.size
-            self._done(flood, now)
         return chosen
 
-    def _done(self, flood: _Flood, now: float) -> None:
-        flood.relay_at = None
-        flood.check_at = now + CONFIRM_WAIT
+    def _confirm(self, key: bytes, now: float) -> None:
+        if not self._confirms:
+            self._confirm_at = now + self._random.uniform(CONFIRM_JITTER / 2, CONFIRM_JITTER)
+        self._confirms[key] = None
 
-    def unconfirmed(self, now: float, expected: Callable[[], Iterable[bytes]], neighbours: int) -> bool:
-        """Ends the watch over records whose time is up; whether one of them seems to have been lost.
+    def take_confirms(self, now: float, most: int) -> tuple[bytes, ...]:
+        """At most `most` of what is to be confirmed, where it is time."""
+        if not self._confirms or now < self._confirm_at:
+            return ()
+        keys = tuple(self._confirms)[:most]
+        for key in keys:
+            del self._confirms[key]
+        return keys
 
-        In a sparse mesh every expected neighbour should have been heard with it; in a dense one, so many
-        that this router itself would have stayed silent.
-        """
-        over = [(i, f) for i, f in self._floods.items() if f.relay_at is None and f.check_at <= now]
-        lost = False
-        enough = copies_to_hear(neighbours)
-        for record_id, flood in over:
-            del self._floods[record_id]
-            if enough is None:
-                lost = lost or not flood.heard_from.issuperset(expected())
+    def watched(self, now: float) -> Iterator[Flood]:
+        """Ends the watch over records whose time is up; those that this router sent."""
+        while self._watched and self._watched[0][0] <= now:
+            _, flood = self._watched.popleft()
+            if flood.sent:
+                yield flood
             else:
-                lost = lost or len(flood.heard_from) < enough
-        return lost
+                self.forget(flood)
+
+    def watch_again(self, flood: Flood, now: float) -> None:
+        """It was sent once more to those in doubt."""
+        flood.sent += 1
+        self._watched.append((now + CONFIRM_WAIT, flood))
+
+    def forget(self, flood: Flood) -> None:
+        """Nothing more is to be done about it here."""
+        if self._floods.get(flood.key) is flood:
+            del self._floods[flood.key]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from meshchat.constants import NEWS_FRAMES_BURST, NEWS_FRAMES_RATE
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Output, Send
 from meshchat.protocol.flooding import InterfaceFlood
@@ -54,10 +55,18 @@ class Port:
         self.flood = InterfaceFlood(random, is_peer)
         self.source = Source(store, carried)
         self.news = air.bucket(air.news)
+        self.frames = TokenBucket(NEWS_FRAMES_RATE, NEWS_FRAMES_BURST)
         self.repair = air.bucket(air.repair)
         self.talk = air.bucket(air.talk)
         self.asks_sent = 0
         self.in_step = False
+        self.doubt_since: float | None = None
+        self.number = random.randrange(256)
+
+    def next_number(self) -> int:
+        """The number of the next packet by multicast whose loss is to be noticed."""
+        self.number = (self.number + 1) % 256
+        return self.number
 
 
 class Desk:

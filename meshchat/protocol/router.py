@@ -25,8 +25,8 @@ from meshchat.protocol.giver import Giver
 from meshchat.protocol.horizon import Horizon, HorizonState
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Admitted, Keeper
+from meshchat.protocol.news import News
 from meshchat.protocol.port import AirShare, Desk, Port
-from meshchat.protocol.source import fragments
 from meshchat.protocol.standing import Standing
 from meshchat.state.fragments import Reassembly
 from meshchat.state.limits import BucketTable
@@ -34,9 +34,9 @@ from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.state.store import HistoryRow, RecordStore, StoreLimits
 from meshchat.wire.datagram import LaterVersion
 from meshchat.wire.packets import (
-    PACKET_HEADER,
     Ask,
     Carried,
+    Confirm,
     Digest,
     Dump,
     Fragment,
@@ -47,7 +47,7 @@ from meshchat.wire.packets import (
     Want,
     decode_packets,
 )
-from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, record_id, stamp_ms
+from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, stamp_ms
 
 HOUSEKEEPING = 10.0
 """Seconds between looks at the wipe, the quarantine and the neighbours' clocks."""
@@ -133,6 +133,7 @@ class Router:
             *(self._desk, self.keeper, self._standing, self.asker, self._giver),
             *(settings.router, self._may_answer),
         )
+        self._news = News(self._desk, self.neighbours, settings.mesh)
         self._answers: BucketTable[str] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ADDRESSES)
         self._reassembly = Reassembly()
         self._authors: BucketTable[bytes] = BucketTable(AUTHOR_RATE, AUTHOR_BURST, _MAX_AUTHORS)
@@ -216,7 +217,7 @@ class Router:
 
     def submit(self, record: Record, now: Instant) -> list[Output]:
         """A record made on this router; its `Append` is among the outputs."""
-        self._offer(Admitted(record, 0), None, None, now, live=True)
+        self._offer(Admitted(record, 0), None, now, live=True)
         return self._done(now)
 
     def merge(self, carried: Iterable[Carried], now: Instant) -> tuple[int, Counter[str], list[Output]]:
@@ -229,7 +230,7 @@ class Router:
         for one in carried:
             considered = self.keeper.consider(one, None, now)
             if isinstance(considered, Admitted):
-                self._offer(considered, None, None, now, live=False)
+                self._offer(considered, None, now, live=False)
             elif considered is not None:
                 known += 1
         refused = self.drops - before
@@ -327,12 +328,12 @@ class Router:
                     self._standing.send_digest(port, now)
                 self._desk.timers.set(("trickle", port.name), port.trickle.deadline)
             case "flood":
-                self._send_news(port, now)
+                self._news.expire(port, now)
             case "dump":
                 self._giver.send_dump(port, now)
             case "ask":
                 self.asker.ask(port, now)
-            case "digest":
+            case "digest" | "rest":
                 self._standing.send_digest(port, now)
 
     def _expire_neighbour(self, what: str, port: Port, neighbour: Neighbour, now: Instant) -> None:
@@ -369,7 +370,7 @@ class Router:
         for admitted in self.keeper.ripe(now):
             placed = self.keeper.place(admitted, now)
             if placed is not None:
-                self._offer(placed, None, None, now, live=True)
+                self._offer(placed, None, now, live=True)
 
     def ahead_of(self, now: Instant) -> int:
         """How many neighbours with a clock of their own show a time over 15 minutes before this router's."""
@@ -385,7 +386,11 @@ class Router:
     def _handle(self, packet: Packet, neighbour: Neighbour, port: Port, now: Instant) -> None:
         match packet:
             case Records():
+                neighbour.link.heard(packet.number)
                 self._take_in(packet.items, neighbour, port, now, live=True)
+            case Confirm():
+                neighbour.link.heard(packet.number)
+                self._news.on_confirm(packet, neighbour, port)
             case Digest():
                 self._exchange.on_digest(neighbour, packet, port, now)
                 self._desk.soon(("clocks",), now.mono, CLOCKS_WAIT)
@@ -417,7 +422,7 @@ class Router:
 
     def _on_fragment(self, piece: Fragment, neighbour: Neighbour, port: Port, now: Instant) -> None:
         if piece.id in self.keeper.seen:
-            port.flood.copy_heard(piece.id, neighbour.router)
+            self._known_here(piece.id, neighbour, port, now, live=not piece.repair)
             return
         whole = self._reassembly.add(neighbour.router, piece, now.mono)
         if whole is not None and len(whole) >= 4:
@@ -432,7 +437,7 @@ class Router:
             known = self.keeper.is_known(carried)
             if known is not None:
                 self.drops["duplicate"] += 1
-                port.flood.copy_heard(known, neighbour.router)
+                self._known_here(known, neighbour, port, now, live=live)
                 self.asker.known(known)
                 continue
             if self._is_too_old(carried) and (live or not self.asker.is_asked_for(neighbour, port, now)):
@@ -441,9 +446,9 @@ class Router:
             considered = self.keeper.consider(carried, neighbour.address[0], now)
             if isinstance(considered, Admitted):
                 self.asker.received(considered.record.position, neighbour, port, now)
-                self._offer(considered, neighbour.router, port, now, live=live)
+                self._offer(considered, neighbour, now, live=live)
             elif considered is not None:
-                port.flood.copy_heard(considered.id, neighbour.router)
+                self._known_here(considered.id, neighbour, port, now, live=live)
                 self.asker.received(considered.position, neighbour, port, now)
 
     @staticmethod
@@ -451,16 +456,23 @@ class Router:
         """Whether its age is that of no news: who was not asked for it could have it wiped early."""
         return carried.wiped_by_age and carried.age > NEWS_MS // 1000
 
-    def _offer(
-        self, admitted: Admitted, sender: bytes | None, port: Port | None, now: Instant, *, live: bool
+    def _known_here(
+        self, known: bytes, neighbour: Neighbour, port: Port, now: Instant, *, live: bool
     ) -> None:
+        """A neighbour was heard with a record that is known, as news or in a repair."""
+        if live:
+            self._news.copy_heard(known, neighbour, port, now)
+        else:
+            self._news.has(known, neighbour, port)
+
+    def _offer(self, admitted: Admitted, sender: Neighbour | None, now: Instant, *, live: bool) -> None:
         """Into the batch for the disk, once. What is repaired while still news is relayed like news."""
         record = admitted.record
         if record.id in self._pending:
             return
         is_news = live or stamp_ms(record.stamp) > self.clock.now_ms(now) - NEWS_MS
         relay = live or (is_news and not self.asker.fetch.spans)
-        self._pending[record.id] = _Pending(admitted, sender, port.name if port else None, is_news, relay)
+        self._pending[record.id] = _Pending(admitted, sender, live, is_news, relay)
 
     def _flush(self, now: Instant) -> None:
         """One `Append` for all that this call brought in."""
@@ -478,39 +490,7 @@ class Router:
             self.drops["author-rate"] += 1
             return
         carried = Carried(record.carried, pending.admitted.age)
-        for port in self._desk.ports.values():
-            sender = pending.sender if port.name == pending.interface else None
-            wait = pending.sender is not None
-            port.flood.begin(record.id, carried, now.mono, heard_from=sender, wait=wait)
-            self._arm_flood(port)
-
-    def _arm_flood(self, port: Port) -> None:
-        deadline = port.flood.deadline
-        if deadline is not None:
-            self._desk.timers.set(("flood", port.name), deadline)
-
-    def _send_news(self, port: Port, now: Instant) -> None:
-        if port.flood.relay_due(now.mono) and (wait := port.news.ready_in(now.mono)):
-            self._desk.timers.set(("flood", port.name), now.mono + wait)
-            return
-        capacity = self._desk.capacity(port)
-        neighbours = sum(1 for _ in self.neighbours.alive(now.mono, port.name))
-        items = port.flood.due(now.mono, neighbours, capacity - PACKET_HEADER)
-        for packet in self._news_packets(items, capacity):
-            port.news.spend(now.mono, self._desk.send(port, [packet]))
-        if port.flood.unconfirmed(now.mono, lambda: self._expected(port, now), neighbours):
-            self._desk.hurry(port, now.mono)
-        self._arm_flood(port)
-
-    def _news_packets(self, items: Sequence[Carried], capacity: int) -> list[Packet]:
-        if len(items) == 1 and items[0].size > capacity - PACKET_HEADER:
-            known = record_id(self.settings.mesh, items[0].data)
-            return list(fragments(known, items[0], capacity, repair=False))
-        return [Records(tuple(items))] if items else []
-
-    def _expected(self, port: Port, now: Instant) -> list[bytes]:
-        alive = self.neighbours.alive(now.mono, port.name)
-        return [neighbour.router for neighbour in alive if neighbour.fresh(now.mono)]
+        self._news.flood(record.id, carried, pending.sender, now, by_news=pending.by_news)
 
     def _carry(self, place: bytes) -> Carried | None:
         """A held record as it goes into a packet, with its age by now."""
@@ -529,11 +509,11 @@ class Router:
 
 @dataclass
 class _Pending:
-    """A record on its way to the disk: who sent it where, whether it is news, whether to relay it."""
+    """A record on its way to the disk: who sent it, as news or not, whether it is, whether to relay it."""
 
     admitted: Admitted
-    sender: bytes | None
-    interface: str | None
+    sender: Neighbour | None
+    by_news: bool
     live: bool
     relay: bool
     handed_out: bool = False

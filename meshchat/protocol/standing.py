@@ -3,13 +3,14 @@
 import hashlib
 from enum import Enum
 
-from meshchat.constants import AHEAD_MS, TOKEN_EPOCH, VERSION
+from meshchat.constants import AHEAD_MS, DEAF, TOKEN_EPOCH, VERSION
 from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.port import Desk, Port
 from meshchat.protocol.reconcile import Span
 from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.state.reach import Reach, hears_filter
 from meshchat.wire.packets import BOOT_ID_SIZE, SALT_SIZE, Digest, Scope, Summary
 from meshchat.wire.records import Grade, make_stamp
 
@@ -47,7 +48,13 @@ class Standing:
         undated, history = self._keeper.summaries(now)
         scope = Scope.ALL | Scope.FETCHING if self.is_fetching(now) else Scope.ALL
         clock, floor = self._keeper.clock.claim(now), self._keeper.floor
-        return Digest(self._boot, self._echo(port, now), _RELEASE, clock, scope, floor, undated, history)
+        echo, number = self._echo(port, now), port.next_number()
+        hears = self._hears(port, number, now)
+        return Digest(self._boot, echo, _RELEASE, clock, scope, floor, undated, history, hears, number)
+
+    def _hears(self, port: Port, number: int, now: Instant) -> bytes:
+        alive = self._neighbours.alive(now.mono, port.name)
+        return hears_filter((one.router for one in alive if one.link.loss < DEAF), number)
 
     def _echo(self, port: Port, now: Instant) -> bytes:
         """The boot id of the neighbour echoed least lately, those first who look for a clock to follow."""
@@ -66,6 +73,8 @@ class Standing:
 
     def send_digest(self, port: Port, now: Instant) -> None:
         """Says what is held here."""
+        port.doubt_since = None
+        self._desk.timers.cancel(("rest", port.name))
         self._desk.send(port, [self.digest(port, now)])
 
     def compare(self, theirs: Digest, now: Instant) -> tuple[Verdict, list[Span]]:
@@ -97,6 +106,9 @@ class Standing:
         """Keeps the digest; a new boot has to show anew that it is live."""
         if neighbour.digest is not None and neighbour.digest.boot != digest.boot:
             neighbour.live = False
+            neighbour.link.restarted()
+        neighbour.link.heard(digest.number)
+        neighbour.reach = Reach(digest.hears, digest.number)
         neighbour.live = neighbour.live or digest.echo == self._boot
         before = neighbour.digest
         if neighbour.gave and before and (before.undated, before.history) != (digest.undated, digest.history):

@@ -15,6 +15,7 @@ class Trickle:
         self._interval = TRICKLE_IMIN
         self._heard = 0
         self._sent_at = now
+        self._insist = 0
         self._begin(now)
 
     def _begin(self, now: float) -> None:
@@ -32,6 +33,10 @@ class Trickle:
         """A neighbour said what this router would say (rule 3)."""
         self._heard += 1
 
+    def insist(self, times: int) -> None:
+        """The next transmissions are not suppressed: somebody may hear none of what would suppress them."""
+        self._insist = max(self._insist, times)
+
     def inconsistent(self, now: float) -> None:
         """Something differs: back to Imin, unless there already (rule 6)."""
         if self._interval > TRICKLE_IMIN:
@@ -48,7 +53,8 @@ class Trickle:
             self._begin(now)
             return False
         self._fired = True
-        speak = self._heard < TRICKLE_K or now - self._sent_at >= SILENCE_MAX
+        speak = self._heard < TRICKLE_K or self._insist > 0 or now - self._sent_at >= SILENCE_MAX
+        self._insist = max(0, self._insist - 1)
         if speak:
             self._sent_at = now
         return speak

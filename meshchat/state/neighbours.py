@@ -15,6 +15,8 @@ from meshchat.constants import (
     SHUN,
     SHUN_MAX,
 )
+from meshchat.state.link import Link
+from meshchat.state.reach import Reach
 from meshchat.wire.packets import Digest
 
 
@@ -82,7 +84,8 @@ class Neighbour:
     `differs_since` is when its digest was first seen to differ; `asked` is the nonce of its last ASK-FILE;
     `live`: it has echoed something of this router's present run; `echoed_at` is when it was echoed itself;
     `greeted`: since it was last heard anew it was told what is held here; `asked_until`: so long, records
-    from it answer something that this router said; `gave`: it asked for records that were sent.
+    from it answer something that this router said; `gave`: it asked for records that were sent; `reach` is
+    whom it hears itself.
     """
 
     router: bytes
@@ -99,6 +102,8 @@ class Neighbour:
     shunned_until: float = -1e9
     asked_until: float = -1e9
     gave: bool = False
+    reach: Reach = field(default_factory=Reach)
+    link: Link = field(default_factory=Link)
     _shunned: int = 0
     backoff: Backoff = field(default_factory=Backoff)
 

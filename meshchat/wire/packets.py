@@ -15,6 +15,7 @@ from meshchat.wire.codec import Reader, uint
 from meshchat.wire.records import PERMANENT, POSITION_SIZE, RECORD_ID_SIZE, ROUTER_ID_SIZE, Grade
 
 PACKET_HEADER = 3
+RECORDS_FIELDS = PACKET_HEADER + 1
 BOOT_ID_SIZE = 8
 NONCE_SIZE = 8
 TOKEN_SIZE = 8
@@ -22,6 +23,8 @@ SALT_SIZE = 8
 FINGERPRINT_SIZE = 16
 ITEM_HEADER = 2
 AGE_SIZE = 4
+HEARS_SIZE = 8
+CONFIRM_ID_SIZE = 8
 MAX_AGE = 2**32 - 1
 MIN_PIECE = 256
 """No piece of a record but its last is shorter, at the smallest MTU served too: so whoever puts one together
@@ -46,6 +49,7 @@ class PacketType(IntEnum):
     WANT = 6
     DUMP = 7
     FRAGMENT = 8
+    CONFIRM = 9
 
 
 class Scope(IntFlag):
@@ -322,19 +326,51 @@ class Block:
 
 @dataclass(frozen=True)
 class Records:
-    """New records. Multicast (and to unicast peers) by their author's router, then by relays."""
+    """New records. Multicast (and to unicast peers) by their author's router, then by relays; by unicast once
+    more to a neighbour that may have missed them.
+
+    `number` counts the sender's RECORDS, DIGESTs, ASKs and CONFIRMs by multicast on this interface, modulo
+    256: a gap is a loss. By unicast it repeats the last one.
+    """
 
     items: tuple[Carried, ...]
+    number: int = 0
     type = PacketType.RECORDS
 
     def encode(self) -> bytes:
-        """The items, one after the other."""
-        return _encode_items(self.items)
+        """number u8, then the items, one after the other."""
+        return uint(self.number, 1) + _encode_items(self.items)
 
     @classmethod
     def decode(cls, reader: Reader) -> "Records":
         """Reads it."""
-        return cls(_decode_items(reader))
+        number = reader.uint(1)
+        return cls(_decode_items(reader), number)
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """ "I have these", by their ids' first bytes. Multicast by a router that need not relay them, where its
+    neighbours could not be sure of it otherwise. `number` as in RECORDS.
+    """
+
+    keys: tuple[bytes, ...]
+    number: int = 0
+    type = PacketType.CONFIRM
+
+    def encode(self) -> bytes:
+        """number u8, then 8 bytes of each id."""
+        return uint(self.number, 1) + b"".join(self.keys)
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Confirm":
+        """Reads it; raises `Malformed("confirm")` where it does not end with a whole id."""
+        number, raw = reader.uint(1), reader.rest()
+        if len(raw) % CONFIRM_ID_SIZE:
+            raise Malformed("confirm")
+        return cls(
+            tuple(raw[at : at + CONFIRM_ID_SIZE] for at in range(0, len(raw), CONFIRM_ID_SIZE)), number
+        )
 
 
 @dataclass(frozen=True)
@@ -343,7 +379,8 @@ class Digest:
 
     `boot` is random and new at each start, `echo` the boot id of a neighbour, who sees by it that this is no
     recording from before its start; `release` is the program's version as three bytes. History is spoken for
-    from the stamp `floor` on.
+    from the stamp `floor` on. `hears` is a Bloom filter of the neighbours that the sender hears here,
+    `number` as in RECORDS.
     """
 
     boot: bytes
@@ -354,11 +391,15 @@ class Digest:
     floor: int
     undated: Summary
     history: Summary
+    hears: bytes = bytes(HEARS_SIZE)
+    number: int = 0
     type = PacketType.DIGEST
 
     def encode(self) -> bytes:
-        """boot 8, echo 8, release 3, clock 12, scope u8, floor u64, undated 20, history 20: 80 bytes."""
-        head = self.boot + self.echo + self.release + self.clock.encode()
+        """number u8, boot 8, echo 8, hears 8, release 3, clock 12, scope u8, floor u64, undated 20 and
+        history 20: 89 bytes.
+        """
+        head = uint(self.number, 1) + self.boot + self.echo + self.hears + self.release + self.clock.encode()
         return (
             head + uint(self.scope, 1) + uint(self.floor, 8) + self.undated.encode() + self.history.encode()
         )
@@ -366,9 +407,11 @@ class Digest:
     @classmethod
     def decode(cls, reader: Reader) -> "Digest":
         """Reads it; scope bits not known here are ignored."""
-        boot, echo, release = reader.take(BOOT_ID_SIZE), reader.take(BOOT_ID_SIZE), reader.take(3)
-        clock, scope, floor = ClockClaim.decode(reader), Scope(reader.uint(1) & _SCOPE_BITS), reader.uint(8)
-        return cls(boot, echo, release, clock, scope, floor, Summary.decode(reader), Summary.decode(reader))
+        number, boot, echo = reader.uint(1), reader.take(BOOT_ID_SIZE), reader.take(BOOT_ID_SIZE)
+        hears, release, clock = reader.take(HEARS_SIZE), reader.take(3), ClockClaim.decode(reader)
+        scope, floor = Scope(reader.uint(1) & _SCOPE_BITS), reader.uint(8)
+        undated, history = Summary.decode(reader), Summary.decode(reader)
+        return cls(boot, echo, release, clock, scope, floor, undated, history, hears, number)
 
 
 @dataclass(frozen=True)
@@ -541,4 +584,5 @@ _PACKETS: dict[int, type[Packet]] = {
     PacketType.WANT: Want,
     PacketType.DUMP: Dump,
     PacketType.FRAGMENT: Fragment,
+    PacketType.CONFIRM: Confirm,
 }

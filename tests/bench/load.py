@@ -10,7 +10,7 @@ from meshchat.adapters.logline import encode_line
 from meshchat.constants import IP_UDP_HEADERS, MAX_MTU
 from meshchat.identity import SigningKey, sign_record
 from meshchat.wire.datagram import PlainDatagram
-from meshchat.wire.packets import PACKET_HEADER, Carried, Records, encode_packet
+from meshchat.wire.packets import RECORDS_FIELDS, Carried, Records, encode_packet
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id, router_id
 
 MESH = mesh_id("meshchat")
@@ -77,7 +77,7 @@ def write_logs(records: Sequence[Record], home: Path) -> Path:
 
 def datagrams(records: Sequence[Record], each: int | None = None) -> list[bytes]:
     """The records as another router's new ones: `each` a datagram, or as many as fit."""
-    room = MAX_MTU - IP_UDP_HEADERS - len(PlainDatagram(MESH, bytes(8), b"").encode()) - PACKET_HEADER
+    room = MAX_MTU - IP_UDP_HEADERS - len(PlainDatagram(MESH, bytes(8), b"").encode()) - RECORDS_FIELDS
     sender = router_id(b"the bench")
     batches: list[list[Carried]] = [[]]
     used = 0

@@ -10,7 +10,7 @@ from meshchat.identity import Sealer
 from meshchat.protocol.envelope import Envelope
 from meshchat.state.seen import REPLAY_WINDOW, ReplayGuard
 from meshchat.wire.datagram import SEALED_HEADER, SEALED_OVERHEAD, PlainDatagram, SealedDatagram
-from meshchat.wire.packets import Carried, Records, encode_packet
+from meshchat.wire.packets import RECORDS_FIELDS, Carried, Records, encode_packet
 from meshchat.wire.records import mesh_id
 
 MESH, OTHER_MESH = mesh_id("ours"), mesh_id("theirs")
@@ -132,7 +132,7 @@ def test_a_member_s_counter_may_leap_to_its_end() -> None:
 def test_a_full_datagram_fits_the_mtu(mtu: int, keys: tuple[bytes, ...]) -> None:
     sender = envelope(*keys)
     capacity = sender.capacity(mtu)
-    fill = Records((Carried(b"\x01\x01\x01\x02".ljust(capacity - 5, b"x")),))
+    fill = Records((Carried(b"\x01\x01\x01\x02".ljust(capacity - RECORDS_FIELDS - 2, b"x")),))
     assert len(encode_packet(fill)) == capacity
     assert IP_UDP_HEADERS + len(sender.wrap([fill])) == max(MIN_MTU, min(mtu, MAX_MTU))
 

@@ -46,6 +46,7 @@ from meshchat.wire.packets import (
     Block,
     Carried,
     ClockClaim,
+    Confirm,
     Digest,
     Dump,
     Fingerprinted,
@@ -281,6 +282,8 @@ def _digest(vector: Vector) -> Digest:
         vector.number("floor"),
         _summary(vector.one("undated")),
         _summary(vector.one("history")),
+        vector.octets("hears"),
+        vector.number("number"),
     )
 
 
@@ -310,7 +313,12 @@ def _blocks(vector: Vector) -> Iterator[Block]:
 
 @_named("packet-records")
 def test_records_packet(vector: Vector) -> None:
-    _both_ways(vector, Records(_items(vector)))
+    _both_ways(vector, Records(_items(vector), vector.number("number")))
+
+
+@_named("packet-confirm")
+def test_confirm_packet(vector: Vector) -> None:
+    _both_ways(vector, Confirm(_ids(vector.all("key")), vector.number("number")))
 
 
 @_named("packet-digest")

@@ -26,12 +26,13 @@ from meshchat.wire.datagram import (
 from meshchat.wire.packets import (
     END,
     MIN_PIECE,
-    PACKET_HEADER,
+    RECORDS_FIELDS,
     START,
     Ask,
     Block,
     Carried,
     ClockClaim,
+    Confirm,
     Digest,
     Dump,
     Fingerprinted,
@@ -136,10 +137,13 @@ digests = st.builds(
     u64,
     summaries,
     summaries,
+    eight,
+    u8,
 )
 item_lists = st.lists(items(), max_size=4).map(tuple)
 packets: st.SearchStrategy[Packet] = st.one_of(
-    st.builds(Records, item_lists),
+    st.builds(Records, item_lists, u8),
+    st.builds(Confirm, st.lists(eight, max_size=5).map(tuple), u8),
     digests,
     st.builds(Ask, eight, digests),
     st.builds(Offer, eight, eight, eight, u32, u32, u8),
@@ -214,7 +218,7 @@ def test_the_size_told_of_a_range_is_what_it_takes(drawn: tuple[bytes, tuple[Ran
 
 @given(item_lists)
 def test_the_size_told_of_a_record_is_what_it_takes(sent: tuple[Carried, ...]) -> None:
-    assert len(encode_packet(Records(sent))) == PACKET_HEADER + sum(item.size for item in sent)
+    assert len(encode_packet(Records(sent))) == RECORDS_FIELDS + sum(item.size for item in sent)
 
 
 @given(digests)
@@ -325,7 +329,7 @@ def test_a_type_not_known_is_passed_over_by_its_length() -> None:
 
 @pytest.mark.parametrize("size", [0, 3, MAX_RECORD + 1])
 def test_a_record_too_short_or_too_long_is_refused(size: int) -> None:
-    body = size.to_bytes(2, "big") + bytes(size)
+    body = b"\x00" + size.to_bytes(2, "big") + bytes(size)
     with pytest.raises(Malformed, match="size"):
         list(decode_packets(b"\x01" + len(body).to_bytes(2, "big") + body))
     with pytest.raises(Malformed):

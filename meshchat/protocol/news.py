@@ -1,0 +1,144 @@
+"""New records on every interface: relayed, confirmed, and sent again to whom they may not have reached."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from meshchat.constants import INSIST, NEWS_REST, NEWS_REST_MAX, RESEND_UP_TO, TRICKLE_K
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.port import Desk, Port
+from meshchat.protocol.source import fragments
+from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.wire.packets import RECORDS_FIELDS, Carried, Confirm, Packet, Records
+from meshchat.wire.records import record_id
+
+_MOST_CONFIRMS = 64
+
+
+class News:
+    """Floods what is new. Each method takes the time and leaves its outputs on the desk."""
+
+    def __init__(self, desk: Desk, neighbours: Neighbours, mesh: bytes) -> None:
+        self._desk, self._neighbours, self._mesh = desk, neighbours, mesh
+
+    def flood(
+        self, record_id: bytes, carried: Carried, sender: Neighbour | None, now: Instant, *, by_news: bool
+    ) -> None:
+        """A record is new here: from `sender`, as news or in a repair, or made on this router."""
+        for port in self._desk.ports.values():
+            heard_from = sender if sender and sender.interface == port.name else None
+            port.flood.begin(record_id, carried, now.mono, is_own=sender is None)
+            if heard_from and by_news:
+                port.flood.copy_heard(record_id, heard_from, now.mono)
+            elif heard_from:
+                port.flood.has(record_id, heard_from)
+            self._arm(port)
+
+    def copy_heard(self, record_id: bytes, sender: Neighbour, port: Port, now: Instant) -> None:
+        """A neighbour sent, as news, a record that is known."""
+        port.flood.copy_heard(record_id, sender, now.mono)
+        self._arm(port)
+
+    def has(self, record_id: bytes, neighbour: Neighbour, port: Port) -> None:
+        """A neighbour was heard with a known record in a repair."""
+        port.flood.has(record_id, neighbour)
+
+    def on_confirm(self, confirm: Confirm, neighbour: Neighbour, port: Port) -> None:
+        """A neighbour has records that it need not relay."""
+        port.flood.confirmed(confirm.keys, neighbour)
+
+    def _arm(self, port: Port) -> None:
+        deadline = port.flood.deadline
+        if deadline is not None:
+            self._desk.timers.set(("flood", port.name), deadline)
+
+    def expire(self, port: Port, now: Instant) -> None:
+        """The time of something on this port has come."""
+        if wait := self._hold(port, now):
+            self._desk.timers.set(("flood", port.name), now.mono + wait)
+            return
+        around = list(self._neighbours.alive(now.mono, port.name))
+        self._relay(port, around, now)
+        self._confirm(port, now)
+        self._look(port, around, now)
+        self._arm(port)
+
+    def _hold(self, port: Port, now: Instant) -> float:
+        """For how many seconds nothing may be sent, so that more records share a frame or the air rests."""
+        wait = port.news.ready_in(now.mono)
+        if wait or not port.flood.relay_due(now.mono):
+            return wait
+        return 0.0 if port.flood.fills(self._desk.capacity(port)) else port.frames.ready_in(now.mono)
+
+    def _relay(self, port: Port, around: Sequence[Neighbour], now: Instant) -> None:
+        if not port.flood.relay_due(now.mono):
+            return
+        capacity = self._desk.capacity(port)
+        items = port.flood.take(now.mono, around, capacity - RECORDS_FIELDS)
+        if not items:
+            return
+        port.frames.spend(now.mono, 1)
+        for packet in self._packets(items, port, capacity):
+            port.news.spend(now.mono, self._desk.send(port, [packet]))
+
+    def _packets(self, items: Sequence[Carried], port: Port, capacity: int) -> list[Packet]:
+        if len(items) == 1 and items[0].size > capacity - RECORDS_FIELDS:
+            known = record_id(self._mesh, items[0].data)
+            return list(fragments(known, items[0], capacity, repair=False))
+        return [Records(tuple(items), port.next_number())]
+
+    def _confirm(self, port: Port, now: Instant) -> None:
+        keys = port.flood.take_confirms(now.mono, _MOST_CONFIRMS)
+        if keys:
+            port.news.spend(now.mono, self._desk.send(port, [Confirm(keys, port.next_number())]))
+
+    def _look(self, port: Port, around: Sequence[Neighbour], now: Instant) -> None:
+        """Sends once more what few neighbours may have missed; the digests look after the rest."""
+        again: dict[bytes, list[Carried]] = defaultdict(list)
+        capacity = self._desk.capacity(port) - RECORDS_FIELDS
+        fresh = {one.router: one for one in around if one.fresh(now.mono)}
+        for flood in port.flood.watched(now.mono):
+            missed = [one for one in flood.in_doubt(around) if one.router in fresh]
+            if not missed:
+                port.flood.forget(flood)
+                if flood.leaves_doubt(fresh.values()):
+                    self._tell_at_rest(port, now)
+            elif flood.sent > 1 or len(missed) > RESEND_UP_TO or flood.carried.size > capacity:
+                port.flood.forget(flood)
+                if any(self._is_remote(one, around) for one in missed):
+                    port.trickle.insist(INSIST)
+                self._desk.hurry(port, now.mono)
+            else:
+                for one in missed:
+                    again[one.router].append(flood.carried)
+                port.flood.watch_again(flood, now.mono)
+        for router, items in again.items():
+            self._send_again(port, fresh[router], items, capacity, now)
+
+    @staticmethod
+    def _is_remote(neighbour: Neighbour, around: Sequence[Neighbour]) -> bool:
+        """Whether it may hear so few others here that it would miss what keeps this router silent."""
+        return sum(neighbour.router in one.reach for one in around) < TRICKLE_K
+
+    def _tell_at_rest(self, port: Port, now: Instant) -> None:
+        """A digest is to follow when no more news comes."""
+        if port.doubt_since is None:
+            port.doubt_since = now.mono
+        at = min(now.mono + NEWS_REST, port.doubt_since + NEWS_REST_MAX)
+        self._desk.timers.set(("rest", port.name), at)
+
+    def _send_again(
+        self, port: Port, neighbour: Neighbour, items: Sequence[Carried], capacity: int, now: Instant
+    ) -> None:
+        batch: list[Carried] = []
+        room = capacity
+        for item in items:
+            if batch and item.size > room:
+                self._send_to(port, neighbour, batch, now)
+                batch, room = [], capacity
+            batch.append(item)
+            room -= item.size
+        self._send_to(port, neighbour, batch, now)
+
+    def _send_to(self, port: Port, neighbour: Neighbour, items: Sequence[Carried], now: Instant) -> None:
+        packet = Records(tuple(items), port.number)
+        port.news.spend(now.mono, self._desk.send(port, [packet], neighbour.address))

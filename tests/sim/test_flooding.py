@@ -1,0 +1,134 @@
+"""What a new message costs the air, and that it arrives: bytes with all headers, in virtual time."""
+
+from collections import Counter
+
+import pytest
+
+from meshchat.state.reach import hears_filter
+from meshchat.wire.datagram import PlainDatagram, decode_datagram
+from meshchat.wire.packets import CONFIRM_ID_SIZE, Confirm, Digest, Records, decode_packets
+from meshchat.wire.records import Grade
+from tests.sim.checkers import agree, assert_converges, assert_idle
+from tests.sim.network import AirConditions, Link
+from tests.sim.topology import cell, line
+from tests.sim.world import Stranger, World
+
+TEXT = "x" * 100
+
+
+def plain(data: bytes) -> bytes:
+    datagram = decode_datagram(data)
+    assert isinstance(datagram, PlainDatagram)
+    return datagram.packets
+
+
+def settled(seed: int, links: list[Link], count: int, conditions: AirConditions | None = None) -> World:
+    """A mesh whose routers know each other and their links: some talk before the measurement."""
+    world = World(seed, links, count, conditions or AirConditions(delay=0.004))
+    world.boot()
+    world.run(300)
+    for number in range(120):
+        assert world.routers[number % count].say("2", TEXT)
+        world.run(1.0)
+    world.run(60)
+    return world
+
+
+def bytes_a_message(world: World, messages: int, every: float) -> float:
+    """What messages of 100 bytes cost the whole net, one `every` so many seconds, digests included."""
+    before = world.air.octets.total()
+    for _ in range(messages):
+        assert world.routers[0].say("1", TEXT)
+        world.run(every)
+    cost = (world.air.octets.total() - before) / messages
+    world.run(5)
+    assert all(len(router.ids("1")) == messages for router in world.routers)
+    return cost
+
+
+def test_a_message_costs_a_cell_few_transmissions() -> None:
+    assert bytes_a_message(settled(1, cell(10), 10), 100, 1.0) < 1_000
+
+
+def test_a_message_costs_a_chain_one_transmission_a_hop() -> None:
+    assert bytes_a_message(settled(2, line(10), 10), 100, 1.0) / 9 < 310
+
+
+def test_many_messages_share_frames() -> None:
+    assert bytes_a_message(settled(3, line(10), 10), 400, 0.05) / 9 < 240
+
+
+@pytest.mark.parametrize("links", [line(6), cell(6)])
+def test_a_last_message_arrives_within_seconds_though_some_lose_it(links: list[Link]) -> None:
+    """Nothing follows that would show the gap."""
+    world = settled(4, links, 6, AirConditions(loss=0.2, delay=0.004))
+    late = 0
+    for number in range(40):
+        assert world.routers[number % 6].say("1", f"last {number}")
+        late += not world.run(5, until=lambda: agree(world.routers))
+        world.run(35)
+    assert late <= 1
+    assert_idle(world)
+
+
+def test_where_all_links_are_good_a_single_loss_is_found_when_the_news_rests() -> None:
+    """Against the odds the last router of a chain misses one; it need not wait for the next idle digest."""
+    world = settled(5, line(3), 3)
+    for number in range(10):
+        world.air.separate([2], [1])
+        assert world.routers[0].say("1", f"lost {number}")
+        world.run(0.3)
+        world.air.heal()
+        assert world.run(5, until=lambda: agree(world.routers))
+        world.run(50)
+
+
+def test_at_half_the_frames_lost_all_have_a_message_within_seconds() -> None:
+    world = settled(5, cell(10), 10, AirConditions(loss=0.5, delay=0.004))
+    late = 0
+    for number in range(50):
+        assert world.routers[number % 10].say("1", f"message {number}")
+        late += not world.run(3, until=lambda: agree(world.routers))
+        world.run(10)
+    assert late <= 1
+    assert_converges(world, 60)
+    assert_idle(world)
+
+
+def test_who_claims_that_all_hear_everything_only_slows_a_message_down() -> None:
+    """A stranger repeats each message at once, under three names that claim to reach all."""
+    world = World(6, [*line(5), (5, 1), (5, 2), (6, 1), (6, 2), (7, 1), (7, 2)], 8, AirConditions())
+    liars = [Stranger(world, number) for number in (5, 6, 7)]
+    world.boot(range(5))
+    world.run(60)
+    everyone = hears_filter([router.up.router for router in world.routers[:5]], 0)
+    for liar in liars:
+        digest = liar.digest(Grade.UNKNOWN, world.true_ms)
+        liar.send(Digest(**{**vars(digest), "hears": everyone}))
+
+    def repeat(sender: int, data: bytes) -> None:
+        for packet in decode_packets(plain(data)):
+            if isinstance(packet, Records) and sender == 0:
+                for liar in liars:
+                    liar.send(packet)
+                    liar.send(Confirm(tuple(bytes([n]) * CONFIRM_ID_SIZE for n in range(100))))
+
+    world.taps.append(repeat)
+    for number in range(5):
+        assert world.routers[0].say("1", f"message {number}")
+        assert world.run(60, until=lambda: agree(world.routers[:5]))
+
+
+def test_confirmations_are_few_and_short() -> None:
+    world = settled(7, line(3), 3, AirConditions(loss=0.2))
+    sizes: Counter[str] = Counter()
+
+    def tap(sender: int, data: bytes) -> None:
+        for packet in decode_packets(plain(data)):
+            sizes[type(packet).__name__] += len(data)
+
+    world.taps.append(tap)
+    for number in range(100):
+        assert world.routers[0].say("1", f"{number} {TEXT}")
+        world.run(1)
+    assert 0 < sizes["Confirm"] < sizes["Records"] / 4
