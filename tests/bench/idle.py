@@ -20,7 +20,7 @@ GOAL = 6.6
 def rows(effort: Effort) -> Iterator[Figure]:
     """All meshes side by side: at rest none needs the processor."""
     count = effort.pick(10_000, 500)
-    settle, window = float(effort.pick(90, 20)), float(effort.pick(180, 30))
+    settle, window = float(effort.pick(60, 20)), float(effort.pick(180, 30))
     with scratch() as home, ThreadPoolExecutor(4) as side_by_side:
         logs = load.write_logs(load.messages(count), home)
 

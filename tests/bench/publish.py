@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 from meshchat.adapters.client import AsyncControlClient
@@ -88,19 +88,18 @@ def _set_loss(mesh: Mesh, loss: float) -> None:
 # --- Ours -----------------------------------------------------------------------------------------------
 
 
-async def publish(mesh: Mesh, count: int, rate: float, senders: Sequence[int] | None = None) -> list[float]:
-    """Has the routers, or some of them, send `count` messages in turn, `rate` a second.
+async def publish(mesh: Mesh, count: int, rate: float, routers: Iterable[int] | None = None) -> list[float]:
+    """Has all routers, or these, send `count` messages in turn, `rate` a second.
 
-    Returns for each message that was shown everywhere the seconds until the last router showed it.
+    Returns for each message that was shown everywhere the seconds until the last of them showed it.
     """
-    people = [await _Person.connect(mesh, number) for number in mesh.sites]
+    people = [await _Person.connect(mesh, number) for number in routers or mesh.sites]
     try:
-        sending = people if senders is None else [people[number - 1] for number in senders]
         sent: dict[str, float] = {}
 
         async def send(turn: int) -> None:
             asked = time.monotonic()
-            sent[await sending[turn % len(sending)].send(load.text(turn))] = asked
+            sent[await people[turn % len(people)].send(load.text(turn))] = asked
 
         await at_rate(count, rate, send)
         deadline = time.monotonic() + LONGEST_S

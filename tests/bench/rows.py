@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.bench import cost, differences, footprint, idle, ingest, merging, publish, restore
+from tests.bench import attack, cost, differences, floods, footprint, idle, ingest, merging, publish, restore
 from tests.bench.figures import Effort, Figure
 
 
@@ -25,9 +25,11 @@ ROWS = (
     Row("idle", "traffic of a mesh at rest", idle.rows, real_daemons=True),
     Row("publish", "from the request to send until shown on all", publish.rows, real_daemons=True),
     Row("bytes", "air for one message", cost.rows, real_daemons=True),
+    Row("floods", "large meshes, simulated", floods.rows),
     Row("restore", "an empty router comes back among nine", restore.rows, real_daemons=True),
     Row("differences", "what two routers lack, found and mended", differences.rows),
     Row("ingest", "what one core takes in", ingest.rows),
+    Row("attack", "chat beside a stranger who sends rubbish", attack.rows, real_daemons=True),
     Row("merge", "merge and order history", merging.rows),
     Row("daemon", "memory and start of the daemon", footprint.rows),
 )
