@@ -18,7 +18,7 @@ from struct import Struct
 
 from meshchat.constants import MAX_NAME_BYTES, MAX_NAME_CHARS, MAX_RECORD
 from meshchat.errors import Malformed
-from meshchat.wire.codec import Reader, text, uint
+from meshchat.wire.codec import Reader, text
 
 RECORD_VERSION = 1
 UNASSIGNED = "Cn"
@@ -69,6 +69,7 @@ class Kind(IntEnum):
 _GRADES = tuple(Grade)
 _HEAD = Struct(f">BBBBQ{ROUTER_ID_SIZE}s{PUBLIC_KEY_SIZE}s")
 """Version, kind, space, grade, stamp, router and key: all in front of the names."""
+_PLACE = Struct(">BQ")
 _FIXED_SIZE = _HEAD.size + 2 + SIGNATURE_SIZE
 
 
@@ -193,7 +194,7 @@ def record_id(mesh: bytes, carried: bytes) -> bytes:
 
 def position(stratum: int, stamp: int, record_id: bytes = bytes(RECORD_ID_SIZE)) -> bytes:
     """The place of a record in the one order; with no id, the lowest place at that stamp."""
-    return uint(stratum, 1) + uint(stamp, 8) + record_id
+    return _PLACE.pack(stratum, stamp) + record_id
 
 
 def position_stamp(place: bytes) -> int:
