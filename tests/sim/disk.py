@@ -47,22 +47,46 @@ def _apply(content: bytearray, change: _Change) -> None:
             content[offset : offset + len(data)] = data
 
 
+def _undone(content: bytearray, change: _Change) -> tuple[int, bytes]:
+    """What takes the change back: the offset that it starts at, and the bytes that it replaces."""
+    match change:
+        case _Append():
+            return len(content), b""
+        case _Truncate(size):
+            return size, bytes(content[size:])
+        case _Overwrite(offset, data):
+            return offset, bytes(content[offset : offset + len(data)])
+
+
 @dataclass
 class _Inode:
+    """A file's bytes; what was done to them since the last sync, and what would undo that, oldest first."""
+
     content: bytearray = field(default_factory=bytearray)
-    synced: bytes = b""
     pending: list[_Change] = field(default_factory=list)
+    undo: list[tuple[int, bytes]] = field(default_factory=list)
 
     def change(self, change: _Change) -> None:
+        self.undo.append(_undone(self.content, change))
         _apply(self.content, change)
         self.pending.append(change)
 
     def sync(self) -> None:
-        self.synced = bytes(self.content)
         self.pending.clear()
+        self.undo.clear()
+
+    def synced(self) -> bytearray:
+        """The bytes as they were at the last sync."""
+        content = bytearray(self.content)
+        for change, (offset, before) in zip(reversed(self.pending), reversed(self.undo), strict=True):
+            if isinstance(change, _Overwrite):
+                content[offset : offset + len(change.data)] = before
+            else:
+                content[offset:] = before
+        return content
 
     def power_cut(self, rng: random.Random) -> None:
-        content = bytearray(self.synced)
+        content = self.synced()
         reached = rng.randint(0, len(self.pending))
         for change in self.pending[:reached]:
             if not isinstance(change, _Overwrite) or rng.random() < 0.5:
@@ -124,6 +148,13 @@ class SimFiles:
             inode.power_cut(rng)
         self._current = survivors
         self._durable = dict(survivors)
+
+    def copy(self, name: str) -> "SimFiles":
+        """Another disk with the same files, all of them synced."""
+        other = SimFiles(name)
+        for path, inode in self._current.items():
+            other._current[path] = other._durable[path] = _Inode(bytearray(inode.content))
+        return other
 
     def used(self) -> int:
         """Bytes in files."""

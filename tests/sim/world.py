@@ -190,6 +190,8 @@ class SimRouter:
         assert verify_record(record), "shown though its author did not sign it"
         assert record.id not in self.shown, "shown twice"
         self.shown.add(record.id)
+        for viewer in self.world.viewers:
+            viewer(self.number, record)
 
     def removed(self, room: str | None, messages: int) -> None:
         """History has gone: should it be fetched again one day, it may be shown again."""
@@ -245,7 +247,10 @@ class SimRouter:
 
     def say(self, room: str, text: str) -> Record | None:
         """Writes a message; the record once it is acknowledged, None where the disk refused it."""
-        record = self.draft(room, text)
+        return self.submit(self.draft(room, text))
+
+    def submit(self, record: Record) -> Record | None:
+        """Hands in a draft; the record once it is acknowledged, None where the disk refused it."""
         try:
             notice = self.up.submit(record)
         except StoreError:
@@ -289,6 +294,7 @@ class World:
         self._order = 0
         self.routers = [SimRouter(self, number, RouterModel()) for number in range(count)]
         self.taps: list[Callable[[int, bytes], None]] = []
+        self.viewers: list[Callable[[int, Record], None]] = []
 
     def at(self, moment: float, action: Callable[..., None], *arguments: Any) -> None:
         """Calls `action(*arguments)` at a moment."""
