@@ -52,7 +52,7 @@ MISS = 0.02
 """A neighbour counts as having a record where the chance that it missed it is no greater than this: two
 transmissions in its reach over links that lose 14%, three where they lose a quarter."""
 
-RESIDUE = 0.001
+RESIDUE = 2e-5
 """A smaller chance, above which a digest follows when the news has come to rest: so a last message that was
 lost against the odds is missed within seconds, for a fraction of what certainty about each would cost."""
 

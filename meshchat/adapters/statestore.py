@@ -12,7 +12,7 @@ mesh. The rest is set aside, reported and begun anew.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 
 from meshchat.adapters.files import TEMP_SUFFIX, Files
@@ -83,8 +83,9 @@ class StateStore:
     Every save is durable when it returns, or raises `StoreError` and leaves what was there.
     """
 
-    def __init__(self, files: Files) -> None:
-        self._files = files
+    def __init__(self, files: Files, new_key: Callable[[], SigningKey] = SigningKey.random) -> None:
+        """`new_key` makes the key of a router that has none yet."""
+        self._files, self._new_key = files, new_key
         self._wiped_lines = 0
         self._wiped_ragged = False  # the last line was cut short, and cannot be mended now
         self._report: list[str] = []
@@ -102,7 +103,7 @@ class StateStore:
         Raises `StoreError` where the file is damaged or cannot be read or made.
         """
         if self._files.size(_ROUTER_KEY) is None:
-            key = SigningKey.random()
+            key = self._new_key()
             self._files.replace(_ROUTER_KEY, [key.seed.hex().encode() + b"\n"], private=True)
             return RouterIdentity(key)
         try:

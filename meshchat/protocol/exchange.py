@@ -50,8 +50,7 @@ class Exchange:
         self._standing.note(neighbour, digest, now)
         verdict, _ = self._standing.compare(digest, now)
         if verdict is Verdict.EQUAL:
-            port.trickle.consistent()
-            port.in_step = True
+            port.agrees(neighbour)
             neighbour.differs_since = None
             neighbour.backoff.over()
             self._desk.timers.cancel(("ranges", port.name, neighbour.router))

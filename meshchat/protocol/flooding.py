@@ -44,9 +44,9 @@ class Flood:
         enough = next(copies for up_to, copies in RELAY_COPIES if len(around) <= up_to)
         return [neighbour for neighbour, copies in self._doubt(around, MISS) if copies < enough]
 
-    def leaves_doubt(self, around: Iterable[Neighbour]) -> bool:
-        """Whether against the odds a neighbour may have missed it all the same."""
-        return any(self._doubt(around, RESIDUE))
+    def residue(self, around: Iterable[Neighbour]) -> list[bytes]:
+        """The neighbours, by id, that against the odds may have missed it all the same."""
+        return [neighbour.router for neighbour, _ in self._doubt(around, RESIDUE)]
 
     def _doubt(self, around: Iterable[Neighbour], chance: float) -> Iterator[tuple[Neighbour, int]]:
         return in_doubt(around, self.senders.values(), self.having, sent=self.sent > 0, chance=chance)

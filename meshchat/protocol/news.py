@@ -1,7 +1,7 @@
 """New records on every interface: relayed, confirmed, and sent again to whom they may not have reached."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from meshchat.constants import INSIST, NEWS_REST, NEWS_REST_MAX, RESEND_UP_TO, TRICKLE_K
 from meshchat.protocol.instant import Instant
@@ -100,8 +100,8 @@ class News:
             missed = [one for one in flood.in_doubt(around) if one.router in fresh]
             if not missed:
                 port.flood.forget(flood)
-                if flood.leaves_doubt(fresh.values()):
-                    self._tell_at_rest(port, now)
+                if residue := flood.residue(fresh.values()):
+                    self._tell_at_rest(port, residue, now)
             elif flood.sent > 1 or len(missed) > RESEND_UP_TO or flood.carried.size > capacity:
                 port.flood.forget(flood)
                 if any(self._is_remote(one, around) for one in missed):
@@ -119,8 +119,9 @@ class News:
         """Whether it may hear so few others here that it would miss what keeps this router silent."""
         return sum(neighbour.router in one.reach for one in around) < TRICKLE_K
 
-    def _tell_at_rest(self, port: Port, now: Instant) -> None:
-        """A digest is to follow when no more news comes."""
+    def _tell_at_rest(self, port: Port, residue: Iterable[bytes], now: Instant) -> None:
+        """A digest is to follow when no more news comes, unless these neighbours hear an equal one before."""
+        port.doubted.update(residue)
         if port.doubt_since is None:
             port.doubt_since = now.mono
         at = min(now.mono + NEWS_REST, port.doubt_since + NEWS_REST_MAX)

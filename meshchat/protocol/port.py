@@ -11,6 +11,7 @@ from meshchat.protocol.flooding import InterfaceFlood
 from meshchat.protocol.source import Source
 from meshchat.protocol.trickle import Trickle
 from meshchat.state.limits import TokenBucket
+from meshchat.state.neighbours import Neighbour
 from meshchat.state.store import RecordStore
 from meshchat.state.timers import Timers
 from meshchat.wire.packets import Carried, Packet
@@ -61,7 +62,19 @@ class Port:
         self.asks_sent = 0
         self.in_step = False
         self.doubt_since: float | None = None
+        self.doubted: set[bytes] = set()
         self.number = random.randrange(256)
+
+    def agrees(self, neighbour: Neighbour) -> None:
+        """A neighbour said what this router would say, to all who hear it."""
+        self.trickle.consistent()
+        self.in_step = True
+        self.doubted = {one for one in self.doubted if one != neighbour.router and one not in neighbour.reach}
+
+    def told(self) -> None:
+        """This router said what it holds, to all who hear it."""
+        self.doubt_since = None
+        self.doubted.clear()
 
     def next_number(self) -> int:
         """The number of the next packet by multicast whose loss is to be noticed."""

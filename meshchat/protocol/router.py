@@ -333,7 +333,9 @@ class Router:
                 self._giver.send_dump(port, now)
             case "ask":
                 self.asker.ask(port, now)
-            case "digest" | "rest":
+            case "digest":
+                self._standing.send_digest(port, now)
+            case "rest" if port.doubted:
                 self._standing.send_digest(port, now)
 
     def _expire_neighbour(self, what: str, port: Port, neighbour: Neighbour, now: Instant) -> None:

@@ -73,8 +73,7 @@ class Standing:
 
     def send_digest(self, port: Port, now: Instant) -> None:
         """Says what is held here."""
-        port.doubt_since = None
-        self._desk.timers.cancel(("rest", port.name))
+        port.told()
         self._desk.send(port, [self.digest(port, now)])
 
     def compare(self, theirs: Digest, now: Instant) -> tuple[Verdict, list[Span]]:

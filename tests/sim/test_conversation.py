@@ -4,6 +4,7 @@ import pytest
 
 from tests.sim.checkers import agree, assert_converges, assert_idle, assert_kept
 from tests.sim.network import AirConditions
+from tests.sim.radio import RadioModel
 from tests.sim.topology import cell, grid, line
 from tests.sim.world import World
 
@@ -67,6 +68,25 @@ def test_two_halves_that_talked_apart_become_one(loss: float) -> None:
     assert len(world.routers[0].ids()) == 230
     rate = assert_idle(world)
     print(f"loss {loss:.0%}: one again after {took:.1f} s, idle at {rate:.1f} B/s")
+
+
+@pytest.mark.parametrize("radio", [None, RadioModel()])
+def test_a_seed_decides_everything(radio: RadioModel | None) -> None:
+    def frames() -> list[tuple[float, int, bytes]]:
+        world = World(6, cell(4), 4, AirConditions(loss=0.3), radio)
+        heard: list[tuple[float, int, bytes]] = []
+        world.taps.append(lambda sender, data: heard.append((world.now, sender, data)))
+        world.boot()
+        for number in range(10):
+            world.routers[number % 4].say("1", f"message {number}")
+            world.run(1)
+        world.routers[2].power_cut()
+        world.routers[2].lose_state()
+        world.boot()
+        world.run(30)
+        return heard
+
+    assert frames() == frames()
 
 
 def test_a_long_message_crosses_the_mesh_in_pieces() -> None:

@@ -138,7 +138,8 @@ class SimRouter:
             secret=rng.randbytes(16),
             boot_id=f"{self.number}-{self._boots}",
         )
-        self.node = Node(settings, store, StateStore(self.state), self.instant, rng, self)
+        state = StateStore(self.state, new_key=lambda: SigningKey.from_seed(rng.randbytes(32)))
+        self.node = Node(settings, store, state, self.instant, rng, self)
         self.node.start()
         self.node.interface_up("wlan0", 1500)
 
