@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def namespaces(*labels: str) -> Iterator[list[str]]:
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def wait_for_carrier(namespace: str, interface: str) -> None:
+    """Returns when the kernel lets frames through: it drops them until its link watch has run."""
+    deadline = time.monotonic() + 30
+    show = ["ip", "-n", namespace, "link", "show", interface, "up"]
+    while b"state UP" not in subprocess.run(show, check=True, capture_output=True).stdout:
+        assert time.monotonic() < deadline, f"{interface} in {namespace} has no carrier"
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from meshchat.adapters.multicast import MulticastPort, Received
 from meshchat.errors import ConfigError
-from tests.unit.namespaces import inside, ip, namespaces
+from tests.unit.namespaces import inside, ip, namespaces, wait_for_carrier
 
 GROUP = "224.1.1.1"
 DEADLINE = 5.0
@@ -151,6 +151,8 @@ def connect(a: str, b: str) -> None:
     for number, name in enumerate((a, b), 1):
         ip("-n", name, "address", "add", f"10.4.0.{number}/24", "dev", "wlan0")
         ip("-n", name, "link", "set", "wlan0", "up")
+    for name in (a, b):
+        wait_for_carrier(name, "wlan0")
 
 
 @pytest.mark.mesh

@@ -276,6 +276,7 @@ def test_what_is_being_typed_stays_in_view_below_what_arrives(daemon: FakeDaemon
             person.expect("Come to the ")
             assert Screen.of(person.screen).rows[-2:] == [f"22:26 bob: {text}", "Come to the"]
         person.type("well\x1b[D\x1b[3~ at sic\x7fx\n")
+        person.expect("\n")  # the line is complete, and the daemon's
         daemon.hear("bob", "I will")
         person.expect("bob: I will\n")
         shown = Screen.of(person.screen).text
