@@ -139,7 +139,27 @@ ANSWER_BURST = 32.0
 over 100,000 records takes five steps; a flood of requests gains no more than this."""
 
 RECENT_IDS = 16
-"""Ids in the first step of an exchange: the usual difference is the last few messages."""
+"""Ids of the newest records, compared by themselves where older ones differ for good."""
+
+SKETCH_CELLS = 256
+"""Cells of a sketch, 12 bytes each: about 160 differences, in three datagrams."""
+
+SKETCH_FIRST = 16
+"""A sketch opens an exchange where the counts differ by no more; else it is first asked whether it is just
+the newest records that are missing, which no number of cells tells as cheaply."""
+
+SKETCH_MOST = 140
+"""Up to so many by the counts, a sketch is the second step; beyond, the ranges."""
+
+SKETCH_OUTSIDE = 64
+"""Records outside of what two routers compare that are taken out of a sketch for it, 4 microseconds each."""
+
+WINDOW_IDS = 200
+"""Ids in a request for all of a range but these: as many as fit a datagram."""
+
+DENSE_PARTS = 6
+"""Of at least so many small parts of a step three quarters differ: then a window of records is exchanged as
+it is."""
 
 SPLIT = 16
 LEAF_IDS = 32

@@ -10,18 +10,21 @@ from meshchat.constants import (
     MAX_STREAMS,
     OFFER_WAIT,
     RANGES_JITTER,
+    SHORT_ID,
+    TOKEN_EPOCH,
 )
 from meshchat.protocol.fetch import Candidate, Fetch, FetchState, Order
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.port import Desk, Port
-from meshchat.protocol.reconcile import Span, lacking
+from meshchat.protocol.reconcile import Span, all_but_mine, lacking, window_below
 from meshchat.protocol.standing import Standing
 from meshchat.state.neighbours import Neighbour, Neighbours
-from meshchat.wire.packets import PACKET_HEADER, SALT_SIZE, Ask, Block, Dump, Offer, Want
+from meshchat.wire.packets import PACKET_HEADER, SALT_SIZE, Ask, Block, Dump, Offer, Places, Want, Wanted
 from meshchat.wire.records import ROUTER_ID_SIZE
 
-_WANT_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE
+_BLOCK_FIELDS = 2 * 26 + 1 + 2
+WANT_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE
 
 
 def _pause(port: Port) -> float:
@@ -111,7 +114,7 @@ class Asker:
         port: Port,
         token: bytes,
         salt: bytes,
-        blocks: Sequence[Block],
+        blocks: Sequence[Wanted],
         now: Instant,
     ) -> None:
         """Fetches the blocks, unless another neighbour is being fetched from or the disk takes nothing."""
@@ -125,26 +128,30 @@ class Asker:
         self.fetch.begin(order, now.mono, _pause(port))
         self._send_want(port, neighbour, now)
 
-    def _allowed(self, blocks: Sequence[Block], now: Instant) -> list[Block]:
+    def _allowed(self, blocks: Sequence[Wanted], now: Instant) -> list[Wanted]:
         """The blocks less what this router would refuse: what lies below its horizon or in the future."""
-        allowed: list[Block] = []
+        allowed: list[Wanted] = []
         for block in blocks:
+            if isinstance(block, Places) or block.ids is not None:
+                allowed.append(block)
+                continue
             for low, high in self._keeper.spans(now):
-                if block.ids is not None:
-                    allowed.append(block)
-                    break
                 begin, end = max(low, block.low), min(high, block.high)
                 if begin < end:
                     allowed.append(Block(begin, end, None))
         return allowed
 
     def _send_want(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
-        room = self._desk.capacity(port) - _WANT_FIELDS
-        chosen: list[Block] = []
-        for block in self.fetch.blocks():
+        room = self._desk.capacity(port) - WANT_FIELDS
+        chosen: list[Wanted] = []
+        for wanted in self.fetch.blocks():
+            most = max(0, room - _BLOCK_FIELDS) // SHORT_ID
+            block = all_but_mine(self._keeper.store.records, wanted, self.fetch.salt, most)
             size = len(block.encode())
             if size > room:
                 break
+            if isinstance(block, Block) and block.but:
+                self.fetch.window = block
             chosen.append(block)
             room -= size
         if not chosen:
@@ -178,9 +185,10 @@ class Asker:
         if not self.is_source(neighbour, port):
             return
         self.fetch.settled(dump.low, dump.high)
-        if not self.fetch.blocks():
+        is_through = dump.last and dump.to == self._router
+        if not self.fetch.blocks() or (is_through and self.fetch.by_place):
             self._finish(now)
-        elif dump.last and dump.to == self._router:
+        elif is_through:
             self._next_round(now)
 
     def check_fetch(self, now: Instant) -> None:
@@ -228,6 +236,7 @@ class Asker:
                 self._send_want(port, neighbour, now)
                 return
         brought = self.fetch.brought
+        window, by_place = self.fetch.window if self.fetch.pays else None, self.fetch.by_place
         self.fetch.end()
         self._desk.timers.cancel(("fetch",))
         if not brought:
@@ -237,7 +246,19 @@ class Asker:
         if neighbour and port:
             neighbour.trust()
             neighbour.backoff.moved()
-            self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
+            if window and self._goes_on(window, neighbour, port, now):
+                return
+            if not by_place and not port.source.serves(neighbour.router):
+                # A sketch told all there was; one that is being served goes on when it has all it wants.
+                self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
+
+    def _goes_on(self, window: Block, neighbour: Neighbour, port: Port, now: Instant) -> bool:
+        """Asks for the next window of records without a step between, where the last one paid."""
+        below = window_below(self._keeper.store.records, window.low)
+        if below is None or now.mono > neighbour.token_at + TOKEN_EPOCH / 2:
+            return False
+        self.want(neighbour, port, neighbour.token, self._standing.salt(), [below], now)
+        return self.fetch.active
 
     def block(self, now: Instant, seconds: float) -> None:
         """The disk takes nothing: nothing is asked for during this time."""

@@ -1,29 +1,95 @@
-"""Bringing two routers that disagree together, by the ladder of ranges.
+"""Bringing two routers that disagree together, by the ladder: newest records, sketch, ranges.
+
+The counts in the digests tell where to begin. A small difference goes to a sketch at once. Where one side
+has many more, the first step asks whether these are just the newest, and a sketch answers where they are not.
+Whatever a sketch cannot tell, the ranges do.
 
 A digest that differs starts an exchange with that neighbour, unless one of the two cannot judge (it speaks
 from a higher floor or a later ceiling than the other can compare), a dump is coming in, or their last
 exchanges moved nothing and the next one has to wait.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from meshchat.constants import CONFIRM_WAIT, RANGES_JITTER, RELAY_JITTER
-from meshchat.protocol.asker import Asker
+from meshchat.constants import (
+    CONFIRM_WAIT,
+    RANGES_JITTER,
+    RELAY_JITTER,
+    SKETCH_CELLS,
+    SKETCH_FIRST,
+    SKETCH_MOST,
+)
+from meshchat.protocol.asker import WANT_FIELDS, Asker
 from meshchat.protocol.giver import Giver
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.port import Desk, Port
-from meshchat.protocol.reconcile import Findings, examine, fit, opening
-from meshchat.protocol.standing import Standing, Verdict
+from meshchat.protocol.reconcile import Findings, Span, examine, fit, newest, offered, opening
+from meshchat.protocol.standing import Cover, Standing, Verdict
 from meshchat.state.neighbours import Neighbour
-from meshchat.wire.packets import PACKET_HEADER, SALT_SIZE, Digest, Range, Ranges
-from meshchat.wire.records import ROUTER_ID_SIZE
+from meshchat.state.store import HISTORY_START
+from meshchat.wire.packets import (
+    CELL_SIZE,
+    NO_TOKEN,
+    PACKET_HEADER,
+    PLACE_SIZE,
+    SALT_SIZE,
+    TOKEN_SIZE,
+    Digest,
+    Fingerprinted,
+    Packet,
+    Places,
+    Range,
+    Ranges,
+    Sketch,
+    Want,
+)
+from meshchat.wire.records import ROUTER_ID_SIZE, position, position_stamp
 
 _RANGES_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE + 8 + 26
+_SKETCH_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 2 * TOKEN_SIZE + 8 + 2 * 8 + 4 + 2
+_GROWTH = 4
+"""A sketch that does not tell what differs is answered by one with so many times its cells."""
+_MAX_PARTIAL = 8
+"""Sketches of which a part has come: one a neighbour, 4 KB each."""
 _SETTLE = CONFIRM_WAIT + 2 * RELAY_JITTER
 """A difference younger than this may be a record still being flooded."""
 EXPECT = 5.0
 """Seconds after a step towards a neighbour in which records from it are an answer."""
+
+
+def cells_for(lead: int) -> int:
+    """How many cells tell what differs, nearly always, where no more differs than the counts say."""
+    differ = max(abs(lead), 2)
+    return 4 if abs(lead) == 1 else min(3 * differ + 3, 15 + 3 * differ // 2)
+
+
+_Begun = tuple[Sketch, dict[int, tuple[bytes, ...]]]
+"""A sketch without cells, and its cells by the number of the first in each packet."""
+
+
+class _Parts:
+    """The cells of sketches in several packets, which come in any order; at most `_MAX_PARTIAL` sketches."""
+
+    def __init__(self) -> None:
+        self._parts: OrderedDict[tuple[str, bytes], _Begun] = OrderedDict()
+
+    def join(self, sender: tuple[str, bytes], sketch: Sketch) -> list[bytes]:
+        """The first cells of the sketch, as far as none is missing by now."""
+        whole = replace(sketch, first=0, cells=())
+        begun = self._parts.pop(sender, None)
+        parts = begun[1] if begun is not None and begun[0] == whole else {}
+        parts[sketch.first] = sketch.cells
+        cells: list[bytes] = []
+        while len(cells) in parts:
+            cells += parts[len(cells)]
+        if len(cells) < sketch.total:
+            self._parts[sender] = whole, parts
+            if len(self._parts) > _MAX_PARTIAL:
+                self._parts.popitem(last=False)
+        return cells
 
 
 class Exchange:
@@ -44,6 +110,7 @@ class Exchange:
         self._desk, self._keeper, self._standing = desk, keeper, standing
         self._asker, self._giver, self._router = asker, giver, router
         self._may_answer = may_answer
+        self._parts = _Parts()
 
     def on_digest(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
         """A neighbour says what it holds."""
@@ -53,17 +120,26 @@ class Exchange:
             port.agrees(neighbour)
             neighbour.differs_since = None
             neighbour.backoff.over()
+            neighbour.beyond_sketches = neighbour.sketched = False
             self._desk.timers.cancel(("ranges", port.name, neighbour.router))
-        elif verdict is Verdict.DIFFERENT and not self._asker.fetch.busy(now.mono):
+        elif verdict is Verdict.DIFFERENT and not self._is_receiving(neighbour, now):
             self._differs(neighbour, digest, port, now)
+
+    def _is_receiving(self, neighbour: Neighbour, now: Instant) -> bool:
+        """Whether records are coming in that may end the difference."""
+        return self._asker.fetch.busy(now.mono) or now.mono < neighbour.gives_until
 
     def _differs(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
         if neighbour.differs_since is None:
             neighbour.differs_since = now.mono
         is_young = now.mono - neighbour.differs_since < _SETTLE and now.mono - self.last_flood_at < _SETTLE
         backoff = neighbour.backoff
-        if is_young or not (
-            backoff.allows_full(now.mono) or backoff.allows_recent(now.mono, self._state(digest, now))
+        if (
+            is_young
+            or not self._asker.may_begin(neighbour, now)
+            or not (
+                backoff.allows_full(now.mono) or backoff.allows_recent(now.mono, self._state(digest, now))
+            )
         ):
             return
         if self._may_answer(neighbour, now):
@@ -82,21 +158,44 @@ class Exchange:
             # The next digest that differs tries again.
             self._keeper.drops["air-budget"] += 1
             return
+        cover = None
         if neighbour.digest is None:
             spans = list(self._keeper.spans(now))
         else:
             _, spans = self._standing.compare(neighbour.digest, now)
+            cover = self._standing.cover(neighbour.digest, now)
         if not spans:
             return
-        full = neighbour.backoff.allows_full(now.mono)
-        if full:
-            neighbour.backoff.started_full(now.mono)
-        else:
+        if not neighbour.backoff.allows_full(now.mono):
             neighbour.backoff.started_recent(now.mono)
-        salt = self._standing.salt()
-        parts = opening(self._keeper.store.records, spans, salt, full=full)
-        step = self._step(port, neighbour, parts, salt, now)
-        port.talk.spend(now.mono, self._desk.send(port, [step]))
+            salt = self._standing.salt()
+            parts = newest(self._keeper.store.records, spans, salt)
+            self._say(port, [self._step(port, neighbour, parts, salt, now)], None, now)
+            return
+        neighbour.backoff.started_full(now.mono)
+        if cover is not None and abs(cover.lead) <= SKETCH_FIRST and 0 < cover.count != cover.lead:
+            sketch = self._sketch(port, neighbour, cover, cells_for(cover.lead), now)
+            if sketch:
+                self._say(port, sketch, None, now)
+                return
+        self._say(port, [self._opening(port, neighbour, spans, cover, now)], None, now)
+
+    def _opening(
+        self, port: Port, neighbour: Neighbour, spans: Sequence[Span], cover: Cover | None, now: Instant
+    ) -> Ranges:
+        """The first step by ranges."""
+        lead = cover.lead if cover else 0
+        may_sketch = cover is not None and 0 < abs(lead) <= SKETCH_MOST and not neighbour.beyond_sketches
+        neighbour.sketched = False
+        parts = opening(self._keeper.store.records, spans, lead, sketch=may_sketch)
+        return self._step(port, neighbour, parts, self._standing.salt(), now)
+
+    def _say(
+        self, port: Port, packets: Sequence[Packet], address: tuple[str, int] | None, now: Instant
+    ) -> None:
+        """Each packet in a datagram of its own, at the expense of the share for talking."""
+        for packet in packets:
+            port.talk.spend(now.mono, self._desk.send(port, [packet], address))
 
     def _step(
         self, port: Port, neighbour: Neighbour, parts: Sequence[Range], salt: bytes, now: Instant
@@ -107,8 +206,115 @@ class Exchange:
             neighbour.router, self._standing.token(now), salt, self._standing.view(now), low, tuple(parts)
         )
 
+    # --- Sketches ---------------------------------------------------------------------------------------
+
+    def _sketch(
+        self, port: Port, neighbour: Neighbour, cover: Cover, cells: int, now: Instant
+    ) -> list[Sketch]:
+        """So many cells of what is here, in as few packets as hold them; none where that cannot be had."""
+        mine = self._keeper.store.records.sketch(cover.spans)
+        if mine is None or neighbour.beyond_sketches:
+            return []
+        neighbour.asked_until = now.mono + EXPECT
+        neighbour.sketched = True
+        room = (self._desk.capacity(port) - _SKETCH_FIELDS) // CELL_SIZE
+        view, proof = self._standing.view(now), neighbour.proof(now.mono)
+        head = (neighbour.router, self._standing.token(now), proof, view, cover.floor, cover.ceiling)
+        return [
+            Sketch(*head, cover.count, cells, first, mine.encoded(first, min(first + room, cells)))
+            for first in range(0, cells, room)
+        ]
+
+    def on_sketch(self, neighbour: Neighbour, sketch: Sketch, port: Port, now: Instant) -> None:
+        """Cells of a neighbour's set, for this router or overheard."""
+        neighbour.said_token(sketch.token, now.mono)
+        is_for_me = sketch.to == self._router
+        if is_for_me:
+            self._desk.timers.cancel(("ranges", port.name, neighbour.router))
+        elif sketch.view == self._standing.view(now):
+            self._desk.timers.cancel(("ranges", port.name, sketch.to))
+        if not self._may_answer(neighbour, now):
+            return
+        cells = self._parts.join((port.name, neighbour.router), sketch)
+        if not cells:
+            return
+        cover = Cover(sketch.floor, sketch.ceiling)
+        count = sum(self._keeper.store.records.count(*span) for span in cover.spans)
+        cover = replace(cover, count=count, lead=count - sketch.count)
+        told = self._compare(cover, cells)
+        if told is None and is_for_me and len(cells) == sketch.total:
+            self._sketch_failed(neighbour, cover, len(cells), port, now)
+        elif told is not None:
+            surplus, lacks = told
+            if lacks:
+                room = (self._desk.capacity(port) - WANT_FIELDS - 5) // PLACE_SIZE
+                places = [Places(lacks[:room])]
+                self._asker.want(neighbour, port, sketch.token, self._standing.salt(), places, now)
+            if is_for_me:
+                self._give(neighbour, surplus, sketch.proof, port, now)
+                if not lacks and not surplus:
+                    self._add_nothing(neighbour, port, now)
+
+    def _compare(self, cover: Cover, cells: Sequence[bytes]) -> tuple[list[bytes], tuple[bytes, ...]] | None:
+        """The positions of what only this router accounts for, and the places of what it lacks.
+
+        None where the sketch does not tell, or contradicts the counts.
+        """
+        records = self._keeper.store.records
+        mine = records.sketch(cover.spans)
+        places = None if mine is None else mine.difference(cells)
+        if places is None:
+            return None
+        found = {place: records.find_place(place) for place in places}
+        surplus = [position for position in found.values() if position is not None]
+        lacks = tuple(place for place, position in found.items() if position is None)
+        return (surplus, lacks) if len(surplus) - len(lacks) == cover.lead else None
+
+    def _sketch_failed(
+        self, neighbour: Neighbour, cover: Cover, cells: int, port: Port, now: Instant
+    ) -> None:
+        """Answers with a larger sketch, where one may tell, or else begins with the ranges."""
+        if port.talk.ready_in(now.mono):
+            self._keeper.drops["air-budget"] += 1
+            return
+        answer: Sequence[Packet] = ()
+        if cells < SKETCH_CELLS and abs(cover.lead) <= SKETCH_MOST:
+            more = min(max(_GROWTH * cells, cells_for(cover.lead)), SKETCH_CELLS)
+            answer = self._sketch(port, neighbour, cover, more, now)
+        if not answer:
+            neighbour.beyond_sketches = True
+            answer = [self._opening(port, neighbour, cover.spans, cover, now)]
+        self._say(port, answer, neighbour.address, now)
+
+    def _give(
+        self, neighbour: Neighbour, surplus: Sequence[bytes], proof: bytes, port: Port, now: Instant
+    ) -> None:
+        """Sends what the neighbour lacks: all where it shows a token, else as much as one datagram holds."""
+        ceiling = position(1, self._keeper.ceiling(now))
+        places = [place for place in surplus if place < ceiling and self._keeper.store.holds(place)]
+        if not self._standing.knows_token(proof, now):
+            fitting = 1
+            while fitting < len(places) and self._fits_one_datagram(places[: fitting + 1], port):
+                fitting += 1
+            places = places[:fitting]
+        self._giver.push(neighbour, places, port, now)
+
+    def _add_nothing(self, neighbour: Neighbour, port: Port, now: Instant) -> None:
+        """Says that there is nothing to add to a step."""
+        if port.talk.ready_in(now.mono):
+            self._keeper.drops["air-budget"] += 1
+        else:
+            step = self._step(port, neighbour, (), self._standing.salt(), now)
+            self._say(port, [step], neighbour.address, now)
+
+    # --- Ranges -----------------------------------------------------------------------------------------
+
     def on_ranges(self, neighbour: Neighbour, ranges: Ranges, port: Port, now: Instant) -> None:
         """A step of an exchange, with this router or overheard. One without ranges says: nothing to add."""
+        neighbour.said_token(ranges.token, now.mono)
+        if ranges.to == self._router:
+            self._desk.timers.cancel(("ranges", port.name, neighbour.router))
+            neighbour.beyond_sketches |= neighbour.sketched and bool(ranges.parts)
         if not ranges.parts:
             if ranges.to == self._router:
                 neighbour.backoff.agreed()
@@ -118,6 +324,11 @@ class Exchange:
         reply_salt = self._standing.salt()
         findings = examine(self._keeper.store.records, ranges.parts, ranges.salt, reply_salt)
         if ranges.to == self._router:
+            if findings.open and (
+                sketch := self._answering_sketch(neighbour, ranges.parts, findings.open, port, now)
+            ):
+                self._say(port, sketch, neighbour.address, now)
+                return
             self._answer(neighbour, findings, port, reply_salt, now)
         else:
             if ranges.view == self._standing.view(now):
@@ -125,6 +336,27 @@ class Exchange:
             findings.wants = [block for block in findings.wants if block.ids is not None]
         if findings.wants:
             self._asker.want(neighbour, port, ranges.token, ranges.salt, findings.wants, now)
+
+    def _answering_sketch(
+        self, neighbour: Neighbour, parts: Sequence[Range], part: Fingerprinted, port: Port, now: Instant
+    ) -> Sequence[Sketch]:
+        """The sketch that answers a fingerprint; none where it would not tell, or may not be sent."""
+        records = self._keeper.store.records
+        floor = position_stamp(part.low) if part.low >= HISTORY_START else self._keeper.floor
+        cover = Cover(floor, self._keeper.ceiling(now))
+        count = sum(records.count(*span) for span in cover.spans)
+        told = [one for one in parts if isinstance(one, Fingerprinted)]
+        lead = sum(records.count(one.low, one.high) - one.summary.count for one in told)
+        cover = replace(cover, count=count, lead=lead)
+        if abs(cover.lead) > SKETCH_MOST or port.talk.ready_in(now.mono):
+            return ()
+        return self._sketch(port, neighbour, cover, cells_for(cover.lead), now)
+
+    def on_want(self, neighbour: Neighbour, want: Want, port: Port, now: Instant) -> None:
+        """A request, already granted: what it names as its sender's own is wanted, where it is not here."""
+        blocks = offered(self._keeper.store.records, want.blocks, want.salt)
+        if blocks and neighbour.proof(now.mono) != NO_TOKEN:
+            self._asker.want(neighbour, port, neighbour.proof(now.mono), want.salt, blocks, now)
 
     def _answer(
         self, neighbour: Neighbour, findings: Findings, port: Port, salt: bytes, now: Instant
@@ -137,8 +369,7 @@ class Exchange:
         if port.talk.ready_in(now.mono):
             self._keeper.drops["air-budget"] += 1
         elif reply or not (findings.wants or findings.extra):
-            step = self._step(port, neighbour, reply, salt, now)
-            port.talk.spend(now.mono, self._desk.send(port, [step], neighbour.address))
+            self._say(port, [self._step(port, neighbour, reply, salt, now)], neighbour.address, now)
 
     def _fits_one_datagram(self, places: Sequence[bytes], port: Port) -> bool:
         """A push, which no token guards, is at most one datagram, or one record."""

@@ -16,7 +16,8 @@ from enum import Enum
 
 from meshchat.constants import FETCH_LONGEST, FETCH_ROUNDS_IDLE, MAX_OFFERS, SOURCE_SILENCE, STALL
 from meshchat.protocol.reconcile import Span, after, coalesce, short_id, subtract
-from meshchat.wire.packets import Block, Offer
+from meshchat.state.sketch import place_of
+from meshchat.wire.packets import Block, Offer, Places, Wanted
 from meshchat.wire.records import RECORD_ID_SIZE
 
 MAX_ORDERS = 16
@@ -50,12 +51,16 @@ class Order:
     interface: str
     token: bytes
     salt: bytes
-    blocks: tuple[Block, ...]
+    blocks: tuple[Wanted, ...]
 
 
 @dataclass
 class Fetch:
-    """What is still wanted, and from whom. Times are seconds, monotonic."""
+    """What is still wanted, and from whom. Times are seconds, monotonic.
+
+    `window` is what was last asked for less what was here, and `arrived` how many wanted records have come.
+    `by_place`: a sketch told what is wanted; its sender may only remember some of it.
+    """
 
     state: FetchState = FetchState.IDLE
     nonce: bytes = b""
@@ -65,13 +70,16 @@ class Fetch:
     token: bytes = b""
     salt: bytes = b""
     spans: list[Span] = field(default_factory=list)
-    listed: list[Block] = field(default_factory=list)
+    listed: list[Wanted] = field(default_factory=list)
     began_at: float = 0.0
     progress_at: float = 0.0
     pause: float = 0.0
     idle_rounds: int = 0
     progressed: bool = False
     brought: bool = False
+    arrived: int = 0
+    window: Block | None = None
+    by_place: bool = False
     later: deque[Order] = field(default_factory=deque)
 
     def ask(self, nonce: bytes) -> None:
@@ -107,11 +115,14 @@ class Fetch:
             order.token,
             order.salt,
         )
-        self.spans = coalesce((block.low, block.high) for block in order.blocks if block.ids is None)
-        self.listed = [block for block in order.blocks if block.ids is not None]
+        ranged = [block for block in order.blocks if isinstance(block, Block) and block.ids is None]
+        self.spans = coalesce((block.low, block.high) for block in ranged)
+        self.listed = [block for block in order.blocks if block not in ranged]
         self.began_at = self.progress_at = now
         self.pause = pause
         self.idle_rounds, self.progressed, self.brought = 0, False, False
+        self.arrived, self.window = 0, None
+        self.by_place = all(isinstance(block, Places) for block in order.blocks)
 
     def queue(self, order: Order) -> None:
         """The source of the fetch under way has more that is wanted: it is asked for next."""
@@ -143,7 +154,9 @@ class Fetch:
         """
         before = self.spans
         self.spans = subtract(self.spans, position, after(position))
-        wanted = self.strike(position[-RECORD_ID_SIZE:]) or self.spans != before
+        listed = self._strike_place(place_of(position)) or self.strike(position[-RECORD_ID_SIZE:])
+        wanted = listed or self.spans != before
+        self.arrived += wanted
         if wanted and from_source:
             self.progressed = self.brought = True
             self.progress_at = now
@@ -158,15 +171,23 @@ class Fetch:
             return False
         short = short_id(self.salt, record_id)
         for number, block in enumerate(self.listed):
-            if block.ids and short in block.ids:
+            if isinstance(block, Block) and block.ids and short in block.ids:
                 left = tuple(one for one in block.ids if one != short)
                 self.listed[number : number + 1] = [Block(block.low, block.high, left)] if left else []
                 return True
         return False
 
-    def blocks(self) -> list[Block]:
+    def _strike_place(self, place: bytes) -> bool:
+        for number, block in enumerate(self.listed):
+            if isinstance(block, Places) and place in block.places:
+                left = tuple(one for one in block.places if one != place)
+                self.listed[number : number + 1] = [Places(left)] if left else []
+                return True
+        return False
+
+    def blocks(self) -> list[Wanted]:
         """What is still wanted."""
-        return [Block(low, high, None) for low, high in self.spans] + self.listed
+        return [*(Block(low, high, None) for low, high in self.spans), *self.listed]
 
     def next_round(self, now: float) -> bool:
         """The source is through or silent and something is missing: whether to ask it again."""
@@ -174,6 +195,11 @@ class Fetch:
         self.progressed = False
         self.progress_at = now
         return self.idle_rounds < FETCH_ROUNDS_IDLE
+
+    @property
+    def pays(self) -> bool:
+        """Whether at least a quarter as many came as were named as here: the next window will be like it."""
+        return self.window is not None and 4 * self.arrived >= len(self.window.but)
 
     def end(self) -> None:
         """Nothing more is wanted, or the rest is left to the digests."""

@@ -56,19 +56,20 @@ class Giver:
         offer = Offer(neighbour.router, neighbour.asked, token, self._standing.count(now), size, streams)
         self._desk.send(port, [offer], neighbour.address)
 
-    def on_want(self, neighbour: Neighbour, want: Want, port: Port, now: Instant) -> None:
-        """A neighbour asks for records."""
+    def on_want(self, neighbour: Neighbour, want: Want, port: Port, now: Instant) -> bool:
+        """A neighbour asks for records. Whether it may."""
         if want.to != self._router:
-            return
-        if want.token not in (self._standing.token(now), self._standing.token(now, -1)):
+            return False
+        if not self._standing.knows_token(want.token, now):
             self._keeper.drops["token"] += 1
-            return
+            return False
         if not self._may_answer(neighbour, now):
-            return
+            return False
         ceiling = position(1, self._keeper.ceiling(now))
         if port.source.request(neighbour.router, neighbour.address, want.blocks, want.salt, ceiling):
             neighbour.gave = port.source.has_something_for(neighbour.router)
             self._desk.timers.set_if_unset(("dump", port.name), now.mono + _GATHER)
+        return True
 
     def send_dump(self, port: Port, now: Instant) -> None:
         """The next datagram of the dumps on a port, when the repair share of the air allows it."""
@@ -86,6 +87,7 @@ class Giver:
         """Sends a few records to a neighbour that was seen to lack them, where there are any."""
         if not places:
             return
+        neighbour.gave = True
         many = not port.is_peer and sum(1 for _ in self._neighbours.alive(now.mono, port.name)) >= _DENSE
         if many:
             port.source.push(NOBODY, None, places)

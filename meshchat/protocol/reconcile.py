@@ -1,25 +1,26 @@
 """Narrowing a difference between two sets, one datagram a step (range-based set reconciliation, Meyer 2023).
 
-Pure functions over a record set. The first step lists the ids of the newest records and fingerprints the
-rest; an answer splits what differs, or lists it where it is small, until both know which records are missing.
-Every answer speaks of smaller ranges than the question, so the conversation ends whatever the other side
-says.
+Pure functions over a record set. The first step fingerprints the newest records and the rest; an answer
+splits what differs, or lists it where it is small, until both know which records are missing. Every answer
+speaks of smaller ranges than the question, so the conversation ends whatever the other side says.
 """
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from meshchat.constants import LEAF_IDS, RECENT_IDS, SHORT_ID, SPLIT
+from meshchat.constants import DENSE_PARTS, LEAF_IDS, RECENT_IDS, SHORT_ID, SPLIT, WINDOW_IDS
 from meshchat.state.recordset import RecordSet
 from meshchat.wire.packets import (
     Block,
     Fingerprinted,
     Having,
     Listed,
+    Places,
     Range,
     Skip,
+    Wanted,
     encoded_range_size,
 )
 from meshchat.wire.records import RECORD_ID_SIZE
@@ -67,35 +68,56 @@ class _Scan:
 
 @dataclass
 class Findings:
-    """What a step told: what to say in return, what to ask for, what the other side lacks."""
+    """What a step told: what to say in return, what to ask for, what the other side lacks.
+
+    `open` is what differs and a sketch may answer.
+    """
 
     reply: list[Range] = field(default_factory=list)
+    open: Fingerprinted | None = None
     wants: list[Block] = field(default_factory=list)
     extra: list[Having] = field(default_factory=list)
     extra_positions: list[bytes] = field(default_factory=list)
 
 
-def opening(records: RecordSet, spans: Sequence[Span], salt: bytes, *, full: bool) -> list[Range]:
-    """The first step: the newest records of the spans by their ids; the rest, if `full`, by fingerprint."""
+def newest(records: RecordSet, spans: Sequence[Span], salt: bytes) -> list[Range]:
+    """The newest records of each span by their ids: what got lost lately, where older ones differ."""
     parts: list[Range] = []
     for low, high in spans:
-        mine = records.summary(low, high)
-        if full and ((low, high) != spans[-1] or mine.count == 0):
-            parts.append(Fingerprinted(low, high, mine))
-            continue
-        if mine.count > RECENT_IDS or (mine.count and not full):
-            cut = records.at_rank(records.rank(high) - min(mine.count, RECENT_IDS))
-            if full:
-                parts.append(Fingerprinted(low, cut, records.summary(low, cut)))
-            low = cut
-        parts.append(_listed(records, low, high, salt))
+        count = min(records.count(low, high), RECENT_IDS)
+        cut = records.at_rank(records.rank(high) - count) if count else low
+        parts.append(_listed(records, cut, high, salt))
     return parts
 
 
-def examine(records: RecordSet, parts: Iterable[Range], salt: bytes, reply_salt: bytes) -> Findings:
+def opening(records: RecordSet, spans: Sequence[Span], lead: int, *, sketch: bool) -> list[Range]:
+    """The first step by ranges: fingerprints of the spans, the last one's newest records apart.
+
+    `lead` is how many more records are here than there. Were just the newest missing, they would be these;
+    where fewer are here, they are all above the newest. So one fingerprint of what lies below tells it.
+    With `sketch`, one may answer it where that differs.
+    """
+    parts: list[Range] = []
+    for low, high in spans:
+        mine = records.count(low, high)
+        cut = high
+        if (low, high) == spans[-1] and lead and 0 < max(lead, 0) < mine:
+            cut = records.at_rank(records.rank(high) - lead)
+        elif (low, high) == spans[-1] and lead < 0 < mine:
+            cut = min(high, after(records.at_rank(records.rank(high) - 1)))
+        parts.append(Fingerprinted(low, cut, records.summary(low, cut), sketch))
+        if cut < high:
+            parts.append(Fingerprinted(cut, high, records.summary(cut, high)))
+    return parts
+
+
+def examine(records: RecordSet, parts: Sequence[Range], salt: bytes, reply_salt: bytes) -> Findings:
     """Compares a step that was received (listed with `salt`) with what is held here."""
     findings = Findings()
     scan = _Scan(records, salt)
+    if window := _window(records, parts):
+        findings.wants.append(window)
+        return findings
     for part in parts:
         match part:
             case Skip():
@@ -111,6 +133,31 @@ def examine(records: RecordSet, parts: Iterable[Range], salt: bytes, reply_salt:
     return findings
 
 
+def _window(records: RecordSet, parts: Sequence[Range]) -> Block | None:
+    """The newest records to exchange as they are, where nearly all of many small parts differ; else None.
+
+    Splitting would find over and over that nothing is in common: what is wanted is all but what is here.
+    """
+    fingerprints = [part for part in parts if isinstance(part, Fingerprinted)]
+    mine = [records.summary(part.low, part.high) for part in fingerprints]
+    while fingerprints and mine[-1] == fingerprints[-1].summary:
+        del fingerprints[-1], mine[-1]
+    counts = [*(part.summary.count for part in fingerprints), *(summary.count for summary in mine)]
+    differ = sum(part.summary != summary for part, summary in zip(fingerprints, mine, strict=True))
+    if len(fingerprints) < DENSE_PARTS or 4 * differ < 3 * len(fingerprints):
+        return None
+    if not 0 < min(counts) <= max(counts) <= WINDOW_IDS // 2:
+        return None
+    window = window_below(records, fingerprints[-1].high)
+    return window and replace(window, low=max(window.low, fingerprints[0].low))
+
+
+def window_below(records: RecordSet, high: bytes) -> Block | None:
+    """A range up to `high` with as many records as one request can list; None where none are there."""
+    rank = records.rank(high)
+    return Block(records.at_rank(max(0, rank - WINDOW_IDS)), high, None) if rank else None
+
+
 def _want_lacking(part: Listed | Having, mine: dict[bytes, bytes], findings: Findings) -> None:
     lacking = tuple(one for one in part.ids if one not in mine)
     if lacking:
@@ -121,6 +168,8 @@ def _examine_fingerprint(records: RecordSet, part: Fingerprinted, salt: bytes, f
     mine = records.summary(part.low, part.high)
     if mine == part.summary:
         return
+    if part.open and min(mine.count, part.summary.count) > LEAF_IDS:
+        findings.open = part
     if mine.count == 0:
         findings.wants.append(Block(part.low, part.high, None))
     elif part.summary.count == 0 and mine.count > LEAF_IDS:
@@ -166,11 +215,31 @@ def _split(records: RecordSet, low: bytes, high: bytes, count: int) -> list[Rang
     return [Fingerprinted(a, b, records.summary(a, b)) for a, b in pairwise(cuts) if a < b]
 
 
-def lacking(records: RecordSet, blocks: Iterable[Block], salt: bytes) -> list[Block]:
-    """The blocks less the listed records that are here by now."""
+def all_but_mine(records: RecordSet, block: Wanted, salt: bytes, most: int) -> Wanted:
+    """All of a range, less what is here, where so few records are that they can be listed.
+
+    At most `most` ids: where there are more, of the upper end of the range.
+    """
+    if isinstance(block, Places) or block.ids is not None:
+        return block
+    count, low = records.count(block.low, block.high), block.low
+    if not 0 < count <= WINDOW_IDS:
+        return block
+    if count > most:
+        low = records.at_rank(records.rank(block.high) - most)
+    mine = tuple(_short(salt, place) for place in records.positions(low, block.high))
+    return Block(low, block.high, None, mine)
+
+
+def lacking(records: RecordSet, blocks: Iterable[Wanted], salt: bytes) -> list[Wanted]:
+    """The blocks less the named records that are here by now."""
     scan = _Scan(records, salt)
-    left = []
+    left: list[Wanted] = []
     for block in blocks:
+        if isinstance(block, Places):
+            if places := tuple(place for place in block.places if records.find_place(place) is None):
+                left.append(Places(places))
+            continue
         mine = scan.short_ids(block.low, block.high) if block.ids is not None else None
         ids = block.ids if mine is None or block.ids is None else tuple(i for i in block.ids if i not in mine)
         if ids is None or ids:
@@ -178,11 +247,30 @@ def lacking(records: RecordSet, blocks: Iterable[Block], salt: bytes) -> list[Bl
     return left
 
 
-def find(records: RecordSet, blocks: Iterable[Block], salt: bytes) -> list[bytes]:
-    """The positions that listed blocks ask for, each once; what exceeds `MAX_SCAN` is left out."""
+def offered(records: RecordSet, blocks: Iterable[Wanted], salt: bytes) -> list[Block]:
+    """What a request shows its sender to have and this router to lack: of all but these, some of these."""
+    scan = _Scan(records, salt)
+    found = []
+    for block in blocks:
+        if isinstance(block, Places) or not block.but:
+            continue
+        mine = scan.short_ids(block.low, block.high)
+        if mine is None:
+            break
+        if ids := tuple(one for one in block.but if one not in mine):
+            found.append(Block(block.low, block.high, ids))
+    return found
+
+
+def find(records: RecordSet, blocks: Iterable[Wanted], salt: bytes) -> list[bytes]:
+    """The positions of the records that blocks name, each once; what exceeds `MAX_SCAN` is left out."""
     scan = _Scan(records, salt)
     found: dict[bytes, None] = {}
     for block in blocks:
+        if isinstance(block, Places):
+            known = map(records.find_place, block.places)
+            found.update((place, None) for place in known if place is not None)
+            continue
         mine = scan.short_ids(block.low, block.high)
         if mine is None:
             break

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from meshchat.constants import AHEAD_MS, ANSWER_BURST, ANSWER_RATE, AUTHOR_BURST, AUTHOR_RATE, NEWS_MS
+from meshchat.constants import AHEAD_MS, ANSWER_BURST, ANSWER_RATE, AUTHOR_BURST, AUTHOR_RATE, NEWS_MS, STALL
 from meshchat.errors import Malformed
 from meshchat.identity import Sealer
 from meshchat.protocol.asker import Asker
@@ -44,6 +44,7 @@ from meshchat.wire.packets import (
     Packet,
     Ranges,
     Records,
+    Sketch,
     Want,
     decode_packets,
 )
@@ -57,6 +58,10 @@ DISK_RETRY = 15.0
 
 CLOCKS_WAIT = 0.2
 """Longest wait before the clocks heard are compared: once for all the digests of a busy moment."""
+
+_SKETCH_STEPS = 512
+_SKETCH_PAUSE = 0.05
+"""What is held at the start is mixed into the sketch in steps of 2.5 ms on a PC, 25 ms on a router."""
 
 _MAX_AUTHORS = 4096
 _MAX_ADDRESSES = 1024
@@ -139,6 +144,7 @@ class Router:
         self._authors: BucketTable[bytes] = BucketTable(AUTHOR_RATE, AUTHOR_BURST, _MAX_AUTHORS)
         self._pending: dict[bytes, _Pending] = {}
         self._desk.timers.set(("housekeeping",), now.mono)
+        self._desk.timers.set(("sketch",), now.mono + _SKETCH_PAUSE)
 
     @property
     def drops(self) -> Counter[str]:
@@ -310,6 +316,9 @@ class Router:
                 self._housekeep(now)
             case ("clocks",):
                 self._follow_clocks(now)
+            case ("sketch",):
+                if self.store.records.sketch_on(_SKETCH_STEPS):
+                    self._desk.timers.set(("sketch",), now.mono + _SKETCH_PAUSE)
             case ("choose",):
                 self.asker.choose(now)
             case ("fetch",):
@@ -403,8 +412,11 @@ class Router:
                 self.asker.on_offer(neighbour, packet, port, now)
             case Ranges():
                 self._exchange.on_ranges(neighbour, packet, port, now)
+            case Sketch():
+                self._exchange.on_sketch(neighbour, packet, port, now)
             case Want():
-                self._giver.on_want(neighbour, packet, port, now)
+                if self._giver.on_want(neighbour, packet, port, now):
+                    self._exchange.on_want(neighbour, packet, port, now)
             case Dump():
                 self._on_dump(packet, neighbour, port, now)
             case Fragment():
@@ -449,6 +461,8 @@ class Router:
             if isinstance(considered, Admitted):
                 self.asker.received(considered.record.position, neighbour, port, now)
                 self._offer(considered, neighbour, now, live=live)
+                if not live:
+                    neighbour.gives_until = now.mono + STALL / 2
             elif considered is not None:
                 self._known_here(considered.id, neighbour, port, now, live=live)
                 self.asker.received(considered.position, neighbour, port, now)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from meshchat.constants import MAX_STREAMS
-from meshchat.protocol.reconcile import Span, after, coalesce, find, subtract
+from meshchat.protocol.reconcile import Span, after, coalesce, find, short_id, subtract
 from meshchat.state.store import RecordStore
 from meshchat.wire.packets import (
     END,
@@ -21,6 +21,7 @@ from meshchat.wire.packets import (
     Dump,
     Fragment,
     Packet,
+    Wanted,
 )
 from meshchat.wire.records import RECORD_ID_SIZE, ROUTER_ID_SIZE
 
@@ -44,6 +45,8 @@ class _Stream:
     address: tuple[str, int] | None
     spans: list[Span]
     ceiling: bytes
+    salt: bytes = b""
+    but: frozenset[bytes] = frozenset()
     listed: deque[bytes] = field(default_factory=deque)
     pieces: deque[Fragment] = field(default_factory=deque)
     said_last: bool = False
@@ -51,6 +54,10 @@ class _Stream:
     @property
     def empty(self) -> bool:
         return not (self.spans or self.listed or self.pieces)
+
+    def has(self, place: bytes) -> bool:
+        """Whether the asker named the record as its own, be it here by then or only since."""
+        return bool(self.but) and short_id(self.salt, place[-RECORD_ID_SIZE:]) in self.but
 
     def dump(self, low: bytes, high: bytes, items: Sequence[Carried]) -> Dump:
         """The next datagram; the last one says so."""
@@ -79,7 +86,7 @@ class Source:
         return len(self._streams)
 
     def request(
-        self, asker: bytes, address: tuple[str, int], blocks: Sequence[Block], salt: bytes, ceiling: bytes
+        self, asker: bytes, address: tuple[str, int], blocks: Sequence[Wanted], salt: bytes, ceiling: bytes
     ) -> bool:
         """Begins or replaces the dump for `asker`; False where too many are being sent already.
 
@@ -88,8 +95,10 @@ class Source:
         if not self._make_room(asker, address):
             return False
         stream = _Stream(asker, address, [], ceiling)
-        stream.spans = coalesce((block.low, block.high) for block in blocks if block.ids is None)
-        listed = [block for block in blocks if block.ids is not None]
+        ranged = [block for block in blocks if isinstance(block, Block) and block.ids is None]
+        stream.spans = coalesce((block.low, block.high) for block in ranged)
+        stream.salt, stream.but = salt, frozenset(short for block in ranged for short in block.but)
+        listed = [block for block in blocks if block not in ranged]
         stream.listed.extend(place for place in find(self._store.records, listed, salt) if place < ceiling)
         self._streams[asker] = stream
         return True
@@ -101,6 +110,10 @@ class Source:
                 del self._streams[other]
                 return True
         return len(self._streams) < MAX_STREAMS
+
+    def serves(self, asker: bytes) -> bool:
+        """Whether something is being sent to this asker."""
+        return asker in self._streams
 
     def has_something_for(self, asker: bytes) -> bool:
         """Whether any record that the asker wants is here."""
@@ -177,7 +190,7 @@ class Source:
         room = capacity - _DUMP_FIELDS
         reached = high
         for entry in self._store.held_entries(low, min(high, stream.ceiling)):
-            carried = self._carried(entry.position)
+            carried = None if stream.has(entry.position) else self._carried(entry.position)
             if carried is None:
                 continue
             if carried.size > room:
@@ -201,7 +214,12 @@ class Source:
         return Outgoing(stream.pieces.popleft(), stream.address)
 
     def _shared(self, stream: _Stream, low: bytes, high: bytes) -> tuple[str, int] | None:
-        """None (multicast) where other streams still want this span, which they then have; else unicast."""
+        """None (multicast) where other streams still want this span, which they then have; else unicast.
+
+        What leaves out an asker's own records serves nobody else.
+        """
+        if stream.but:
+            return stream.address
         shared = False
         for other in self._streams.values():
             if other is stream:

@@ -1,6 +1,7 @@
 """What this router says of itself, and how it judges what a neighbour says."""
 
 import hashlib
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from meshchat.constants import AHEAD_MS, DEAF, TOKEN_EPOCH, VERSION
@@ -12,7 +13,7 @@ from meshchat.protocol.reconcile import Span
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.state.reach import Reach, hears_filter
 from meshchat.wire.packets import BOOT_ID_SIZE, SALT_SIZE, Digest, Scope, Summary
-from meshchat.wire.records import Grade, make_stamp
+from meshchat.wire.records import Grade, make_stamp, position
 
 _RELEASE = bytes(int(part) for part in VERSION.split("."))
 
@@ -27,6 +28,25 @@ class Verdict(Enum):
     EQUAL = "equal"
     DIFFERENT = "different"
     CANNOT = "cannot"
+
+
+@dataclass(frozen=True)
+class Cover:
+    """What two routers compare: dated history stamped `floor` on, and of both strata what is below `ceiling`.
+
+    `count` is how many records are here of it, `lead` how many more than there.
+    """
+
+    floor: int
+    ceiling: int
+    count: int = 0
+    lead: int = 0
+
+    @property
+    def spans(self) -> tuple[Span, Span]:
+        """The undated and the dated part."""
+        undated = position(0, 0), position(0, self.ceiling)
+        return undated, (position(1, self.floor), position(1, self.ceiling))
 
 
 class Standing:
@@ -85,10 +105,8 @@ class Standing:
             return Verdict.EQUAL, []
         if theirs.scope & Scope.FETCHING:
             return Verdict.CANNOT, []
-        behind = theirs.clock.time_ms > self._keeper.clock.now_ms(now) + AHEAD_MS
-        speaks_of_history = theirs.floor >= self._keeper.floor and not behind
-        ceiling = make_stamp(theirs.clock.time_ms + AHEAD_MS)
-        undated, dated = self._keeper.spans(now, theirs.floor, ceiling)
+        speaks_of_history = self._can_judge_history(theirs, now)
+        undated, dated = self._keeper.spans(now, theirs.floor, self._ceiling(theirs))
         spans = []
         if theirs.scope & Scope.UNDATED and self._summary(undated) != theirs.undated:
             spans.append(undated)
@@ -97,6 +115,23 @@ class Standing:
         if spans:
             return Verdict.DIFFERENT, spans
         return (Verdict.EQUAL if speaks_of_history else Verdict.CANNOT), []
+
+    def _can_judge_history(self, theirs: Digest, now: Instant) -> bool:
+        behind = theirs.clock.time_ms > self._keeper.clock.now_ms(now) + AHEAD_MS
+        return theirs.floor >= self._keeper.floor and not behind
+
+    @staticmethod
+    def _ceiling(theirs: Digest) -> int:
+        return make_stamp(theirs.clock.time_ms + AHEAD_MS)
+
+    def cover(self, theirs: Digest, now: Instant) -> Cover | None:
+        """What a sketch for this neighbour speaks of, in both strata; None where not all can be compared."""
+        if theirs.scope & Scope.ALL != Scope.ALL or not self._can_judge_history(theirs, now):
+            return None
+        floor, ceiling = max(theirs.floor, self._keeper.floor), self._keeper.ceiling(now)
+        cover = Cover(floor, min(ceiling, self._ceiling(theirs)))
+        count = sum(self._keeper.store.records.count(*span) for span in cover.spans)
+        return replace(cover, count=count, lead=count - theirs.undated.count - theirs.history.count)
 
     def _summary(self, span: Span) -> Summary:
         return self._keeper.store.records.summary(*span)
@@ -122,6 +157,10 @@ class Standing:
     def salt(self) -> bytes:
         """8 random bytes."""
         return self._desk.random.randbytes(SALT_SIZE)
+
+    def knows_token(self, token: bytes, now: Instant) -> bool:
+        """Whether the token is this router's, of this epoch or the one before."""
+        return token in (self.token(now), self.token(now, -1))
 
     def token(self, now: Instant, epochs: int = 0) -> bytes:
         """The token of this epoch, or of one so many later: it shows that a request is no recording."""

@@ -14,10 +14,11 @@ from meshchat.constants import (
     NEIGHBOUR_LIFETIME,
     SHUN,
     SHUN_MAX,
+    TOKEN_EPOCH,
 )
 from meshchat.state.link import Link
 from meshchat.state.reach import Reach
-from meshchat.wire.packets import Digest
+from meshchat.wire.packets import NO_TOKEN, Digest
 
 
 @dataclass
@@ -84,8 +85,10 @@ class Neighbour:
     `differs_since` is when its digest was first seen to differ; `asked` is the nonce of its last ASK-FILE;
     `live`: it has echoed something of this router's present run; `echoed_at` is when it was echoed itself;
     `greeted`: since it was last heard anew it was told what is held here; `asked_until`: so long, records
-    from it answer something that this router said; `gave`: it asked for records that were sent; `reach` is
-    whom it hears itself.
+    from it answer something that this router said; `gave`: it asked for records that were sent, or was given
+    some; `gives_until`: so long, more of what it gives unasked is awaited; `token`: the last it gave, at
+    `token_at`; `sketched`: the last step towards it was a sketch; `beyond_sketches`: since both last agreed,
+    one did not tell what differs; `reach` is whom it hears itself.
     """
 
     router: bytes
@@ -104,8 +107,21 @@ class Neighbour:
     gave: bool = False
     reach: Reach = field(default_factory=Reach)
     link: Link = field(default_factory=Link)
+    gives_until: float = -1e9
+    token: bytes = NO_TOKEN
+    token_at: float = -1e9
+    sketched: bool = False
+    beyond_sketches: bool = False
     _shunned: int = 0
     backoff: Backoff = field(default_factory=Backoff)
+
+    def said_token(self, token: bytes, now: float) -> None:
+        """It gave a token, to be shown to it."""
+        self.token, self.token_at = token, now
+
+    def proof(self, now: float) -> bytes:
+        """The token to show it, zeros where it gave none that is still good."""
+        return self.token if now - self.token_at < TOKEN_EPOCH else NO_TOKEN
 
     def shun(self, now: float) -> None:
         """It offered, and brought nothing: leave it alone for a while, longer each time."""

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
+from meshchat.constants import SKETCH_OUTSIDE
+from meshchat.state.sketch import SetSketch
 from meshchat.wire.packets import END, FINGERPRINT_SIZE, START, Summary
 from meshchat.wire.records import POSITION_SIZE, RECORD_ID_SIZE
 
@@ -161,6 +163,8 @@ class RecordSet:
         self._count = 0
         self._nodes: dict[int, dict[int, bytes]] = {}
         self._views: dict[tuple[bytes, bytes], Summary] = {}
+        self._sketch = SetSketch()
+        self._sketched = START
 
     def __len__(self) -> int:
         return self._count
@@ -211,6 +215,9 @@ class RecordSet:
         rows = [row for chunk in self._chunks for row in chunk.rows() if row[0] not in added]
         rows += map(_row, added.values())
         rows.sort(key=itemgetter(0))
+        for place in added:
+            if place < self._sketched and place not in self:
+                self._sketch.toggle(place)
         self._chunks = [_Chunk(rows[at : at + _FILLED]) for at in range(0, len(rows), _FILLED)] or [_Chunk()]
         self._firsts = [START, *(chunk.key(0) for chunk in self._chunks[1:])]
         self._ranks = [0]
@@ -234,6 +241,8 @@ class RecordSet:
 
     def _changed(self, position: bytes) -> None:
         self.version += 1
+        if position < self._sketched:
+            self._sketch.toggle(position)
         self._views.clear()
         number = int.from_bytes(position, "big")
         for bits, nodes in self._nodes.items():
@@ -317,6 +326,51 @@ class RecordSet:
                 self._views.clear()
             self._views[low, high] = view
         return view
+
+    # --- The sketch -------------------------------------------------------------------------------------
+
+    def sketch_on(self, steps: int) -> bool:
+        """Mixes the next `steps` entries into the sketch; False once all are, and it follows each change.
+
+        So the load at a start costs nothing for it, and the first router that differs does not wait.
+        """
+        for place in self.positions(self._sketched):
+            if not steps:
+                self._sketched = place
+                return True
+            self._sketch.toggle(place)
+            steps -= 1
+        self._sketched = END
+        return False
+
+    def sketch(self, ranges: Sequence[tuple[bytes, bytes]]) -> SetSketch | None:
+        """The sketch of the ranges, given in order; not to be changed.
+
+        None while it is not complete, and where more than `SKETCH_OUTSIDE` entries lie outside.
+        """
+        edges = [START, *(bound for each in ranges for bound in each), END]
+        gaps = list(zip(edges[::2], edges[1::2], strict=True))
+        outside = sum(self.count(low, high) for low, high in gaps)
+        if self._sketched != END or outside > SKETCH_OUTSIDE:
+            return None
+        if not outside:
+            return self._sketch
+        sketch = self._sketch.copy()
+        for low, high in gaps:
+            for place in self.positions(low, high):
+                sketch.toggle(place)
+        return sketch
+
+    def find_place(self, place: bytes) -> bytes | None:
+        """The position of the entry that a sketch knows by this place, or None."""
+        for stratum in (b"\x00", b"\x01"):
+            start = stratum + place
+            position = next(self.positions(start.ljust(POSITION_SIZE, b"\x00")), b"")
+            if position.startswith(start):
+                return position
+        return None
+
+    # --- Fingerprints -----------------------------------------------------------------------------------
 
     def _fingerprint(self, first: int, last: int, slot: tuple[int, int] | None = None) -> bytes:
         """The fingerprint of the entries with ranks from `first` up to `last`.

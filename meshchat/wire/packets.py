@@ -7,7 +7,6 @@ and the body, so that a reader skips types it does not know. PROTOCOL.md gives t
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from struct import Struct
 from typing import Protocol, Self
 
 from meshchat.constants import MAX_RECORD, SHORT_ID
@@ -15,14 +14,18 @@ from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, uint
 from meshchat.wire.records import PERMANENT, POSITION_SIZE, RECORD_ID_SIZE, ROUTER_ID_SIZE, Grade
 
-_HEADER = Struct(">BH")
-PACKET_HEADER = _HEADER.size
+PACKET_HEADER = 3
 RECORDS_FIELDS = PACKET_HEADER + 1
 BOOT_ID_SIZE = 8
 NONCE_SIZE = 8
 TOKEN_SIZE = 8
+NO_TOKEN = bytes(TOKEN_SIZE)
 SALT_SIZE = 8
 FINGERPRINT_SIZE = 16
+PLACE_SIZE = 10
+"""Bytes by which a sketch names a record: its stamp and the first 2 bytes of its id."""
+CELL_SIZE = PLACE_SIZE + 2
+"""Bytes of a cell of a sketch: places and checks, mixed."""
 ITEM_HEADER = 2
 AGE_SIZE = 4
 HEARS_SIZE = 8
@@ -41,7 +44,7 @@ _END_MARK = 255
 
 
 class PacketType(IntEnum):
-    """The type byte of a packet. 16 to 31 are reserved for presence, 32 to 47 for sketches."""
+    """The type byte of a packet. 16 to 31 are reserved for presence, 33 to 47 for further sketches."""
 
     RECORDS = 1
     DIGEST = 2
@@ -52,6 +55,7 @@ class PacketType(IntEnum):
     DUMP = 7
     FRAGMENT = 8
     CONFIRM = 9
+    SKETCH = 32
 
 
 class Scope(IntFlag):
@@ -63,9 +67,7 @@ class Scope(IntFlag):
     FETCHING = 128
 
 
-_SCOPES = tuple(Scope(byte & (Scope.ALL | Scope.FETCHING)) for byte in range(256))
-"""What each value of the byte means: bits not known here are ignored."""
-_GRADES = tuple(Grade)
+_SCOPE_BITS = int(Scope.ALL | Scope.FETCHING)
 
 
 class Packet(Protocol):
@@ -84,7 +86,7 @@ class Packet(Protocol):
 def encode_packet(packet: Packet) -> bytes:
     """type u8, length u16, body."""
     body = packet.encode()
-    return _HEADER.pack(packet.type, len(body)) + body
+    return uint(packet.type, 1) + uint(len(body), 2) + body
 
 
 def decode_packets(data: bytes) -> Iterator[Packet | int]:
@@ -94,8 +96,7 @@ def decode_packets(data: bytes) -> Iterator[Packet | int]:
     """
     reader = Reader(data)
     while reader.remaining():
-        number, length = reader.fields(_HEADER)
-        body = Reader(reader.take(length))
+        number, body = reader.uint(1), Reader(reader.take(reader.uint(2)))
         packet_class = _PACKETS.get(number)
         if packet_class is None:
             yield number
@@ -176,11 +177,11 @@ def _encode_short_ids(ids: tuple[bytes, ...]) -> bytes:
 
 
 def _decode_short_ids(reader: Reader) -> tuple[bytes, ...]:
-    raw = reader.take(reader.uint(2) * SHORT_ID)
-    return tuple(raw[at : at + SHORT_ID] for at in range(0, len(raw), SHORT_ID))
+    return _split(reader.take(reader.uint(2) * SHORT_ID), SHORT_ID)
 
 
-_CLOCK = Struct(">BBI6s")
+def _split(raw: bytes, size: int) -> tuple[bytes, ...]:
+    return tuple(raw[at : at + size] for at in range(0, len(raw), size))
 
 
 @dataclass(frozen=True)
@@ -194,19 +195,20 @@ class ClockClaim:
 
     def encode(self) -> bytes:
         """grade u8, hops u8, age u32, UTC milliseconds u48."""
-        hops, age = min(self.hops, 255), min(self.age, MAX_AGE)
-        return _CLOCK.pack(self.grade, hops, age, uint(self.time_ms, 6))
+        return (
+            uint(self.grade, 1)
+            + uint(min(self.hops, 255), 1)
+            + uint(min(self.age, MAX_AGE), 4)
+            + uint(self.time_ms, 6)
+        )
 
     @classmethod
-    def decode(cls, data: bytes) -> "ClockClaim":
-        """Reads its 12 bytes; raises `Malformed("grade")` for a grade not known."""
-        grade, hops, age, time = _CLOCK.unpack(data)
-        if grade >= len(_GRADES):
+    def decode(cls, reader: Reader) -> "ClockClaim":
+        """Reads it; raises `Malformed("grade")` for a grade not known."""
+        grade, hops, age, time_ms = reader.uint(1), reader.uint(1), reader.uint(4), reader.uint(6)
+        if grade > Grade.GOOD:
             raise Malformed("grade")
-        return cls(_GRADES[grade], hops, age, int.from_bytes(time, "big"))
-
-
-_SUMMARY = Struct(f">I{FINGERPRINT_SIZE}s")
+        return cls(Grade(grade), hops, age, time_ms)
 
 
 @dataclass(frozen=True)
@@ -218,12 +220,12 @@ class Summary:
 
     def encode(self) -> bytes:
         """count u32, fingerprint 16."""
-        return _SUMMARY.pack(self.count, self.fingerprint)
+        return uint(self.count, 4) + self.fingerprint
 
     @classmethod
-    def decode(cls, data: bytes) -> "Summary":
-        """Reads its 20 bytes."""
-        return cls(*_SUMMARY.unpack(data))
+    def decode(cls, reader: Reader) -> "Summary":
+        """Reads it."""
+        return cls(reader.uint(4), reader.take(FINGERPRINT_SIZE))
 
 
 @dataclass(frozen=True)
@@ -236,11 +238,12 @@ class Skip:
 
 @dataclass(frozen=True)
 class Fingerprinted:
-    """A range, by count and fingerprint."""
+    """A range, by count and fingerprint. `open`: where it differs, a sketch may answer it."""
 
     low: bytes
     high: bytes
     summary: Summary
+    open: bool = False
 
 
 @dataclass(frozen=True)
@@ -263,7 +266,7 @@ class Having:
 
 
 Range = Skip | Fingerprinted | Listed | Having
-_SKIP, _FINGERPRINTED, _LISTED, _HAVING = 0, 1, 2, 3
+_SKIP, _FINGERPRINTED, _LISTED, _HAVING, _OPEN = 0, 1, 2, 3, 4
 
 
 def encoded_range_size(part: Range) -> int:
@@ -277,7 +280,7 @@ def _encode_range(part: Range) -> bytes:
         case Skip():
             return bound + uint(_SKIP, 1)
         case Fingerprinted():
-            return bound + uint(_FINGERPRINTED, 1) + part.summary.encode()
+            return bound + uint(_OPEN if part.open else _FINGERPRINTED, 1) + part.summary.encode()
         case Listed():
             lists = _encode_short_ids(part.ids) + _encode_short_ids(part.gone)
             return bound + uint(_LISTED, 1) + lists
@@ -291,8 +294,8 @@ def _decode_range(low: bytes, reader: Reader) -> Range:
         raise Malformed("bound")
     if mode == _SKIP:
         return Skip(low, high)
-    if mode == _FINGERPRINTED:
-        return Fingerprinted(low, high, Summary.decode(reader.take(_SUMMARY.size)))
+    if mode in (_FINGERPRINTED, _OPEN):
+        return Fingerprinted(low, high, Summary.decode(reader), mode == _OPEN)
     if mode == _LISTED:
         return Listed(low, high, _decode_short_ids(reader), _decode_short_ids(reader))
     if mode == _HAVING:
@@ -302,30 +305,52 @@ def _decode_range(low: bytes, reader: Reader) -> Range:
 
 @dataclass(frozen=True)
 class Block:
-    """Records that are wanted: all of a range, or those in it with these salted short ids."""
+    """Records that are wanted: all of a range, or those in it with these salted short ids.
+
+    With `but`, all of the range but those with these short ids: the sender's own.
+    """
 
     low: bytes
     high: bytes
     ids: tuple[bytes, ...] | None
+    but: tuple[bytes, ...] = ()
 
     def encode(self) -> bytes:
-        """lower bound, upper bound, mode u8 (1 all, 2 listed), and the short ids where listed."""
+        """lower bound, upper bound, mode u8 (1 all, 2 listed, 3 all but listed), short ids where listed."""
         bounds = _encode_bound(self.low) + _encode_bound(self.high)
-        if self.ids is None:
-            return bounds + uint(1, 1)
-        return bounds + uint(2, 1) + _encode_short_ids(self.ids)
+        if self.ids is not None:
+            return bounds + uint(2, 1) + _encode_short_ids(self.ids)
+        return bounds + (uint(3, 1) + _encode_short_ids(self.but) if self.but else uint(1, 1))
 
-    @classmethod
-    def decode(cls, reader: Reader) -> "Block":
-        """Reads it; raises `Malformed` where the bounds are not in order."""
-        low, high, mode = _decode_bound(reader), _decode_bound(reader), reader.uint(1)
-        if high <= low:
-            raise Malformed("bound")
-        if mode == 1:
-            return cls(low, high, None)
-        if mode == 2:
-            return cls(low, high, _decode_short_ids(reader))
-        raise Malformed("block-mode")
+
+@dataclass(frozen=True)
+class Places:
+    """Records that are wanted, each by its stamp and the first 2 bytes of its id, as a sketch named them."""
+
+    places: tuple[bytes, ...]
+
+    def encode(self) -> bytes:
+        """The bounds of everything, mode u8 4, count u16, 10 bytes each."""
+        everything = _encode_bound(START) + _encode_bound(END)
+        return everything + uint(4, 1) + uint(len(self.places), 2) + b"".join(self.places)
+
+
+Wanted = Block | Places
+
+
+def _decode_wanted(reader: Reader) -> Wanted:
+    low, high, mode = _decode_bound(reader), _decode_bound(reader), reader.uint(1)
+    if high <= low:
+        raise Malformed("bound")
+    if mode == 1:
+        return Block(low, high, None)
+    if mode == 2:
+        return Block(low, high, _decode_short_ids(reader))
+    if mode == 3:
+        return Block(low, high, None, _decode_short_ids(reader))
+    if mode == 4:
+        return Places(_split(reader.take(reader.uint(2) * PLACE_SIZE), PLACE_SIZE))
+    raise Malformed("block-mode")
 
 
 # --- Packets --------------------------------------------------------------------------------------------
@@ -380,11 +405,6 @@ class Confirm:
         )
 
 
-_DIGEST = Struct(
-    f">B{BOOT_ID_SIZE}s{BOOT_ID_SIZE}s{HEARS_SIZE}s3s{_CLOCK.size}sBQ{_SUMMARY.size}s{_SUMMARY.size}s"
-)
-
-
 @dataclass(frozen=True)
 class Digest:
     """All that a router holds, in constant size. Multicast, timed by Trickle.
@@ -411,17 +431,19 @@ class Digest:
         """number u8, boot 8, echo 8, hears 8, release 3, clock 12, scope u8, floor u64, undated 20 and
         history 20: 89 bytes.
         """
-        ids = self.number, self.boot, self.echo, self.hears, self.release
-        clock, undated, history = self.clock.encode(), self.undated.encode(), self.history.encode()
-        return _DIGEST.pack(*ids, clock, self.scope, self.floor, undated, history)
+        head = uint(self.number, 1) + self.boot + self.echo + self.hears + self.release + self.clock.encode()
+        return (
+            head + uint(self.scope, 1) + uint(self.floor, 8) + self.undated.encode() + self.history.encode()
+        )
 
     @classmethod
     def decode(cls, reader: Reader) -> "Digest":
         """Reads it; scope bits not known here are ignored."""
-        number, boot, echo, hears, release, clock, scope, floor, *summaries = reader.fields(_DIGEST)
-        undated, history = map(Summary.decode, summaries)
-        claim = ClockClaim.decode(clock)
-        return cls(boot, echo, release, claim, _SCOPES[scope], floor, undated, history, hears, number)
+        number, boot, echo = reader.uint(1), reader.take(BOOT_ID_SIZE), reader.take(BOOT_ID_SIZE)
+        hears, release, clock = reader.take(HEARS_SIZE), reader.take(3), ClockClaim.decode(reader)
+        scope, floor = Scope(reader.uint(1) & _SCOPE_BITS), reader.uint(8)
+        undated, history = Summary.decode(reader), Summary.decode(reader)
+        return cls(boot, echo, release, clock, scope, floor, undated, history, hears, number)
 
 
 @dataclass(frozen=True)
@@ -511,7 +533,7 @@ class Want:
     to: bytes
     token: bytes
     salt: bytes
-    blocks: tuple[Block, ...]
+    blocks: tuple[Wanted, ...]
     type = PacketType.WANT
 
     def encode(self) -> bytes:
@@ -524,7 +546,7 @@ class Want:
         to, token, salt = reader.take(ROUTER_ID_SIZE), reader.take(TOKEN_SIZE), reader.take(SALT_SIZE)
         blocks = []
         while reader.remaining():
-            blocks.append(Block.decode(reader))
+            blocks.append(_decode_wanted(reader))
         return cls(to, token, salt, tuple(blocks))
 
 
@@ -585,6 +607,47 @@ class Fragment:
         return cls(bool(flags & 1), record_id, total, offset, age, data)
 
 
+@dataclass(frozen=True)
+class Sketch:
+    """Cells of the sketch of the sender's set: from dated history stamped `floor` on, all stamped below
+    `ceiling`. The first step towards `to` where the counts tell of a small difference, by multicast; or the
+    answer to a step that did not tell what differs, by unicast.
+
+    `proof` is the last token that `to` gave the sender: what the cells show it to lack may then be sent at
+    once. `count` is how many records are mixed in. These cells are those from `first` on of `total`.
+    """
+
+    to: bytes
+    token: bytes
+    proof: bytes
+    view: bytes
+    floor: int
+    ceiling: int
+    count: int
+    total: int
+    first: int
+    cells: tuple[bytes, ...]
+    type = PacketType.SKETCH
+
+    def encode(self) -> bytes:
+        """to, token, proof, view 8 each, floor u64, ceiling u64, count u32, total - 1 u8, first u8, cells."""
+        head = self.to + self.token + self.proof + self.view + uint(self.floor, 8) + uint(self.ceiling, 8)
+        sizes = uint(self.count, 4) + uint(self.total - 1, 1) + uint(self.first, 1)
+        return head + sizes + b"".join(self.cells)
+
+    @classmethod
+    def decode(cls, reader: Reader) -> "Sketch":
+        """Reads it; raises `Malformed("sketch")` where it has no cells, or more than it may."""
+        to, token, proof = reader.take(ROUTER_ID_SIZE), reader.take(TOKEN_SIZE), reader.take(TOKEN_SIZE)
+        view, floor, ceiling = reader.take(8), reader.uint(8), reader.uint(8)
+        count, total, first = reader.uint(4), reader.uint(1) + 1, reader.uint(1)
+        raw = reader.rest()
+        if not raw or len(raw) % CELL_SIZE or first + len(raw) // CELL_SIZE > total:
+            raise Malformed("sketch")
+        cells = _split(raw, CELL_SIZE)
+        return cls(to, token, proof, view, floor, ceiling, count, total, first, cells)
+
+
 _PACKETS: dict[int, type[Packet]] = {
     PacketType.RECORDS: Records,
     PacketType.DIGEST: Digest,
@@ -595,4 +658,5 @@ _PACKETS: dict[int, type[Packet]] = {
     PacketType.DUMP: Dump,
     PacketType.FRAGMENT: Fragment,
     PacketType.CONFIRM: Confirm,
+    PacketType.SKETCH: Sketch,
 }

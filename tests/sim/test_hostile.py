@@ -26,6 +26,7 @@ from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from meshchat.wire.datagram import PLAIN_OVERHEAD, PlainDatagram, decode_datagram
 from meshchat.wire.packets import (
+    CELL_SIZE,
     END,
     Ask,
     Block,
@@ -44,12 +45,13 @@ from meshchat.wire.packets import (
     Ranges,
     Records,
     Scope,
+    Sketch,
     Summary,
     Want,
     decode_packets,
     encode_packet,
 )
-from meshchat.wire.records import POSITION_SIZE, Grade, Kind, Space, make_stamp, mesh_id, position
+from meshchat.wire.records import POSITION_SIZE, Grade, Kind, Record, Space, make_stamp, mesh_id, position
 from tests.sim.checkers import agree, assert_converges, assert_idle, assert_kept
 from tests.sim.network import AirConditions
 from tests.sim.topology import cell
@@ -109,6 +111,26 @@ class Hostile(Stranger):
 
     def steps(self, to: bytes, *parts: Range, token: bytes = bytes(8)) -> Ranges:
         return Ranges(to, token, self.rng.randbytes(8), self.rng.randbytes(8), LOW, parts)
+
+    def sketch(self, at: SimRouter, promised: int, *, to: bytes | None = None, cells: int = 90) -> Sketch:
+        """What a router would send that has all that `at` holds, and so many records that nobody has."""
+        engine = at.up.engine
+        floor, ceiling = engine.keeper.floor, make_stamp(self.world.true_ms + 800_000)
+        spans = (position(0, 0), position(0, ceiling)), (position(1, floor), position(1, ceiling))
+        held = engine.store.records.sketch(spans)
+        assert held is not None
+        theirs = held.copy()
+        for _ in range(promised):
+            theirs.toggle(position(1, ceiling - self.rng.randrange(2**40), self.rng.randbytes(16)))
+        count = sum(engine.store.records.count(*span) for span in spans) + promised
+        head = (to or at.up.router, bytes(8), bytes(8), bytes(8), floor, ceiling, count)
+        return Sketch(*head, cells, 0, theirs.encoded(0, cells))
+
+    def noise(self, to: bytes, cells: int, total: int = 256) -> Sketch:
+        """Cells of nothing at all."""
+        noise = tuple(self.rng.randbytes(CELL_SIZE) for _ in range(cells))
+        now, count = make_stamp(self.world.true_ms), self.rng.randrange(10**6)
+        return Sketch(to, bytes(8), bytes(8), bytes(8), 0, now, count, total, 0, noise)
 
     def forged(self, count: int) -> tuple[Carried, ...]:
         """Records that say ann wrote them."""
@@ -430,6 +452,55 @@ def test_a_flood_of_requests_gains_a_bounded_share_of_the_air(
     assert_life_goes_on(world, 120)
 
 
+@pytest.mark.parametrize("what", ["cells of nothing", "endless promises", "parts without an end"])
+def test_a_flood_of_sketches_gains_a_bounded_share_of_the_air(
+    what: str, measured: Callable[[str], None]
+) -> None:
+    world, hostile = besieged(20)
+    held = {router.number: len(router.up.engine.store.records) for router in world.alive()}
+    began, before = world.now, octets(world)
+    for number in range(600):
+        for victim in world.alive():
+            to = victim.up.router if number % 2 else hostile.id
+            if what == "endless promises":
+                packet = hostile.sketch(victim, 40, to=to)
+            else:
+                packet = hostile.noise(to, 90 if number % 3 else 4, 256 if what.startswith("parts") else 90)
+            hostile.throw(victim, hostile.datagram(packet, sender=hostile.invented() if number % 5 else None))
+        world.run(0.05)
+    seconds, sent = world.now - began, octets(world) - before
+    measured(f"{what}: made each router send {sent / 1800:.0f} bytes, {sent / hostile.spent:.2f} a byte")
+    assert sent / hostile.spent < 1
+    assert sent / seconds / 3 < 1.3 * AIR_RATE / 8 * TALK_SHARE
+    assert held == {router.number: len(router.up.engine.store.records) for router in world.alive()}
+    assert_life_goes_on(world, 120)
+
+
+def test_records_that_hide_one_another_in_sketches_are_repaired_all_the_same() -> None:
+    """Two records of one author with one stamp, ground until their places are equal too."""
+    world, hostile = besieged(21)
+    world.air.separate([0, 1], [2])
+    stamp = make_stamp(world.true_ms - 120_000)
+    found: dict[bytes, Record] = {}
+    for number in range(10**6):
+        record = hostile.record(str(number), stamp)
+        twin = found.setdefault(record.id[:2], record)
+        if twin is not record:
+            break
+    for number in range(100):
+        world.routers[0].say("1", f"apart {number}")
+        world.run(0.1)
+    hostile.throw(
+        world.routers[0], hostile.datagram(Records((Carried(twin.carried), Carried(record.carried))))
+    )
+    world.run(30)
+    assert_kept(world.routers[1], [twin, record])
+    world.air.heal()
+    assert_converges(world, 120)
+    assert_kept(world.routers[2], [twin, record])
+    assert_life_goes_on(world)
+
+
 def test_changing_fingerprints_gain_a_bounded_share_of_the_air(measured: Callable[[str], None]) -> None:
     world, hostile = besieged(9, routers=5)
     began, before = world.now, octets(world)
@@ -615,7 +686,10 @@ def test_a_source_that_dies_while_people_chat_is_replaced(measured: Callable[[st
     measured(f"whole {world.now - died:.0f} s after its source died, while people chatted")
 
 
-PROMISES = ["records", "records, as many", "a digest", "a digest, as many"]
+PROMISES = [
+    *("records", "records, as many", "a digest", "a digest, as many"),
+    *("a sketch", "a sketch, as many"),
+]
 
 
 @pytest.mark.parametrize("promise", PROMISES)
@@ -637,8 +711,10 @@ def test_promises_without_end_do_not_keep_two_honest_routers_apart(
         sender = hostile.invented() if promise.endswith("many") else hostile.id
         for victim in world.alive():
             ids = tuple(hostile.rng.randbytes(SHORT_ID) for _ in range(20))
-            step = hostile.steps(victim.up.router, Having(LOW, END, ids))
-            said = step if promise.startswith("records") else hostile.some_digest(10**6)
+            step: Packet = hostile.steps(victim.up.router, Having(LOW, END, ids))
+            if promise.startswith("a sketch"):
+                step = hostile.sketch(victim, 20)
+            said = hostile.some_digest(10**6) if promise.startswith("a digest") else step
             hostile.throw(victim, hostile.datagram(said, sender=sender))
         world.at(world.now + 0.2, speak)
 
@@ -819,6 +895,10 @@ def costly(hostile: Hostile, victim: SimRouter) -> dict[str, bytes]:
         "many fingerprints": [hostile.steps(to, *parts)],
         "wanted over all": [Want(to, token, bytes(8), (Block(LOW, END, ids[:1]),) * 120)],
         "everything, often": [Want(to, token, bytes(8), (Block(LOW, END, None),) * 450)],
+        "cells of nothing": [hostile.noise(to, 90, 90)],
+        "overheard cells of nothing": [hostile.noise(hostile.id, 90, 90)],
+        "the first of many cells, often": [hostile.noise(to, 1, 1) for _ in range(20)],
+        "cells that promise much": [hostile.sketch(victim, 50)],
         "digests": [hostile.some_digest(number) for number in range(16)],
         "asks": [Ask(bytes(8), hostile.some_digest(number)) for number in range(14)],
         "forgeries": [Records(hostile.forged(7))],

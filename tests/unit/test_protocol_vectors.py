@@ -42,6 +42,7 @@ from meshchat.wire.codec import Reader
 from meshchat.wire.datagram import PlainDatagram, SealedDatagram, decode_datagram
 from meshchat.wire.packets import (
     END,
+    START,
     Ask,
     Block,
     Carried,
@@ -56,13 +57,16 @@ from meshchat.wire.packets import (
     Offer,
     Packet,
     PacketType,
+    Places,
     Range,
     Ranges,
     Records,
     Scope,
+    Sketch,
     Skip,
     Summary,
     Want,
+    Wanted,
     decode_packets,
     encode_packet,
 )
@@ -235,6 +239,36 @@ def test_fingerprint(vector: Vector) -> None:
     assert _fingerprint(places) == vector.octets("fingerprint")
 
 
+def _cells(places: list[bytes]) -> list[bytes]:
+    """The words on sketches, word for word and slow."""
+    cells = [bytes(12)] * 256
+    for place in places:
+        mix = hashlib.blake2b(place[1:11], digest_size=26, person=b"meshchat sketch").digest()
+        into = {0}
+        for octave in range(8):
+            a, b, c = mix[2 + 3 * octave : 5 + 3 * octave]
+            if a >= 77:
+                into |= {2**octave + b % 2**octave, 2**octave + c % 2**octave}
+        for cell in into:
+            cells[cell] = bytes(x ^ y for x, y in zip(cells[cell], place[1:11] + mix[:2], strict=True))
+    return cells
+
+
+@_named("sketch")
+def test_sketch(vector: Vector) -> None:
+    places = _synthetic(vector.number("count"))
+    records = RecordSet()
+    records.put_all(Entry(place, 1, 1, 1, 0, False) for place in places)
+    while records.sketch_on(100):
+        pass
+    sketch = records.sketch([(START, END)])
+    assert sketch is not None
+    cells = sketch.encoded(0, 256)
+    assert list(cells) == _cells(places)
+    assert b"".join(cells[:4]) == vector.octets("first")
+    assert hashlib.blake2b(b"".join(cells), digest_size=16).digest() == vector.octets("cells")
+
+
 @_named("short-id")
 def test_short_id(vector: Vector) -> None:
     assert short_id(vector.octets("salt"), vector.octets("id")) == vector.octets("short")
@@ -295,8 +329,8 @@ def _parts(vector: Vector) -> Iterator[Range]:
         match mode:
             case "skip":
                 yield Skip(low, high)
-            case "fingerprint":
-                yield Fingerprinted(low, high, _summary(" ".join(rest)))
+            case "fingerprint" | "open":
+                yield Fingerprinted(low, high, _summary(" ".join(rest)), mode == "open")
             case "list":
                 held, _, gone = " ".join(rest).partition("gone")
                 yield Listed(low, high, _ids(held.split()), _ids(gone.split()))
@@ -305,10 +339,15 @@ def _parts(vector: Vector) -> Iterator[Range]:
         low = high
 
 
-def _blocks(vector: Vector) -> Iterator[Block]:
+def _blocks(vector: Vector) -> Iterator[Wanted]:
     for written in vector.all("block"):
-        mode, low, high, *ids = written.split()
-        yield Block(_bound(low), _bound(high), None if mode == "all" else _ids(ids))
+        mode, *rest = written.split()
+        if mode == "places":
+            yield Places(_ids(rest))
+            continue
+        low, high, *ids = rest
+        wanted, but = (_ids(ids), ()) if mode == "listed" else (None, _ids(ids))
+        yield Block(_bound(low), _bound(high), wanted, but)
 
 
 @_named("packet-records")
@@ -353,6 +392,14 @@ def test_want_packet(vector: Vector) -> None:
 def test_dump_packet(vector: Vector) -> None:
     low, high = _bound(vector.one("low")), _bound(vector.one("high"))
     _both_ways(vector, Dump(vector.octets("to"), bool(vector.number("last")), low, high, _items(vector)))
+
+
+@_named("packet-sketch")
+def test_sketch_packet(vector: Vector) -> None:
+    to, token, proof, view = (vector.octets(name) for name in ("to", "token", "proof", "view"))
+    floor, ceiling, count = (vector.number(name) for name in ("floor", "ceiling", "count"))
+    total, first, cells = vector.number("cells-in-all"), vector.number("first"), _ids(vector.all("cell"))
+    _both_ways(vector, Sketch(to, token, proof, view, floor, ceiling, count, total, first, cells))
 
 
 @_named("packet-fragment")

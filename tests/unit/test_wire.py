@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshchat.constants import IP_UDP_HEADERS, MAX_RECORD, MIN_MTU, SHORT_ID, WIRE_VERSION
+from meshchat.constants import IP_UDP_HEADERS, MAX_RECORD, MIN_MTU, SHORT_ID, SKETCH_CELLS, WIRE_VERSION
 from meshchat.errors import Malformed
 from meshchat.identity import SigningKey, sign_record, verify_record
 from meshchat.wire.codec import Reader
@@ -41,13 +41,16 @@ from meshchat.wire.packets import (
     Listed,
     Offer,
     Packet,
+    Places,
     Range,
     Ranges,
     Records,
     Scope,
+    Sketch,
     Skip,
     Summary,
     Want,
+    Wanted,
     decode_packets,
     encode_packet,
     encoded_range_size,
@@ -99,16 +102,29 @@ def range_lists(draw: st.DrawFn) -> tuple[bytes, tuple[Range, ...]]:
         if kind == 0:
             parts.append(Skip(low, high))
         elif kind == 1:
-            parts.append(Fingerprinted(low, high, draw(summaries)))
+            parts.append(Fingerprinted(low, high, draw(summaries), draw(st.booleans())))
         else:
             parts.append((Listed if kind == 2 else Having)(low, high, draw(short_ids)))
     return cuts[0], tuple(parts)
 
 
 @st.composite
-def blocks(draw: st.DrawFn) -> Block:
+def blocks(draw: st.DrawFn) -> Wanted:
     low, high = sorted(draw(st.sets(bounds, min_size=2, max_size=2)))
-    return Block(low, high, draw(st.none() | short_ids))
+    ids = draw(st.none() | short_ids)
+    if draw(st.booleans()):
+        return Places(draw(st.lists(st.binary(min_size=10, max_size=10), max_size=5).map(tuple)))
+    return Block(low, high, ids, draw(short_ids) if ids is None else ())
+
+
+@st.composite
+def sketches(draw: st.DrawFn) -> Sketch:
+    total = draw(st.integers(1, SKETCH_CELLS))
+    first = draw(st.integers(0, min(total - 1, 255)))
+    count = draw(st.integers(1, min(100, total - first)))
+    cells = draw(st.lists(st.binary(min_size=12, max_size=12), min_size=count, max_size=count))
+    to, token, proof, view = (draw(eight) for _ in range(4))
+    return Sketch(to, token, proof, view, draw(u64), draw(u64), draw(u32), total, first, tuple(cells))
 
 
 @st.composite
@@ -151,6 +167,7 @@ packets: st.SearchStrategy[Packet] = st.one_of(
     st.builds(Want, eight, eight, eight, st.lists(blocks(), max_size=4).map(tuple)),
     st.builds(Dump, eight, st.booleans(), bounds, bounds, item_lists),
     fragments(),
+    sketches(),
 )
 
 

@@ -1,0 +1,128 @@
+"""Sketches of sets: two of them tell where the sets differ, or say that they do not; never anything wrong."""
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshchat.constants import SKETCH_CELLS, SKETCH_OUTSIDE
+from meshchat.state.recordset import Entry, RecordSet
+from meshchat.state.sketch import SetSketch, place_of
+from meshchat.wire.packets import CELL_SIZE, END, START
+from meshchat.wire.records import position
+
+POSITIONS = st.builds(
+    position, st.integers(0, 1), st.integers(0, 2**64 - 1), st.binary(min_size=16, max_size=16)
+)
+SETS = st.sets(POSITIONS, max_size=60)
+EVERYTHING = ((START, END),)
+
+
+def sketched(places: set[bytes]) -> SetSketch:
+    sketch = SetSketch()
+    for place in places:
+        sketch.toggle(place)
+    return sketch
+
+
+def some_positions(rng: Random, count: int) -> list[bytes]:
+    return [position(rng.randrange(2), rng.randrange(2**64), rng.randbytes(16)) for _ in range(count)]
+
+
+def record_set(places: list[bytes]) -> RecordSet:
+    records = RecordSet()
+    records.put_all(Entry(place, 1, 1, 1, 0, False) for place in places)
+    return records
+
+
+@given(SETS, SETS, SETS, st.integers(1, SKETCH_CELLS))
+def test_it_tells_just_what_differs_or_nothing(
+    common: set[bytes], mine: set[bytes], theirs: set[bytes], cells: int
+) -> None:
+    told = sketched(common ^ mine).difference(sketched(common ^ theirs).encoded(0, cells))
+    differ = {place_of(place) for place in mine ^ theirs}
+    assert told is None or (set(told) == differ and len(told) == len(differ))
+
+
+@given(st.lists(POSITIONS, max_size=40), st.randoms(use_true_random=False))
+def test_what_came_and_went_leaves_no_trace(places: list[bytes], rng: Random) -> None:
+    order = [*places, *places]
+    rng.shuffle(order)
+    sketch = SetSketch()
+    for place in order:
+        sketch.toggle(place)
+    assert sketch.cells == SetSketch().cells
+
+
+@pytest.mark.parametrize(("differ", "cells"), [(1, 4), (2, 9), (10, 30), (50, 90), (100, 165), (140, 225)])
+def test_the_usual_number_of_cells_is_nearly_always_enough(differ: int, cells: int) -> None:
+    rng = Random(differ)
+    told = 0
+    for _ in range(100):
+        mine, theirs = SetSketch(), SetSketch()
+        for place in some_positions(rng, differ):
+            (mine if rng.random() < 0.5 else theirs).toggle(place)
+        told += mine.difference(theirs.encoded(0, cells)) is not None
+    assert told >= 80
+
+
+@given(st.lists(st.binary(min_size=CELL_SIZE, max_size=CELL_SIZE), max_size=SKETCH_CELLS), SETS)
+def test_cells_of_whatever_content_are_read_to_an_end(cells: list[bytes], mine: set[bytes]) -> None:
+    told = sketched(mine).difference(cells)
+    assert told is None or len(told) <= len(cells)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.booleans(), POSITIONS), max_size=80), st.integers(0, 70), st.integers(1, 9))
+def test_a_set_keeps_its_sketch_whenever_it_was_begun(
+    steps: list[tuple[bool, bytes]], begin: int, slice_size: int
+) -> None:
+    records, model = RecordSet(), set[bytes]()
+    for number, (keep, place) in enumerate(steps):
+        place = place if keep or not model else min(model)
+        if keep:
+            records.put(Entry(place, 1, 1, 1, 0, False))
+            model.add(place)
+        else:
+            records.discard(place)
+            model.discard(place)
+        if number >= begin:
+            records.sketch_on(slice_size)
+    more = {position(1, number) for number in range(len(steps))}
+    records.put_all(Entry(place, 1, 1, 1, 0, True) for place in more)
+    while records.sketch_on(slice_size):
+        assert records.sketch(EVERYTHING) is None
+    records.put(Entry(min(more, default=START.ljust(25, b"\0")), 2, 1, 1, 0, False))
+    whole = records.sketch(EVERYTHING)
+    assert whole is not None
+    assert whole.cells == sketched(set(records.positions())).cells
+
+
+def test_a_sketch_of_ranges_leaves_out_what_lies_outside_of_them() -> None:
+    places = [position(number % 2, 1000 + number // 2, bytes([number]) * 16) for number in range(200)]
+    records = record_set(places)
+    while records.sketch_on(64):
+        pass
+    ranges = (position(0, 0), position(0, 1080)), (position(1, 1010), position(1, 1090))
+    inside = {place for place in places for low, high in ranges if low <= place < high}
+    assert len(places) - len(inside) <= SKETCH_OUTSIDE
+    sketch, whole = records.sketch(ranges), records.sketch(EVERYTHING)
+    assert sketch is not None
+    assert whole is not None
+    assert sketch.cells == sketched(inside).cells
+    assert whole.cells == sketched(set(places)).cells
+    assert records.sketch(((position(0, 0), position(0, 1020)), ranges[1])) is None  # too much outside
+
+
+@settings(max_examples=50)
+@given(st.sets(POSITIONS, min_size=1, max_size=50), POSITIONS)
+def test_a_record_is_found_by_its_place(places: set[bytes], other: bytes) -> None:
+    records = record_set(sorted(places))
+    for place in places:
+        found = records.find_place(place_of(place))
+        assert found is not None
+        assert place_of(found) == place_of(place)
+        assert found in places
+    if place_of(other) not in set(map(place_of, places)):
+        assert records.find_place(place_of(other)) is None
