@@ -63,7 +63,7 @@ EXPECT = 5.0
 def cells_for(lead: int) -> int:
     """How many cells tell what differs, nearly always, where no more differs than the counts say."""
     differ = max(abs(lead), 2)
-    return 4 if abs(lead) == 1 else min(3 * differ + 3, 15 + 3 * differ // 2)
+    return 4 if abs(lead) == 1 else min(3 * differ + 3, max(30, 12 + 9 * differ // 5), SKETCH_CELLS)
 
 
 _Begun = tuple[Sketch, dict[int, tuple[bytes, ...]]]
