@@ -26,6 +26,7 @@ ROWS = (
     Row("publish", "from the request to send until shown on all", publish.rows, real_daemons=True),
     Row("bytes", "air for one message", cost.rows, real_daemons=True),
     Row("floods", "large meshes, simulated", floods.rows),
+    Row("scale", "a thousand routers, and a long history, simulated", floods.long_rows, long_only=True),
     Row("restore", "an empty router comes back among nine", restore.rows, real_daemons=True),
     Row("differences", "what two routers lack, found and mended", differences.rows),
     Row("ingest", "what one core takes in", ingest.rows),
