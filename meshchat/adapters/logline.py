@@ -13,7 +13,6 @@ import json
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import NamedTuple
 
 from meshchat.constants import MAX_RECORD
@@ -50,7 +49,6 @@ _LAST_MS = 253_402_300_799_999
 
 _encode_json = json.JSONEncoder(ensure_ascii=False).encode
 _decode_json = json.JSONDecoder().decode
-_is_name = lru_cache(maxsize=1024)(is_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +164,7 @@ def decode_line(mesh: bytes, line: bytes) -> StoredRecord:
         raise Malformed("line-syntax")
     log, author = _string(fields, "room"), _string(fields, "user")
     space, stamp = _uint(fields, "space", 255), _uint(fields, "stamp", MAX_STAMP)
-    if not _is_name(author) or not (_is_name(log) or (log == "" and space != Space.ROOM)):
+    if not is_name(author) or not (is_name(log) or (log == "" and space != Space.ROOM)):
         raise Malformed("name")
     if _string(fields, "time") != time_text(stamp_ms(stamp)):
         raise Malformed("line-time")
