@@ -170,3 +170,9 @@ def test_rows_are_picked_by_names_that_are_listed() -> None:
     refused = bench("--only", "nonsense")
     assert refused.returncode == 2
     assert "nonsense" in refused.stderr
+
+
+def test_what_is_left_out_is_said_and_why() -> None:
+    (row,) = json.loads(bench("--only", "scale", "--json").stdout)["rows"]
+    assert row["figures"] == []
+    assert "--long" in row["skipped"]
