@@ -40,7 +40,7 @@ def main(
     chosen = _chosen((*only, *names))
     effort = Effort(quick, long_too)
     conditions = machine.conditions(effort)
-    measured = [_measure(row, effort) for row in chosen]
+    measured = (_measure(row, effort) for row in chosen)
     if json_too:
         click.echo(report.as_json(conditions, measured))
     else:
