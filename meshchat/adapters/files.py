@@ -97,7 +97,7 @@ def store_error(error: OSError, path: str) -> StoreError:
 
 
 @contextlib.contextmanager
-def _blaming(path: Path) -> Iterator[None]:
+def _blaming(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -138,7 +138,7 @@ class DiskFiles:
 
     def path(self, name: str) -> str:
         """The absolute path."""
-        return str(self._root / name)
+        return f"{self._root}/{name}" if name else str(self._root)
 
     def lock(self) -> None:
         """Locks the directory itself with flock(2), which works where no lock file could be written."""
@@ -202,10 +202,8 @@ class DiskFiles:
 
     def append(self, name: str, data: bytes) -> int:
         """A write that did not fit is cut off again, so that a full disk leaves no torn line."""
-        path = self._root / name
-        with _blaming(path):
-            descriptor = self._handle(name, path)
-            start = os.fstat(descriptor).st_size
+        with _blaming(self.path(name)):
+            descriptor, start = self._handle(name)
             try:
                 _write(descriptor, data)
             except OSError:
@@ -214,14 +212,16 @@ class DiskFiles:
                 raise
         return start
 
-    def _handle(self, name: str, path: Path) -> int:
-        """An open descriptor; a new one where somebody has deleted or replaced the file meanwhile."""
+    def _handle(self, name: str) -> tuple[int, int]:
+        """An open descriptor, a new one where somebody has deleted or replaced the file, and its size."""
         descriptor = self._handles.get(name)
         if descriptor is not None:
-            if os.fstat(descriptor).st_nlink:
+            found = os.fstat(descriptor)
+            if found.st_nlink:
                 self._handles.move_to_end(name)
-                return descriptor
+                return descriptor, found.st_size
             self._drop(name)
+        path = self._root / name
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
         try:
             descriptor = os.open(path, flags)
@@ -232,7 +232,7 @@ class DiskFiles:
         self._handles[name] = descriptor
         if len(self._handles) > MAX_HANDLES:
             self._drop(next(iter(self._handles)))
-        return descriptor
+        return descriptor, os.fstat(descriptor).st_size
 
     def _drop(self, name: str) -> None:
         descriptor = self._handles.pop(name, None)

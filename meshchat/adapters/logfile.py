@@ -130,11 +130,10 @@ class LogFile:
                 findings.torn = line.offset
             return None
         findings.unended |= not line.ended
-        if known.position in self._index:
+        place = Place(self._number, line.offset, line.length, zlib.crc32(line.content))
+        if not self._index.add(known.position, place):
             findings.superfluous = findings.doubled = True
             return None
-        place = Place(self._number, line.offset, line.length, zlib.crc32(line.content))
-        self._index.put(known.position, place)
         self.records += 1
         findings.met(known.position)
         findings.unmarked |= not is_own

@@ -34,6 +34,7 @@ _IP_PMTUDISC_DONT = 0
 _IP_MULTICAST_ALL = 49
 _SO_RCVBUFFORCE = 33
 _SO_RXQ_OVFL = 40
+_MSG_TRUNC = int(socket.MSG_TRUNC)  # plain: with an enumeration each test costs half a recvmsg
 
 _PKTINFO = struct.Struct("=i4s4s")
 """`struct in_pktinfo`: interface index, local address, destination in the header."""
@@ -152,7 +153,7 @@ class MulticastPort:
                 self._count("receive", error)
                 continue
             ifindex, multicast = self._arrival(ancillary)
-            if flags & socket.MSG_TRUNC:
+            if flags & _MSG_TRUNC:
                 self.errors["receive TRUNCATED"] += 1
             else:
                 datagrams.append(Received(data, address, ifindex, multicast))

@@ -20,7 +20,7 @@ from meshchat.state.limits import BucketTable
 from meshchat.state.quarantine import Quarantine, Waiting
 from meshchat.state.seen import SeenCache
 from meshchat.state.store import HISTORY_START, HistoryRow, RecordStore
-from meshchat.wire.packets import END, Carried, Summary
+from meshchat.wire.packets import END, START, Carried, Summary
 from meshchat.wire.records import (
     RECORD_ID_SIZE,
     Grade,
@@ -34,6 +34,7 @@ from meshchat.wire.records import (
 )
 
 _MAX_SOURCES = 1024
+_LOWEST = position(0, 0)
 MAX_WIPED_ROOMS = 1024
 """Rooms of which it is known when they were wiped by hand."""
 
@@ -69,6 +70,7 @@ class Keeper:
         self._wipe_moment = wipe_moment
         self._run_at_start, self._started_at = run_at_start, now.mono
         self._quarantine = Quarantine()
+        self._newest_of = (-1, START, START)
         self._wiped: dict[str | None, int] = {}
         self._last_wipe_ms = -1
         self._forgeries: BucketTable[Hashable] = BucketTable(FORGERY_RATE, FORGERY_BURST, _MAX_SOURCES)
@@ -91,16 +93,23 @@ class Keeper:
     def spans(self, now: Instant, floor: int = 0, ceiling: int | None = None) -> tuple[Span, Span]:
         """The undated and the dated part of what this router speaks for, narrowed by another's floor."""
         top = self.ceiling(now) if ceiling is None else min(ceiling, self.ceiling(now))
-        low = position(1, max(floor, self.floor))
-        undated_top, dated_top = (
-            self._tidy(position(0, top), HISTORY_START),
-            self._tidy(position(1, top), END),
-        )
-        return (position(0, 0), undated_top), (low, max(low, dated_top))
+        low, undated_top, dated_top = position(1, max(floor, self.floor)), position(0, top), position(1, top)
+        # Where nothing lies above, the same bound each time lets fingerprints be remembered.
+        newest_undated, newest_dated = self._newest()
+        if newest_undated < undated_top:
+            undated_top = HISTORY_START
+        if newest_dated < dated_top:
+            dated_top = END
+        return (_LOWEST, undated_top), (low, max(low, dated_top))
 
-    def _tidy(self, high: bytes, end: bytes) -> bytes:
-        """`end` where nothing lies between: the same bound each time lets fingerprints be remembered."""
-        return end if self.store.records.count(high, end) == 0 else high
+    def _newest(self) -> tuple[bytes, bytes]:
+        """The highest position of the undated part and of all; looked for anew only after a change."""
+        records = self.store.records
+        if self._newest_of[0] != records.version:
+            tops = (records.rank(HISTORY_START), len(records))
+            undated, dated = (records.at_rank(top - 1) if top else START for top in tops)
+            self._newest_of = (records.version, undated, dated)
+        return self._newest_of[1:]
 
     def summaries(self, now: Instant) -> tuple[Summary, Summary]:
         """What a digest says of both parts."""

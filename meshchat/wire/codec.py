@@ -4,6 +4,9 @@ All integers are big-endian. A reader never looks past its buffer: a field that 
 `Malformed("truncated")`, whatever a stranger sent.
 """
 
+from struct import Struct
+from typing import Any
+
 from meshchat.errors import Malformed
 
 
@@ -28,6 +31,10 @@ class Reader:
         piece = self._data[self._at : end]
         self._at = end
         return piece
+
+    def fields(self, layout: Struct) -> tuple[Any, ...]:
+        """The next fields of fixed size, as `layout` has them: at once, which is several times as fast."""
+        return layout.unpack(self.take(layout.size))
 
     def rest(self) -> bytes:
         """All that is left."""

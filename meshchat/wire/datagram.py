@@ -1,6 +1,7 @@
 """The envelope of a datagram: magic, version, and the packets in the open or under the mesh key."""
 
 from dataclasses import dataclass
+from struct import Struct
 
 from meshchat.constants import WIRE_VERSION
 from meshchat.errors import Malformed
@@ -14,7 +15,10 @@ TAG_SIZE = 16
 PLAIN_OVERHEAD = 3 + MESH_ID_SIZE + ROUTER_ID_SIZE
 SEALED_OVERHEAD = 3 + NONCE_SIZE + TAG_SIZE
 
+PLAIN_HEADER = bytes((MAGIC, WIRE_VERSION, PLAIN))
 SEALED_HEADER = bytes((MAGIC, WIRE_VERSION, SEALED))
+_PLAIN = Struct(f"{MESH_ID_SIZE}s{ROUTER_ID_SIZE}s")
+_SEALED = Struct(">8s8sQ")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class PlainDatagram:
 
     def encode(self) -> bytes:
         """magic u8, version u8, form u8 = 0, mesh 8, sender 8, packets."""
-        return bytes((MAGIC, WIRE_VERSION, PLAIN)) + self.mesh + self.sender + self.packets
+        return PLAIN_HEADER + self.mesh + self.sender + self.packets
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,15 @@ class LaterVersion(Malformed):
 def decode_datagram(data: bytes) -> PlainDatagram | SealedDatagram:
     """The envelope in `data`; raises `Malformed`, or `LaterVersion` where the layout is a later one."""
     reader = Reader(data)
-    if reader.uint(1) != MAGIC:
-        raise Malformed("magic")
-    version = reader.uint(1)
-    if version != WIRE_VERSION:
-        raise LaterVersion(version)
-    form = reader.uint(1)
-    if form == PLAIN:
-        return PlainDatagram(reader.take(MESH_ID_SIZE), reader.take(ROUTER_ID_SIZE), reader.rest())
-    if form == SEALED:
-        sender, boot, counter = reader.take(8), reader.take(8), reader.uint(8)
+    header = reader.take(3)
+    if header == PLAIN_HEADER:
+        mesh, sender = reader.fields(_PLAIN)
+        return PlainDatagram(mesh, sender, reader.rest())
+    if header == SEALED_HEADER:
+        sender, boot, counter = reader.fields(_SEALED)
         return SealedDatagram(sender, boot, counter, reader.rest())
+    if header[0] != MAGIC:
+        raise Malformed("magic")
+    if header[1] != WIRE_VERSION:
+        raise LaterVersion(header[1])
     raise Malformed("form")

@@ -7,6 +7,7 @@ and the body, so that a reader skips types it does not know. PROTOCOL.md gives t
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from struct import Struct
 from typing import Protocol, Self
 
 from meshchat.constants import MAX_RECORD, SHORT_ID
@@ -14,7 +15,8 @@ from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, uint
 from meshchat.wire.records import PERMANENT, POSITION_SIZE, RECORD_ID_SIZE, ROUTER_ID_SIZE, Grade
 
-PACKET_HEADER = 3
+_HEADER = Struct(">BH")
+PACKET_HEADER = _HEADER.size
 RECORDS_FIELDS = PACKET_HEADER + 1
 BOOT_ID_SIZE = 8
 NONCE_SIZE = 8
@@ -67,7 +69,9 @@ class Scope(IntFlag):
     FETCHING = 128
 
 
-_SCOPE_BITS = int(Scope.ALL | Scope.FETCHING)
+_SCOPES = tuple(Scope(byte & (Scope.ALL | Scope.FETCHING)) for byte in range(256))
+"""What each value of the byte means: bits not known here are ignored."""
+_GRADES = tuple(Grade)
 
 
 class Packet(Protocol):
@@ -86,7 +90,7 @@ class Packet(Protocol):
 def encode_packet(packet: Packet) -> bytes:
     """type u8, length u16, body."""
     body = packet.encode()
-    return uint(packet.type, 1) + uint(len(body), 2) + body
+    return _HEADER.pack(packet.type, len(body)) + body
 
 
 def decode_packets(data: bytes) -> Iterator[Packet | int]:
@@ -96,7 +100,8 @@ def decode_packets(data: bytes) -> Iterator[Packet | int]:
     """
     reader = Reader(data)
     while reader.remaining():
-        number, body = reader.uint(1), Reader(reader.take(reader.uint(2)))
+        number, length = reader.fields(_HEADER)
+        body = Reader(reader.take(length))
         packet_class = _PACKETS.get(number)
         if packet_class is None:
             yield number
@@ -184,6 +189,9 @@ def _split(raw: bytes, size: int) -> tuple[bytes, ...]:
     return tuple(raw[at : at + size] for at in range(0, len(raw), size))
 
 
+_CLOCK = Struct(">BBI6s")
+
+
 @dataclass(frozen=True)
 class ClockClaim:
     """What a router says of its clock: grade, hops to the good clock, seconds since that one spoke, time."""
@@ -195,20 +203,19 @@ class ClockClaim:
 
     def encode(self) -> bytes:
         """grade u8, hops u8, age u32, UTC milliseconds u48."""
-        return (
-            uint(self.grade, 1)
-            + uint(min(self.hops, 255), 1)
-            + uint(min(self.age, MAX_AGE), 4)
-            + uint(self.time_ms, 6)
-        )
+        hops, age = min(self.hops, 255), min(self.age, MAX_AGE)
+        return _CLOCK.pack(self.grade, hops, age, uint(self.time_ms, 6))
 
     @classmethod
-    def decode(cls, reader: Reader) -> "ClockClaim":
-        """Reads it; raises `Malformed("grade")` for a grade not known."""
-        grade, hops, age, time_ms = reader.uint(1), reader.uint(1), reader.uint(4), reader.uint(6)
-        if grade > Grade.GOOD:
+    def decode(cls, data: bytes) -> "ClockClaim":
+        """Reads its 12 bytes; raises `Malformed("grade")` for a grade not known."""
+        grade, hops, age, time = _CLOCK.unpack(data)
+        if grade >= len(_GRADES):
             raise Malformed("grade")
-        return cls(Grade(grade), hops, age, time_ms)
+        return cls(_GRADES[grade], hops, age, int.from_bytes(time, "big"))
+
+
+_SUMMARY = Struct(f">I{FINGERPRINT_SIZE}s")
 
 
 @dataclass(frozen=True)
@@ -220,12 +227,12 @@ class Summary:
 
     def encode(self) -> bytes:
         """count u32, fingerprint 16."""
-        return uint(self.count, 4) + self.fingerprint
+        return _SUMMARY.pack(self.count, self.fingerprint)
 
     @classmethod
-    def decode(cls, reader: Reader) -> "Summary":
-        """Reads it."""
-        return cls(reader.uint(4), reader.take(FINGERPRINT_SIZE))
+    def decode(cls, data: bytes) -> "Summary":
+        """Reads its 20 bytes."""
+        return cls(*_SUMMARY.unpack(data))
 
 
 @dataclass(frozen=True)
@@ -295,7 +302,7 @@ def _decode_range(low: bytes, reader: Reader) -> Range:
     if mode == _SKIP:
         return Skip(low, high)
     if mode in (_FINGERPRINTED, _OPEN):
-        return Fingerprinted(low, high, Summary.decode(reader), mode == _OPEN)
+        return Fingerprinted(low, high, Summary.decode(reader.take(_SUMMARY.size)), mode == _OPEN)
     if mode == _LISTED:
         return Listed(low, high, _decode_short_ids(reader), _decode_short_ids(reader))
     if mode == _HAVING:
@@ -405,6 +412,11 @@ class Confirm:
         )
 
 
+_DIGEST = Struct(
+    f">B{BOOT_ID_SIZE}s{BOOT_ID_SIZE}s{HEARS_SIZE}s3s{_CLOCK.size}sBQ{_SUMMARY.size}s{_SUMMARY.size}s"
+)
+
+
 @dataclass(frozen=True)
 class Digest:
     """All that a router holds, in constant size. Multicast, timed by Trickle.
@@ -431,19 +443,17 @@ class Digest:
         """number u8, boot 8, echo 8, hears 8, release 3, clock 12, scope u8, floor u64, undated 20 and
         history 20: 89 bytes.
         """
-        head = uint(self.number, 1) + self.boot + self.echo + self.hears + self.release + self.clock.encode()
-        return (
-            head + uint(self.scope, 1) + uint(self.floor, 8) + self.undated.encode() + self.history.encode()
-        )
+        ids = self.number, self.boot, self.echo, self.hears, self.release
+        clock, undated, history = self.clock.encode(), self.undated.encode(), self.history.encode()
+        return _DIGEST.pack(*ids, clock, self.scope, self.floor, undated, history)
 
     @classmethod
     def decode(cls, reader: Reader) -> "Digest":
         """Reads it; scope bits not known here are ignored."""
-        number, boot, echo = reader.uint(1), reader.take(BOOT_ID_SIZE), reader.take(BOOT_ID_SIZE)
-        hears, release, clock = reader.take(HEARS_SIZE), reader.take(3), ClockClaim.decode(reader)
-        scope, floor = Scope(reader.uint(1) & _SCOPE_BITS), reader.uint(8)
-        undated, history = Summary.decode(reader), Summary.decode(reader)
-        return cls(boot, echo, release, clock, scope, floor, undated, history, hears, number)
+        number, boot, echo, hears, release, clock, scope, floor, *summaries = reader.fields(_DIGEST)
+        undated, history = map(Summary.decode, summaries)
+        claim = ClockClaim.decode(clock)
+        return cls(boot, echo, release, claim, _SCOPES[scope], floor, undated, history, hears, number)
 
 
 @dataclass(frozen=True)

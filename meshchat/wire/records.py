@@ -13,11 +13,12 @@ import hashlib
 import unicodedata
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
+from struct import Struct
 
 from meshchat.constants import MAX_NAME_BYTES, MAX_NAME_CHARS, MAX_RECORD
 from meshchat.errors import Malformed
-from meshchat.wire.codec import Reader, text, uint
+from meshchat.wire.codec import Reader, text
 
 RECORD_VERSION = 1
 UNASSIGNED = "Cn"
@@ -33,7 +34,6 @@ PUBLIC_KEY_SIZE = 32
 SIGNATURE_SIZE = 64
 POSITION_SIZE = 1 + 8 + RECORD_ID_SIZE
 STAMP_COUNTER_BITS = 16
-_FIXED_SIZE = 4 + 8 + ROUTER_ID_SIZE + PUBLIC_KEY_SIZE + 2 + SIGNATURE_SIZE
 MAX_STAMP = 2**64 - 1
 
 
@@ -66,6 +66,13 @@ class Kind(IntEnum):
     ROOM = 4
 
 
+_GRADES = tuple(Grade)
+_HEAD = Struct(f">BBBBQ{ROUTER_ID_SIZE}s{PUBLIC_KEY_SIZE}s")
+"""Version, kind, space, grade, stamp, router and key: all in front of the names."""
+_PLACE = Struct(">BQ")
+_FIXED_SIZE = _HEAD.size + 2 + SIGNATURE_SIZE
+
+
 def mesh_id(name: str) -> bytes:
     """The 8 bytes by which datagrams and records name the mesh called `name`."""
     return hashlib.blake2b(name.encode("utf-8"), digest_size=MESH_ID_SIZE, person=b"meshchat mesh").digest()
@@ -86,6 +93,7 @@ def stamp_ms(stamp: int) -> int:
     return stamp >> STAMP_COUNTER_BITS
 
 
+@lru_cache(maxsize=1024)
 def is_name(name: str) -> bool:
     """Whether `name` may name a user or a room.
 
@@ -127,20 +135,13 @@ class Record:
     @cached_property
     def signed(self) -> bytes:
         """The bytes that the author's key signs."""
-        return SIGNATURE_CONTEXT + self.mesh + self._unsigned()
+        return _signed(self.mesh, self._unsigned())
 
     def _unsigned(self) -> bytes:
-        return b"".join(
-            (
-                bytes((RECORD_VERSION, self.kind, self.space, self.grade)),
-                uint(self.stamp, 8),
-                self.router,
-                self.key,
-                text(self.log),
-                text(self.author),
-                self.body,
-            )
+        head = _HEAD.pack(
+            RECORD_VERSION, self.kind, self.space, self.grade, self.stamp, self.router, self.key
         )
+        return head + text(self.log) + text(self.author) + self.body
 
     @cached_property
     def id(self) -> bytes:
@@ -178,18 +179,22 @@ def carried_size(log: str, author: str, body: bytes) -> int:
     return _FIXED_SIZE + len(log.encode("utf-8")) + len(author.encode("utf-8")) + len(body)
 
 
+def _signed(mesh: bytes, unsigned: bytes) -> bytes:
+    return SIGNATURE_CONTEXT + mesh + unsigned
+
+
 def _hash(signed: bytes) -> bytes:
     return hashlib.blake2b(signed, digest_size=RECORD_ID_SIZE).digest()
 
 
 def record_id(mesh: bytes, carried: bytes) -> bytes:
     """The id of a record of mesh `mesh` as carried, without decoding it."""
-    return _hash(SIGNATURE_CONTEXT + mesh + carried[:-SIGNATURE_SIZE])
+    return _hash(_signed(mesh, carried[:-SIGNATURE_SIZE]))
 
 
 def position(stratum: int, stamp: int, record_id: bytes = bytes(RECORD_ID_SIZE)) -> bytes:
     """The place of a record in the one order; with no id, the lowest place at that stamp."""
-    return uint(stratum, 1) + uint(stamp, 8) + record_id
+    return _PLACE.pack(stratum, stamp) + record_id
 
 
 def position_stamp(place: bytes) -> int:
@@ -205,14 +210,12 @@ def decode_record(mesh: bytes, carried: bytes) -> Record:
     """
     if len(carried) > MAX_RECORD:
         raise Malformed("size")
-    reader = Reader(carried)
-    if reader.uint(1) != RECORD_VERSION:
+    if carried and carried[0] != RECORD_VERSION:
         raise Malformed("record-version")
-    kind, space, grade = reader.uint(1), reader.uint(1), reader.uint(1)
-    if grade > Grade.GOOD:
+    reader = Reader(carried)
+    _, kind, space, grade, stamp, router, key = reader.fields(_HEAD)
+    if grade >= len(_GRADES):
         raise Malformed("grade")
-    stamp = reader.uint(8)
-    router, key = reader.take(ROUTER_ID_SIZE), reader.take(PUBLIC_KEY_SIZE)
     log, author = reader.text(), reader.text()
     if not is_name(author) or not (is_name(log) or (log == "" and space != Space.ROOM)):
         raise Malformed("name")
@@ -220,6 +223,7 @@ def decode_record(mesh: bytes, carried: bytes) -> Record:
         raise Malformed("truncated")
     body = reader.take(reader.remaining() - SIGNATURE_SIZE)
     signature = reader.rest()
-    record = Record(mesh, space, log, kind, author, key, router, stamp, Grade(grade), body, signature)
-    record.__dict__["carried"] = carried
+    record = Record(mesh, space, log, kind, author, key, router, stamp, _GRADES[grade], body, signature)
+    # What was read need not be put together again.
+    record.__dict__.update(carried=carried, signed=_signed(mesh, carried[:-SIGNATURE_SIZE]))
     return record

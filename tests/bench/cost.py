@@ -5,12 +5,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.bench import ngircd
+from tests.bench import load, ngircd
 from tests.bench.figures import Effort, Figure, Peer
 from tests.bench.place import DAEMON, start_all
 from tests.bench.publish import USER, chat, publish
 from tests.mesh.net import Mesh
 from tests.mesh.radio import line
+from tests.sim.network import FRAME_HEADERS
 
 ROUTERS = 10
 HOPS = ROUTERS - 1
@@ -29,9 +30,14 @@ def rows(effort: Effort) -> Iterator[Figure]:
         others = irc.result()
         whole = Peer(f"ngircd, a chain of {ROUTERS}, whole net", others[0], others[1])
         hop = Peer(f"ngircd, a chain of {ROUTERS}", _per_hop(others[0]), others[1])
-        yield _figure("one cell, 1 a second, whole net", cell.result(), 1, 1000, (whole,))
-        yield _figure("a chain, 1 a second, each hop", chain.result(), HOPS, 300, (hop,))
-        yield _figure("a chain, 20 a second in one room, each hop", busy.result(), HOPS, 240, (hop,))
+        alone = Peer(
+            "a frame with the record alone", len(load.datagrams(load.messages(1))[0]) + FRAME_HEADERS
+        )
+        signed = Peer("the record as signed, without any header", load.signed_bytes(load.messages(1)))
+        peers = (hop, alone, signed)
+        yield _figure("one cell, 1 a second, whole net", cell.result(), 1, 1000, (whole, alone))
+        yield _figure("a chain, 1 a second, each hop", chain.result(), HOPS, 300, peers)
+        yield _figure("a chain, 20 a second in one room, each hop", busy.result(), HOPS, 240, peers)
 
 
 def _figure(

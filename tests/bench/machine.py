@@ -28,6 +28,10 @@ def conditions(effort: Effort) -> Conditions:
             "network namespaces, TAP interfaces, one process that moves frames; no airtime. Loss is random "
             "for each receiver of a multicast frame; a unicast frame is tried up to 7 times, as 802.11 does"
         ),
+        "simulated air": (
+            "802.11 in the row floods: 1 Mb/s for multicast, 6 Mb/s for unicast, carrier sense, hidden "
+            "terminals, collisions, and loss beside them; in the row differences a link that loses nothing"
+        ),
         "bytes": "Ethernet frames with all headers; a multicast frame counts once, a unicast one each try",
         "messages": "100 bytes of text, signed, open mesh, clocks good",
         "pacing": f"as by default: {REPAIR_SHARE:.0%} of {AIR_RATE / 1e6:g} Mb/s for repair and dumps",

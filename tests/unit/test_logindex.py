@@ -27,13 +27,16 @@ def _small_chunks() -> Iterator[None]:
         yield
 
 
-@given(st.lists(st.tuples(positions, st.one_of(st.none(), places)), max_size=200))
-def test_it_holds_what_a_dictionary_would(steps: list[tuple[bytes, Place | None]]) -> None:
+@given(st.lists(st.tuples(positions, st.one_of(st.none(), places), st.booleans()), max_size=200))
+def test_it_holds_what_a_dictionary_would(steps: list[tuple[bytes, Place | None, bool]]) -> None:
     index, model = LogIndex(), dict[bytes, Place]()
-    for key, place in steps:
+    for key, place, only_new in steps:
         if place is None:
             index.discard(key)
             model.pop(key, None)
+        elif only_new:
+            assert index.add(key, place) == (key not in model)
+            model.setdefault(key, place)
         else:
             index.put(key, place)
             model[key] = place

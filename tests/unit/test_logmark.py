@@ -214,6 +214,21 @@ def test_wiped_text_put_back_with_its_marks_does_not_come_back() -> None:
     assert router.logs.size(LOG) is None
 
 
+def test_who_has_written_is_known_after_a_restart_and_forgotten_with_it() -> None:
+    world = World(2, [], 1)
+    world.boot()
+    router = world.routers[0]
+    for name in ("ja", "Åse", "ja"):
+        router.up.submit(router.draft("1", f"I am {name}", name=name))
+    router.stop()
+    router.boot()
+    assert set(router.up.authors()) == {("ja", router.user.public), ("Åse", router.user.public)}
+    router.up.wipe(None)
+    router.stop()
+    router.boot()
+    assert set(router.up.authors()) == set()
+
+
 # --- With marks as without ----------------------------------------------------------------------------------
 
 TEXTS = st.text(max_size=60).map(str.encode) | st.binary(max_size=20)
