@@ -56,6 +56,10 @@ RESIDUE = 2e-5
 """A smaller chance, above which a digest follows when the news has come to rest: so a last message that was
 lost against the odds is missed within seconds, for a fraction of what certainty about each would cost."""
 
+FLOW = 0.4
+"""A record counts as on its way for one to two times so long after it came: the relay jitter and what a busy
+neighbour holds it back. Digests say nothing of it yet, or while people talk they would always differ."""
+
 NEWS_REST = 2.0
 NEWS_REST_MAX = 8.0
 """That digest follows after so many seconds without news, or so many after the first doubt."""
@@ -64,7 +68,7 @@ LOSS_AT_FIRST = 0.25
 LOSS_STEP = 1 / 16
 LOSS_FLOOR = 0.02
 """What a link is taken to lose before it is known, how much each frame changes that, and the least: one
-transmission is enough only over a link that has lost almost nothing for some 40 frames."""
+transmission is enough only over a link that has lost almost nothing for some 25 frames."""
 
 DEAF = 0.75
 """A neighbour of whose frames more gets lost is not counted as heard."""

@@ -14,9 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from meshchat.constants import (
-    CONFIRM_WAIT,
     RANGES_JITTER,
-    RELAY_JITTER,
     SKETCH_CELLS,
     SKETCH_FIRST,
     SKETCH_MOST,
@@ -54,8 +52,6 @@ _GROWTH = 4
 """A sketch that does not tell what differs is answered by one with so many times its cells."""
 _MAX_PARTIAL = 8
 """Sketches of which a part has come: one a neighbour, 4 KB each."""
-_SETTLE = CONFIRM_WAIT + 2 * RELAY_JITTER
-"""A difference younger than this may be a record still being flooded."""
 EXPECT = 5.0
 """Seconds after a step towards a neighbour in which records from it are an answer."""
 
@@ -106,7 +102,6 @@ class Exchange:
         may_answer: Callable[[Neighbour, Instant], bool],
     ) -> None:
         """`may_answer` takes from the budget of answers to a neighbour's address."""
-        self.last_flood_at = -1e9
         self._desk, self._keeper, self._standing = desk, keeper, standing
         self._asker, self._giver, self._router = asker, giver, router
         self._may_answer = may_answer
@@ -132,14 +127,9 @@ class Exchange:
     def _differs(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
         if neighbour.differs_since is None:
             neighbour.differs_since = now.mono
-        is_young = now.mono - neighbour.differs_since < _SETTLE and now.mono - self.last_flood_at < _SETTLE
         backoff = neighbour.backoff
-        if (
-            is_young
-            or not self._asker.may_begin(neighbour, now)
-            or not (
-                backoff.allows_full(now.mono) or backoff.allows_recent(now.mono, self._state(digest, now))
-            )
+        if not self._asker.may_begin(neighbour, now) or not (
+            backoff.allows_full(now.mono) or backoff.allows_recent(now.mono, self._state(digest, now))
         ):
             return
         if self._may_answer(neighbour, now):

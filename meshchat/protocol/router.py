@@ -501,7 +501,7 @@ class Router:
 
     def _relay(self, pending: "_Pending", now: Instant) -> None:
         record = pending.admitted.record
-        self._exchange.last_flood_at = now.mono
+        self._standing.arrived(record.stamp, now)
         if not self._authors.take(record.key, now.mono):
             self.drops["author-rate"] += 1
             return

@@ -4,16 +4,17 @@ import hashlib
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from meshchat.constants import AHEAD_MS, DEAF, TOKEN_EPOCH, VERSION
+from meshchat.constants import AHEAD_MS, DEAF, NEWS_MS, TOKEN_EPOCH, VERSION
 from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.port import Desk, Port
 from meshchat.protocol.reconcile import Span
+from meshchat.state.flow import Flow
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.state.reach import Reach, hears_filter
 from meshchat.wire.packets import BOOT_ID_SIZE, SALT_SIZE, Digest, Scope, Summary
-from meshchat.wire.records import Grade, make_stamp, position
+from meshchat.wire.records import MAX_STAMP, Grade, make_stamp, position
 
 _RELEASE = bytes(int(part) for part in VERSION.split("."))
 
@@ -58,19 +59,31 @@ class Standing:
         """`boot` is 8 random bytes, `secret` 16: tokens are made from it."""
         self._desk, self._keeper, self._neighbours, self._fetch = desk, keeper, neighbours, fetch
         self._boot, self._secret = boot, secret
+        self._flow = Flow()
 
     def is_fetching(self, now: Instant) -> bool:
         """Whether a dump is coming in: what is said now is out of date by the next second."""
         return self._fetch.busy(now.mono)
 
+    def arrived(self, stamp: int, now: Instant) -> None:
+        """A new record is being flooded: the neighbours may not have it yet."""
+        if stamp >= make_stamp(max(0, self._keeper.clock.now_ms(now) - NEWS_MS)):
+            self._flow.arrived(stamp, now.mono)
+
+    def _until(self, now: Instant) -> int:
+        """The lowest stamp that may still be on its way to the neighbours."""
+        lowest = self._flow.lowest(now.mono)
+        return MAX_STAMP if lowest is None else lowest
+
     def digest(self, port: Port, now: Instant) -> Digest:
-        """What this router holds, in constant size."""
-        undated, history = self._keeper.summaries(now)
+        """What this router holds, in constant size, less what is still on its way."""
+        until = self._until(now)
+        undated, history = (self._summary(span) for span in self._keeper.spans(now, ceiling=until))
         scope = Scope.ALL | Scope.FETCHING if self.is_fetching(now) else Scope.ALL
         clock, floor = self._keeper.clock.claim(now), self._keeper.floor
         echo, number = self._echo(port, now), port.next_number()
         hears = self._hears(port, number, now)
-        return Digest(self._boot, echo, _RELEASE, clock, scope, floor, undated, history, hears, number)
+        return Digest(self._boot, echo, _RELEASE, clock, scope, floor, undated, history, hears, until, number)
 
     def _hears(self, port: Port, number: int, now: Instant) -> bytes:
         alive = self._neighbours.alive(now.mono, port.name)
@@ -101,7 +114,11 @@ class Standing:
 
         It is judged above the higher floor and below the lower ceiling, by the side that can compute both.
         """
-        if self._keeper.summaries(now) == (theirs.undated, theirs.history):
+        until = self._until(now)
+        if theirs.until == until == MAX_STAMP and self._keeper.summaries(now) == (
+            theirs.undated,
+            theirs.history,
+        ):
             return Verdict.EQUAL, []
         if theirs.scope & Scope.FETCHING:
             return Verdict.CANNOT, []
@@ -112,6 +129,9 @@ class Standing:
             spans.append(undated)
         if theirs.scope & Scope.HISTORY and speaks_of_history and self._summary(dated) != theirs.history:
             spans.append(dated)
+        if spans and until < theirs.until:
+            # What differs may be what is on its way; soon the two speak of the same again.
+            return Verdict.CANNOT, []
         if spans:
             return Verdict.DIFFERENT, spans
         return (Verdict.EQUAL if speaks_of_history else Verdict.CANNOT), []
@@ -122,7 +142,7 @@ class Standing:
 
     @staticmethod
     def _ceiling(theirs: Digest) -> int:
-        return make_stamp(theirs.clock.time_ms + AHEAD_MS)
+        return min(make_stamp(theirs.clock.time_ms + AHEAD_MS), theirs.until)
 
     def cover(self, theirs: Digest, now: Instant) -> Cover | None:
         """What a sketch for this neighbour speaks of, in both strata; None where not all can be compared."""

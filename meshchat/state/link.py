@@ -7,14 +7,19 @@ _LONGEST_GAP = 8
 """Frames that a gap counts for at most: a restart, whose numbers begin anywhere, is no catastrophe."""
 
 
-class Link:
-    """The link from one neighbour. `loss` is 0 to 1, a moving average over about `1 / LOSS_STEP` frames."""
+_PRIOR = 2
+"""Frames that `LOSS_AT_FIRST` weighs as much as."""
 
-    __slots__ = ("_last", "loss")
+
+class Link:
+    """The link from one neighbour. `loss` is 0 to 1: the mean of the first frames, then a moving average."""
+
+    __slots__ = ("_last", "_seen", "loss")
 
     def __init__(self) -> None:
         self.loss = LOSS_AT_FIRST
         self._last: int | None = None
+        self._seen = _PRIOR
 
     def heard(self, number: int) -> None:
         """A packet with this number (0 to 255) came in; one that is late or doubled tells nothing."""
@@ -25,9 +30,13 @@ class Link:
         if not 0 < ahead < _MODULO // 2:
             return
         self._last = number
-        lost = min(ahead - 1, _LONGEST_GAP)
-        kept = (1 - LOSS_STEP) ** lost
-        self.loss = (1 - kept + self.loss * kept) * (1 - LOSS_STEP)
+        for _ in range(min(ahead - 1, _LONGEST_GAP)):
+            self._count(1.0)
+        self._count(0.0)
+
+    def _count(self, lost: float) -> None:
+        self._seen += 1
+        self.loss += (lost - self.loss) * max(1 / self._seen, LOSS_STEP)
 
     def restarted(self) -> None:
         """The neighbour counts anew."""

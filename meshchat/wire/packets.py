@@ -13,7 +13,7 @@ from typing import Protocol, Self
 from meshchat.constants import MAX_RECORD, SHORT_ID
 from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, uint
-from meshchat.wire.records import PERMANENT, POSITION_SIZE, RECORD_ID_SIZE, ROUTER_ID_SIZE, Grade
+from meshchat.wire.records import MAX_STAMP, PERMANENT, POSITION_SIZE, RECORD_ID_SIZE, ROUTER_ID_SIZE, Grade
 
 _HEADER = Struct(">BH")
 PACKET_HEADER = _HEADER.size
@@ -413,7 +413,7 @@ class Confirm:
 
 
 _DIGEST = Struct(
-    f">B{BOOT_ID_SIZE}s{BOOT_ID_SIZE}s{HEARS_SIZE}s3s{_CLOCK.size}sBQ{_SUMMARY.size}s{_SUMMARY.size}s"
+    f">B{BOOT_ID_SIZE}s{BOOT_ID_SIZE}s{HEARS_SIZE}s3s{_CLOCK.size}sBQQ{_SUMMARY.size}s{_SUMMARY.size}s"
 )
 
 
@@ -423,8 +423,8 @@ class Digest:
 
     `boot` is random and new at each start, `echo` the boot id of a neighbour, who sees by it that this is no
     recording from before its start; `release` is the program's version as three bytes. History is spoken for
-    from the stamp `floor` on. `hears` is a Bloom filter of the neighbours that the sender hears here,
-    `number` as in RECORDS.
+    from the stamp `floor` on, and of all only what is stamped below `until`: the rest is on its way. `hears`
+    is a Bloom filter of the neighbours that the sender hears here, `number` as in RECORDS.
     """
 
     boot: bytes
@@ -436,24 +436,25 @@ class Digest:
     undated: Summary
     history: Summary
     hears: bytes = bytes(HEARS_SIZE)
+    until: int = MAX_STAMP
     number: int = 0
     type = PacketType.DIGEST
 
     def encode(self) -> bytes:
-        """number u8, boot 8, echo 8, hears 8, release 3, clock 12, scope u8, floor u64, undated 20 and
-        history 20: 89 bytes.
+        """number u8, boot 8, echo 8, hears 8, release 3, clock 12, scope u8, floor u64, until u64, undated 20
+        and history 20: 97 bytes.
         """
         ids = self.number, self.boot, self.echo, self.hears, self.release
         clock, undated, history = self.clock.encode(), self.undated.encode(), self.history.encode()
-        return _DIGEST.pack(*ids, clock, self.scope, self.floor, undated, history)
+        return _DIGEST.pack(*ids, clock, self.scope, self.floor, self.until, undated, history)
 
     @classmethod
     def decode(cls, reader: Reader) -> "Digest":
         """Reads it; scope bits not known here are ignored."""
-        number, boot, echo, hears, release, clock, scope, floor, *summaries = reader.fields(_DIGEST)
+        number, boot, echo, hears, release, clock, scope, floor, until, *summaries = reader.fields(_DIGEST)
         undated, history = map(Summary.decode, summaries)
         claim = ClockClaim.decode(clock)
-        return cls(boot, echo, release, claim, _SCOPES[scope], floor, undated, history, hears, number)
+        return cls(boot, echo, release, claim, _SCOPES[scope], floor, undated, history, hears, until, number)
 
 
 @dataclass(frozen=True)

@@ -132,3 +132,13 @@ def test_confirmations_are_few_and_short() -> None:
         assert world.routers[0].say("1", f"{number} {TEXT}")
         world.run(1)
     assert 0 < sizes["Confirm"] < sizes["Records"] / 4
+
+
+def test_while_people_talk_everywhere_routers_do_not_take_what_is_on_its_way_for_lost() -> None:
+    world = settled(8, line(6), 6)
+    before = world.air.octets.total()
+    for number in range(600):
+        assert world.routers[number % 6].say("1", TEXT)
+        world.run(0.05)
+    assert (world.air.octets.total() - before) / 600 / 5 < 260
+    assert_converges(world, 10)

@@ -317,6 +317,7 @@ def _digest(vector: Vector) -> Digest:
         _summary(vector.one("undated")),
         _summary(vector.one("history")),
         vector.octets("hears"),
+        vector.number("until"),
         vector.number("number"),
     )
 

@@ -154,6 +154,7 @@ digests = st.builds(
     summaries,
     summaries,
     eight,
+    u64,
     u8,
 )
 item_lists = st.lists(items(), max_size=4).map(tuple)
