@@ -84,6 +84,10 @@ RESEND_UP_TO = 2
 """A record that so few neighbours may have missed is sent to each once more, by unicast, which a radio
 repeats until it is acknowledged; more of them are left to the digests, which serve all at once."""
 
+RESEND_CHANCE = 0.1
+"""Below this chance of a miss a neighbour not heard with a record most likely has it, and was not heard: a
+digest, which costs half of a record's frame and serves all, looks first."""
+
 NEWS_FRAMES_RATE = 3.3
 NEWS_FRAMES_BURST = 8.0
 """Frames of new records a second, and in a burst, that go at once; beyond, records wait up to 0.3 s for

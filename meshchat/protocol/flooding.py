@@ -20,6 +20,7 @@ from meshchat.constants import (
     MISS,
     RELAY_COPIES,
     RELAY_JITTER,
+    RESEND_CHANCE,
     RESIDUE,
 )
 from meshchat.protocol.coverage import in_doubt, is_doubtful
@@ -43,6 +44,10 @@ class Flood:
         """The neighbours that may have missed it, less those who had their share of copies."""
         enough = next(copies for up_to, copies in RELAY_COPIES if len(around) <= up_to)
         return [neighbour for neighbour, copies in self._doubt(around, MISS) if copies < enough]
+
+    def likely_missed(self, neighbours: Sequence[Neighbour]) -> bool:
+        """Whether sending it again is worth more than asking: where each missed it with a fair chance."""
+        return sum(1 for _ in self._doubt(neighbours, RESEND_CHANCE)) == len(neighbours)
 
     def residue(self, around: Iterable[Neighbour]) -> list[bytes]:
         """The neighbours, by id, that against the odds may have missed it all the same."""

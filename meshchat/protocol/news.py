@@ -98,19 +98,19 @@ class News:
         fresh = {one.router: one for one in around if one.fresh(now.mono)}
         for flood in port.flood.watched(now.mono):
             missed = [one for one in flood.in_doubt(around) if one.router in fresh]
-            if not missed:
-                port.flood.forget(flood)
-                if residue := flood.residue(fresh.values()):
-                    self._tell_at_rest(port, residue, now)
-            elif flood.sent > 1 or len(missed) > RESEND_UP_TO or flood.carried.size > capacity:
-                port.flood.forget(flood)
-                if any(self._is_remote(one, around) for one in missed):
-                    port.trickle.insist(INSIST)
-                self._desk.hurry(port, now.mono)
-            else:
+            worth = flood.sent == 1 and len(missed) <= RESEND_UP_TO and flood.carried.size <= capacity
+            if missed and worth and flood.likely_missed(missed):
                 for one in missed:
                     again[one.router].append(flood.carried)
                 port.flood.watch_again(flood, now.mono)
+                continue
+            port.flood.forget(flood)
+            if missed:
+                if any(self._is_remote(one, around) for one in missed):
+                    port.trickle.insist(INSIST)
+                self._desk.hurry(port, now.mono)
+            elif residue := flood.residue(fresh.values()):
+                self._tell_at_rest(port, residue, now)
         for router, items in again.items():
             self._send_again(port, fresh[router], items, capacity, now)
 

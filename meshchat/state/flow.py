@@ -26,4 +26,4 @@ class Flow:
         if passed >= FLOW:
             self._before = self._lowest if passed < 2 * FLOW else None
             self._lowest = None
-            self._began = now
+            self._began = now - passed % FLOW

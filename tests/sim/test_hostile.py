@@ -271,7 +271,7 @@ def test_every_refusal_is_counted_by_its_reason() -> None:
         "own": hostile.datagram(sender=victim.up.router),
         "sealed": sealed,
         "trailing": PlainDatagram(
-            MESH, hostile.id, b"\x02\x00\x5a" + encode_packet(hostile.some_digest())[3:] + b"!"
+            MESH, hostile.id, b"\x02\x00\x62" + encode_packet(hostile.some_digest())[3:] + b"!"
         ).encode(),
         "unknown-packet": PlainDatagram(MESH, hostile.id, b"\x30\x00\x00").encode(),
         "fragment": hostile.datagram(Fragment(False, bytes(16), 5000, 0, 0, b"crumb")),
