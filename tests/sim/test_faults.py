@@ -1,6 +1,5 @@
 """Disks that fill and fail, power that goes, limits that bite: what was acknowledged survives."""
 
-import os
 from collections.abc import Callable
 from random import Random
 
@@ -12,14 +11,13 @@ from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from meshchat.wire.packets import Carried, Records
 from meshchat.wire.records import Grade, Record, make_stamp
-from tests.sim.checkers import assert_converges, assert_idle, assert_kept, disk_holds
+from tests.sim.checkers import assert_converges, assert_idle, assert_kept
 from tests.sim.disk import PowerCut
-from tests.sim.network import AirConditions, Link
-from tests.sim.topology import cell, grid, line
+from tests.sim.network import Link
+from tests.sim.seeds import mend
+from tests.sim.topology import grid, line
 from tests.sim.world import EPOCH_MS, SimRouter, Stranger, World
 
-SEED = int(os.environ.get("MESHCHAT_SEED", "20261121"))
-SEEDS = int(os.environ.get("MESHCHAT_SEEDS", "20"))
 HOUR = 3600.0
 
 
@@ -50,12 +48,6 @@ def break_read_only(router: SimRouter) -> None:
 def break_failing(router: SimRouter) -> None:
     now = router.logs.operations
     router.logs.failing = set(range(now, now + 100_000))
-
-
-def mend(router: SimRouter) -> None:
-    router.logs.capacity = None
-    router.logs.read_only = router.state.read_only = False
-    router.logs.failing = set()
 
 
 @pytest.mark.parametrize("fault", [break_full, break_read_only, break_failing])
@@ -147,107 +139,6 @@ def test_a_mesh_that_loses_power_as_one_keeps_what_it_acknowledged() -> None:
     assert_converges(world, 60)
     for router in world.routers:
         assert_kept(router, [record for other in world.routers for record in other.acknowledged])
-    assert_idle(world)
-
-
-# --- Everything at once ---------------------------------------------------------------------------------
-
-
-class Workload:
-    """Seeded faults while people chat; then all is healed and convergence is demanded.
-
-    What a router alone had acknowledged is lost where its logs were in RAM, or where a policy other than
-    "always" had not forced it to the disk. All else must survive.
-    """
-
-    def __init__(self, seed: int) -> None:
-        rng = self.rng = Random(seed)
-        count = rng.randint(3, 5)
-        links = rng.choice([line(count), cell(count), [*line(count), (0, count - 1)]])
-        self.world = World(seed, links, count, AirConditions(rng.uniform(0, 0.4), rng.uniform(0, 0.2), 0.02))
-        self.safe: list[Record] = []
-        for router in self.world.routers:
-            router.model.fsync = rng.choice(["always", "always", "interval", "never"])
-        self.world.routers[0].model.fsync = "always"
-        self.world.boot()
-
-    def step(self) -> None:
-        router = self.rng.choice(self.world.routers)
-        action = self.rng.choices(
-            [self.chat, self.chat_a_lot, self.part, self.heal, self.power, self.forget, self.shake],
-            [40, 4, 3, 4, 6, 2, 4],
-        )[0]
-        action(router)
-        self.world.run(self.rng.expovariate(0.5))
-
-    def chat(self, router: SimRouter) -> None:
-        if router.node is None:
-            router.boot()
-            return
-        try:
-            text = f"{self.rng.random()} " + "x" * self.rng.choice([0, 20, 300, 3000])
-            record = router.say(self.rng.choice("123"), text)
-        except PowerCut:
-            router.power_cut()
-            return
-        if record is not None and router.model.fsync == "always":
-            self.safe.append(record)
-
-    def chat_a_lot(self, router: SimRouter) -> None:
-        for _ in range(self.rng.randint(5, 60)):
-            self.chat(router)
-
-    def part(self, router: SimRouter) -> None:
-        some = self.rng.sample(range(len(self.world.routers)), 1 + len(self.world.routers) // 3)
-        self.world.air.separate(some, [n for n in range(len(self.world.routers)) if n not in some])
-
-    def heal(self, router: SimRouter) -> None:
-        self.world.air.heal()
-
-    def power(self, router: SimRouter) -> None:
-        """Off in one of three ways; or at some write to come."""
-        if router.node is None:
-            router.boot()
-        elif self.rng.random() < 0.25:
-            router.logs.crash_at = router.logs.operations + self.rng.randint(1, 30)
-        else:
-            self.rng.choice([router.stop, router.kill, router.power_cut])()
-
-    def forget(self, router: SimRouter) -> None:
-        """A reboot of a router whose logs are in RAM: safe is what stands on another disk that is synced."""
-        if router.node is not None:
-            router.kill()
-        router.lose_logs()
-        disks = [other.logs for other in self.world.routers if other.model.fsync == "always"]
-        self.safe = [one for one in self.safe if any(disk_holds(disk, one.id.hex()) for disk in disks)]
-
-    def shake(self, router: SimRouter) -> None:
-        """The disk takes nothing, or takes everything again."""
-        (self.rng.choice([break_full, break_failing, break_read_only]) if router.node else mend)(router)
-        self.world.run(self.rng.uniform(0, 20))
-        mend(router)
-
-    def settle(self) -> None:
-        """Everything is mended."""
-        self.world.air.heal()
-        self.world.air.conditions.loss = min(self.world.air.conditions.loss, 0.2)
-        for router in self.world.routers:
-            mend(router)
-            router.logs.crash_at = None
-        self.world.boot()
-
-
-@pytest.mark.parametrize("seed", range(SEED, SEED + SEEDS))
-def test_whatever_happens_the_mesh_comes_together_again(seed: int) -> None:
-    print(f"MESHCHAT_SEED={seed} MESHCHAT_SEEDS=1 replays this run")
-    workload = Workload(seed)
-    for _ in range(80):
-        workload.step()
-    workload.settle()
-    world = workload.world
-    assert_converges(world, 2 * HOUR)
-    for router in world.routers:
-        assert_kept(router, workload.safe)
     assert_idle(world)
 
 

@@ -151,7 +151,7 @@ class SimRouter:
 
     def stop(self) -> None:
         """A clean stop."""
-        self.up.close()
+        self._guarded(self.up.close)
         self._gone()
 
     def kill(self) -> None:
