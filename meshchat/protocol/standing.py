@@ -110,7 +110,7 @@ class Standing:
         self._desk.send(port, [self.digest(port, now)])
 
     def compare(self, theirs: Digest, now: Instant) -> tuple[Verdict, list[Span]]:
-        """The verdict on a neighbour's digest, and the spans that differ.
+        """The verdict on a neighbour's digest, and the spans that differ or may differ.
 
         It is judged above the higher floor and below the lower ceiling, by the side that can compute both.
         """
@@ -131,7 +131,7 @@ class Standing:
             spans.append(dated)
         if spans and until < theirs.until:
             # What differs may be what is on its way; soon the two speak of the same again.
-            return Verdict.CANNOT, []
+            return Verdict.CANNOT, spans
         if spans:
             return Verdict.DIFFERENT, spans
         return (Verdict.EQUAL if speaks_of_history else Verdict.CANNOT), []

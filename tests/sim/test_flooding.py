@@ -142,3 +142,17 @@ def test_while_people_talk_everywhere_routers_do_not_take_what_is_on_its_way_for
         world.run(0.05)
     assert (world.air.octets.total() - before) / 600 / 5 < 260
     assert_converges(world, 10)
+
+
+def test_who_comes_back_to_a_talking_mesh_is_offered_its_history() -> None:
+    world = World(9, line(3), 3)
+    world.boot([0, 1])
+    world.run(30)
+    for number in range(200):
+        assert world.routers[number % 2].say("1", TEXT)
+        world.run(0.05)
+    world.routers[2].boot()
+    for _ in range(100):
+        assert world.routers[0].say("2", TEXT)
+        world.run(0.1)
+    assert len(world.routers[2].ids("1")) == 200
