@@ -190,10 +190,26 @@ OFFER_WAIT = 0.300
 """An OFFER waits up to 150 ms at random; the asker chooses 300 ms after the first one."""
 
 SOURCE_SILENCE = 3.0
-"""A source that has sent nothing of a dump for so long is replaced."""
+"""A source that has sent nothing wanted for so long is replaced; one that has brought something before, after
+twice that: at 50% loss both ways a question or its answer is lost three times of four."""
+
+WANT_RETRY = 0.25
+"""A source silent for so long, and for four times its usual pause, is asked again."""
+
+WANT_GAPS = 16
+WANT_EVERY = 4.0
+"""A dump under way is told what was lost once there are 16 gaps, or one for 4 s: at 20 bytes a gap the whole
+list fits into a datagram, also where half of what is sent again is lost again."""
+
+WANT_KEEP = 8.0
+STREAM_KEEP = 20.0
+"""An asker says at least so often that it still wants; a source stops where it has not said so for 20 s: who
+was switched off in the middle of a dump costs the air 600 KB, not 30 MB."""
 
 STALL = 1.0
-"""A fetch that has brought nothing for a second keeps no other source out: empty promises cost that much."""
+SLOWEST = 1000.0
+"""A fetch that has brought nothing for a second keeps no other source out: empty promises cost that much.
+What is brought buys more time, a second for 1,000 bytes, up to `SOURCE_SILENCE`: who drips gains nothing."""
 
 FETCH_LONGEST = 600.0
 """Longest fetch from one source: the largest log takes that long at the default rate, and one who drips is
@@ -202,6 +218,11 @@ left for another neighbour."""
 SHUN = 30.0
 SHUN_MAX = 3600.0
 """A neighbour that offered and brought nothing is not asked for 30 s, then twice as long each time."""
+
+OFFER_ALIKE = 0.98
+OFFER_FAR = 0.5
+"""Offers of nearly as many records are as good as the largest; neighbours of whose multicast half gets lost
+come last, because over such a link each repair is sent twice."""
 
 MAX_OFFERS = 16
 """OFFERs remembered while choosing, one an address."""
@@ -214,6 +235,24 @@ DUMP_MIN_SHARE = 0.5
 
 MAX_STREAMS = 8
 """Dumps sent at once; further requests wait for the asker's next try."""
+
+PACE_SAMPLE = 24
+PACE_LOSS = 0.4
+PACE_GAIN = 0.15
+"""Where more than 40% of at least 24 datagrams was lost, the pace to that asker is halved; and where that
+does not lower the loss by 15 points, it is set back. Chance makes 20% look like 40% once in a hundred."""
+PACE_TRIAL = 30.0
+"""Seconds until a pace that was set back is tried again."""
+PACE_STEP = 1 / 16
+PACE_LEAST = 1 / 16
+"""The pace creeps back by a sixteenth of the full one for each sample, and is never less than that."""
+
+MAX_SOURCES = 4.0
+"""A source shares the air with others, of whom it knows by who says to be fetching; no lie leaves it less
+than a quarter of its share."""
+
+MAX_PACES = 64
+"""Askers whose pace is remembered."""
 
 MAX_REASSEMBLIES = 32
 REASSEMBLY_LIFETIME = 60.0

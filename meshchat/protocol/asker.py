@@ -11,13 +11,16 @@ from meshchat.constants import (
     OFFER_WAIT,
     RANGES_JITTER,
     SHORT_ID,
+    STALL,
     TOKEN_EPOCH,
+    WANT_RETRY,
 )
 from meshchat.protocol.fetch import Candidate, Fetch, FetchState, Order
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.port import Desk, Port
-from meshchat.protocol.reconcile import Span, all_but_mine, lacking, window_below
+from meshchat.protocol.reconcile import all_but_mine, lacking, window_below
+from meshchat.protocol.spans import Span, Spans
 from meshchat.protocol.standing import Standing
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.wire.packets import PACKET_HEADER, SALT_SIZE, Ask, Block, Dump, Offer, Places, Want, Wanted
@@ -51,7 +54,7 @@ class Asker:
 
     def may_begin(self, neighbour: Neighbour, now: Instant) -> bool:
         """Whether something new may be begun with a neighbour: no dump is coming in, and all is well."""
-        return not self.fetch.busy(now.mono) and not self._is_barred(neighbour, now)
+        return not (self.fetch.choosing or self.fetch.busy(now.mono) or self._is_barred(neighbour, now))
 
     def _is_barred(self, neighbour: Neighbour, now: Instant) -> bool:
         return now.mono < max(self._blocked_until, neighbour.shunned_until)
@@ -64,8 +67,7 @@ class Asker:
         if port.asks_sent < len(ASK_REPEATS):
             wait = ASK_REPEATS[port.asks_sent] - ASK_REPEATS[port.asks_sent - 1]
             self._desk.timers.set(("ask", port.name), now.mono + wait)
-        is_choosing = self.fetch.state is FetchState.CHOOSING
-        if is_choosing or self.fetch.busy(now.mono) or now.mono < self._blocked_until:
+        if self.fetch.choosing or self.fetch.busy(now.mono) or now.mono < self._blocked_until:
             return
         if self.fetch.state is FetchState.IDLE or not self.fetch.nonce:
             self.fetch.ask(self._standing.salt())
@@ -76,7 +78,9 @@ class Asker:
         if offer.to != self._router or now.mono < neighbour.shunned_until:
             return
         neighbour.live = neighbour.live or offer.nonce == self.fetch.nonce
-        if self.fetch.offered(Candidate(neighbour.router, port.name, neighbour.address[0], offer)):
+        if self.fetch.offered(
+            Candidate(neighbour.router, port.name, neighbour.address[0], offer, neighbour.link.loss)
+        ):
             self._desk.timers.set(("choose",), now.mono + OFFER_WAIT)
 
     def choose(self, now: Instant) -> None:
@@ -84,11 +88,18 @@ class Asker:
         best, port, neighbour = self._best_offer()
         if best is None or port is None or neighbour is None or now.mono < self._blocked_until:
             self._finish(now)
+        elif rest := self._rest(now):
+            self._fetch_from(best, port, neighbour, rest, now)
         elif self._standing.count(now) >= DUMP_MIN_SHARE * best.offer.records:
-            self.fetch.end()
+            self.fetch.end(now.mono)
             self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
         else:
             self._fetch_from(best, port, neighbour, self._keeper.spans(now), now)
+
+    def _rest(self, now: Instant) -> list[Span]:
+        """What a fetch that broke off had left, as far as this router speaks for it."""
+        rest = Spans(self.fetch.resume(now.mono))
+        return [part for span in self._keeper.spans(now) for part in rest.common(*span)]
 
     def _best_offer(self) -> tuple[Candidate, Port, Neighbour] | tuple[None, None, None]:
         """The best offer left whose neighbour can still be reached."""
@@ -105,7 +116,7 @@ class Asker:
         """All of the spans, from one that offered."""
         blocks = tuple(Block(low, high, None) for low, high in spans)
         order = Order(source.router, source.interface, source.offer.token, self._standing.salt(), blocks)
-        self.fetch.begin(order, now.mono, _pause(port))
+        self._begin(order, port, now)
         self._send_want(port, neighbour, now)
 
     def want(
@@ -119,14 +130,20 @@ class Asker:
     ) -> None:
         """Fetches the blocks, unless another neighbour is being fetched from or the disk takes nothing."""
         order = Order(neighbour.router, port.name, token, salt, tuple(self._allowed(blocks, now)))
-        if self._is_barred(neighbour, now) or not order.blocks:
+        if self._is_barred(neighbour, now) or not order.blocks or self.fetch.choosing:
             return
         if self.fetch.busy(now.mono) or self.is_source(neighbour, port):
             self.fetch.queue(order)
             return
         self.fetch.later.clear()
-        self.fetch.begin(order, now.mono, _pause(port))
+        self._stop_source(now)
+        self._begin(order, port, now)
         self._send_want(port, neighbour, now)
+
+    def _begin(self, order: Order, port: Port, now: Instant) -> None:
+        self.fetch.begin(order, now.mono, _pause(port))
+        held = self._keeper.store.records.count
+        self.fetch.among = any(held(low, high) for low, high in self.fetch.spans)
 
     def _allowed(self, blocks: Sequence[Wanted], now: Instant) -> list[Wanted]:
         """The blocks less what this router would refuse: what lies below its horizon or in the future."""
@@ -145,70 +162,113 @@ class Asker:
         room = self._desk.capacity(port) - WANT_FIELDS
         chosen: list[Wanted] = []
         for wanted in self.fetch.blocks():
-            most = max(0, room - _BLOCK_FIELDS) // SHORT_ID
-            block = all_but_mine(self._keeper.store.records, wanted, self.fetch.salt, most)
+            block = self._less_mine(wanted, max(0, room - _BLOCK_FIELDS) // SHORT_ID)
             size = len(block.encode())
             if size > room:
                 break
-            if isinstance(block, Block) and block.but:
-                self.fetch.window = block
             chosen.append(block)
             room -= size
         if not chosen:
             self._finish(now)
             return
+        neighbour.shown = self.fetch.token
         want = Want(neighbour.router, self.fetch.token, self.fetch.salt, tuple(chosen))
         self._desk.send(port, [want], neighbour.address)
-        self._desk.timers.set(("fetch",), self.fetch.deadline)
+        self.fetch.asked_at = now.mono
+        self._desk.timers.set(("fetch",), self.fetch.retry_at)
+
+    def _less_mine(self, wanted: Wanted, most: int) -> Wanted:
+        """The block less at most so many records that were here when the fetch began."""
+        if not self.fetch.among:
+            return wanted
+        block = all_but_mine(self._keeper.store.records, wanted, self.fetch.salt, most)
+        window = self.fetch.window
+        if isinstance(block, Block) and block.but and (window is None or block.low < window.low):
+            self.fetch.window = block
+        return block
 
     def is_source(self, neighbour: Neighbour, port: Port) -> bool:
         """Whether a dump from this neighbour is awaited."""
         fetch = self.fetch
         return fetch.active and (fetch.source, fetch.interface) == (neighbour.router, port.name)
 
-    def received(self, place: bytes, neighbour: Neighbour, port: Port, now: Instant) -> None:
-        """A record arrived, by whatever way: it is not wanted any more."""
+    def received(self, place: bytes, size: int, neighbour: Neighbour, port: Port, now: Instant) -> None:
+        """A record of `size` bytes arrived as a repair, from whomever: it is not wanted any more."""
         if self.fetch.active:
-            self.fetch.received(place, now.mono, from_source=self.is_source(neighbour, port))
+            self.fetch.received(place, size, now.mono, from_source=self.is_source(neighbour, port))
 
     def is_asked_for(self, neighbour: Neighbour, port: Port, now: Instant) -> bool:
         """Whether records from this neighbour answer something that this router said."""
         return now.mono <= neighbour.asked_until or self.is_source(neighbour, port)
 
+    def flooded(self, place: bytes) -> None:
+        """A record arrived as news. Of a range that is coming in it is not struck off: a WANT would have to
+        name each hole.
+        """
+        if self.fetch.active:
+            self.fetch.strike(place)
+
     def known(self, record_id: bytes) -> None:
         """A record arrived that was here already."""
         if self.fetch.active:
-            self.fetch.strike(record_id)
+            self.fetch.strike_id(record_id)
 
     def on_dump(self, neighbour: Neighbour, dump: Dump, port: Port, now: Instant) -> None:
         """A dump's datagram, after its records were taken in."""
         if not self.is_source(neighbour, port):
+            if dump.to == self._router and dump.low < dump.high:
+                self._stop(neighbour, port, now)
             return
-        self.fetch.settled(dump.low, dump.high)
+        is_time = self.fetch.heard(dump.low, dump.high, now.mono)
         is_through = dump.last and dump.to == self._router
         if not self.fetch.blocks() or (is_through and self.fetch.by_place):
             self._finish(now)
         elif is_through:
-            self._next_round(now)
+            self._next_round(neighbour, port, now)
+        elif is_time:
+            self._send_want(port, neighbour, now)
+
+    def _stop(self, neighbour: Neighbour, port: Port, now: Instant) -> None:
+        """Tells one who still sends a dump that nothing of it is wanted any more: a WANT of nothing."""
+        if neighbour.shown and now.mono - neighbour.stopped_at >= STALL:
+            neighbour.stopped_at = now.mono
+            want = Want(neighbour.router, neighbour.shown, self._standing.salt(), ())
+            self._desk.send(port, [want], neighbour.address)
+
+    def _stop_source(self, now: Instant) -> None:
+        """Another source takes over."""
+        neighbour = self._neighbours.get(self.fetch.source, self.fetch.interface)
+        port = self._desk.ports.get(self.fetch.interface)
+        if self.fetch.active and neighbour and port:
+            self._stop(neighbour, port, now)
 
     def check_fetch(self, now: Instant) -> None:
         """The fetch's timer: asks again, or another source, where this one is silent."""
         if not self.fetch.active:
             return
-        if now.mono < self.fetch.deadline and not self.fetch.too_long(now.mono):
-            self._desk.timers.set(("fetch",), self.fetch.deadline)
-        else:
-            self._next_round(now)
-
-    def _next_round(self, now: Instant) -> None:
         neighbour = self._neighbours.get(self.fetch.source, self.fetch.interface)
         port = self._desk.ports.get(self.fetch.interface)
-        another_round = self.fetch.next_round(now.mono) and not self.fetch.too_long(now.mono)
-        if neighbour and port and another_round:
+        if self.fetch.silent(now.mono) or self.fetch.too_long(now.mono):
+            self._give_up(neighbour, now)
+        elif now.mono < self.fetch.retry_at:
+            self._desk.timers.set(("fetch",), self.fetch.retry_at)
+        elif neighbour and port:
             self._send_want(port, neighbour, now)
-            return
+        else:
+            # The interface is gone, perhaps for a moment only.
+            self._desk.timers.set(("fetch",), now.mono + WANT_RETRY)
+
+    def _next_round(self, neighbour: Neighbour, port: Port, now: Instant) -> None:
+        """The source says that it is through, and something is missing."""
+        if self.fetch.next_round() and not self.fetch.too_long(now.mono):
+            self._send_want(port, neighbour, now)
+        else:
+            self._give_up(neighbour, now)
+
+    def _give_up(self, neighbour: Neighbour | None, now: Instant) -> None:
         if neighbour:
             neighbour.shun(now.mono)
+        self._stop_source(now)
         self._replace_source(now)
 
     def _replace_source(self, now: Instant) -> None:
@@ -232,12 +292,12 @@ class Asker:
             order = self.fetch.later.popleft()
             blocks = lacking(self._keeper.store.records, order.blocks, order.salt)
             if blocks:
-                self.fetch.begin(replace(order, blocks=tuple(blocks)), now.mono, _pause(port))
+                self._begin(replace(order, blocks=tuple(blocks)), port, now)
                 self._send_want(port, neighbour, now)
                 return
         brought = self.fetch.brought
         window, by_place = self.fetch.window if self.fetch.pays else None, self.fetch.by_place
-        self.fetch.end()
+        self.fetch.end(now.mono)
         self._desk.timers.cancel(("fetch",))
         if not brought:
             return
@@ -264,4 +324,4 @@ class Asker:
         """The disk takes nothing: nothing is asked for during this time."""
         self._blocked_until = now.mono + seconds
         if self.fetch.active:
-            self.fetch.end()
+            self.fetch.end(now.mono)

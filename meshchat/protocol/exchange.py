@@ -24,7 +24,8 @@ from meshchat.protocol.giver import Giver
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.port import Desk, Port
-from meshchat.protocol.reconcile import Findings, Span, examine, fit, newest, offered, opening
+from meshchat.protocol.reconcile import Findings, examine, fit, newest, offered, opening
+from meshchat.protocol.spans import Span
 from meshchat.protocol.standing import Cover, Standing, Verdict
 from meshchat.state.neighbours import Neighbour
 from meshchat.state.store import HISTORY_START

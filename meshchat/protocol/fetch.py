@@ -8,16 +8,33 @@ One fetch at a time. Its states, and what moves it on:
 | ASKING   | OFFERs                      | CHOOSING at the first one                            |
 | CHOOSING | more, for `OFFER_WAIT`      | FETCHING from the best; IDLE to narrow a difference  |
 | FETCHING | DUMPs of the source         | IDLE when all came; another source when it is silent |
+
+Every WANT says all that is still wanted, lowest first, and takes the place of the one before: so none has to
+arrive. The source sends the lowest first; what lies below the highest range it has sent was lost on the way.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
 
-from meshchat.constants import FETCH_LONGEST, FETCH_ROUNDS_IDLE, MAX_OFFERS, SOURCE_SILENCE, STALL
-from meshchat.protocol.reconcile import Span, after, coalesce, short_id, subtract
+from meshchat.constants import (
+    FETCH_LONGEST,
+    FETCH_ROUNDS_IDLE,
+    MAX_OFFERS,
+    OFFER_ALIKE,
+    OFFER_FAR,
+    SLOWEST,
+    SOURCE_SILENCE,
+    STALL,
+    WANT_EVERY,
+    WANT_GAPS,
+    WANT_KEEP,
+    WANT_RETRY,
+)
+from meshchat.protocol.reconcile import short_id
+from meshchat.protocol.spans import Span, Spans, after
 from meshchat.state.sketch import place_of
-from meshchat.wire.packets import Block, Offer, Places, Wanted
+from meshchat.wire.packets import START, Block, Offer, Places, Wanted
 from meshchat.wire.records import RECORD_ID_SIZE
 
 MAX_ORDERS = 16
@@ -35,12 +52,13 @@ class FetchState(Enum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A neighbour that offered, on an interface, from an IPv4 address."""
+    """A neighbour that offered, on an interface, from an IPv4 address; how much of its multicast is lost."""
 
     router: bytes
     interface: str
     host: str
     offer: Offer
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -58,8 +76,9 @@ class Order:
 class Fetch:
     """What is still wanted, and from whom. Times are seconds, monotonic.
 
-    `window` is what was last asked for less what was here, and `arrived` how many wanted records have come.
-    `by_place`: a sketch told what is wanted; its sender may only remember some of it.
+    `window` is the lowest range asked for less what was here, and `arrived` how many wanted records have
+    come. `among`: when it began, some records of the ranges were here. `by_place`: a sketch told what is
+    wanted; its sender may only remember some of it.
     """
 
     state: FetchState = FetchState.IDLE
@@ -69,10 +88,17 @@ class Fetch:
     interface: str = ""
     token: bytes = b""
     salt: bytes = b""
-    spans: list[Span] = field(default_factory=list)
+    spans: Spans = field(default_factory=Spans)
     listed: list[Wanted] = field(default_factory=list)
+    rest: list[Span] = field(default_factory=list)
+    rest_at: float = 0.0
+    front: bytes = START
     began_at: float = 0.0
+    asked_at: float = 0.0
+    heard_at: float = 0.0
     progress_at: float = 0.0
+    busy_until: float = 0.0
+    interval: float = 0.0
     pause: float = 0.0
     idle_rounds: int = 0
     progressed: bool = False
@@ -80,6 +106,7 @@ class Fetch:
     arrived: int = 0
     window: Block | None = None
     by_place: bool = False
+    among: bool = False
     later: deque[Order] = field(default_factory=deque)
 
     def ask(self, nonce: bytes) -> None:
@@ -88,21 +115,34 @@ class Fetch:
             self.state, self.nonce, self.candidates = FetchState.ASKING, nonce, []
 
     def offered(self, candidate: Candidate) -> bool:
-        """An OFFER came; True where it is the first one, from which the choice is timed."""
-        offer = candidate.offer
-        if self.state not in (FetchState.ASKING, FetchState.CHOOSING) or offer.nonce != self.nonce:
+        """An OFFER came; True where it is the first one, from which the choice is timed.
+
+        One that comes when the choice is made is kept for when the source fails.
+        """
+        if self.state is FetchState.IDLE or candidate.offer.nonce != self.nonce:
             return False
         first = self.state is FetchState.ASKING
-        self.state = FetchState.CHOOSING
+        if first:
+            self.state = FetchState.CHOOSING
         others = [one for one in self.candidates if one.host != candidate.host]
         self.candidates = [*others[-MAX_OFFERS + 1 :], candidate]
         return first
 
     def choose(self) -> Candidate | None:
-        """The best offer left: most records, then least busy; None where there is none."""
+        """The best offer left; None where there is none.
+
+        Near before far; of those with about as much as the most, one that is sending already, whose multicast
+        serves one more at no cost.
+        """
         if not self.candidates:
             return None
-        best = max(self.candidates, key=lambda one: (one.offer.records, -one.offer.streams, one.router))
+        most = max(one.offer.records for one in self.candidates)
+
+        def merit(one: Candidate) -> tuple[bool, bool, int, bytes]:
+            has_most = one.offer.records >= OFFER_ALIKE * most
+            return has_most, one.loss < OFFER_FAR, one.offer.streams, one.router
+
+        best = max(self.candidates, key=merit)
         self.candidates.remove(best)
         return best
 
@@ -116,13 +156,15 @@ class Fetch:
             order.salt,
         )
         ranged = [block for block in order.blocks if isinstance(block, Block) and block.ids is None]
-        self.spans = coalesce((block.low, block.high) for block in ranged)
+        self.spans = Spans((block.low, block.high) for block in ranged)
         self.listed = [block for block in order.blocks if block not in ranged]
-        self.began_at = self.progress_at = now
-        self.pause = pause
-        self.idle_rounds, self.progressed, self.brought = 0, False, False
         self.arrived, self.window = 0, None
         self.by_place = all(isinstance(block, Places) for block in order.blocks)
+        self.front = START
+        self.began_at = self.asked_at = self.heard_at = self.progress_at = now
+        self.pause, self.interval = pause, 0.0
+        self.busy_until = now + max(STALL, pause)
+        self.idle_rounds, self.progressed, self.brought = 0, False, False
 
     def queue(self, order: Order) -> None:
         """The source of the fetch under way has more that is wanted: it is asked for next."""
@@ -136,39 +178,66 @@ class Fetch:
 
     def busy(self, now: float) -> bool:
         """Whether a dump is coming in; one that stalls does not keep other sources out."""
-        return self.active and now - self.progress_at < max(STALL, self.pause)
+        return self.active and now < self.busy_until
 
     @property
-    def deadline(self) -> float:
-        """When the source counts as silent."""
-        return self.progress_at + max(SOURCE_SILENCE, 2 * self.pause)
+    def choosing(self) -> bool:
+        """Whether offers are being gathered."""
+        return self.state is FetchState.CHOOSING
+
+    def silent(self, now: float) -> bool:
+        """Whether the source has brought nothing for so long that it is given up."""
+        patience = max(SOURCE_SILENCE, 2 * self.pause) * (2 if self.brought else 1)
+        return now >= self.progress_at + patience
+
+    @property
+    def retry_at(self) -> float:
+        """When the source is to be asked again if nothing comes from it."""
+        return max(self.asked_at, self.heard_at) + max(WANT_RETRY, 4 * self.interval)
 
     def too_long(self, now: float) -> bool:
         """Whether this source has had its time."""
         return now - self.began_at > FETCH_LONGEST
 
-    def received(self, position: bytes, now: float, *, from_source: bool) -> None:
-        """A record arrived, by whatever way: it is wanted no more.
+    def received(self, position: bytes, size: int, now: float, *, from_source: bool) -> None:
+        """A record of `size` bytes arrived as a repair: it is wanted no more.
 
         Only what was wanted and comes from the source shows that the source is at work.
         """
-        before = self.spans
-        self.spans = subtract(self.spans, position, after(position))
-        listed = self._strike_place(place_of(position)) or self.strike(position[-RECORD_ID_SIZE:])
-        wanted = listed or self.spans != before
+        in_spans = position in self.spans
+        if in_spans:
+            self.spans.remove(position, after(position))
+        wanted = self.strike(position) or in_spans
         self.arrived += wanted
         if wanted and from_source:
             self.progressed = self.brought = True
             self.progress_at = now
+            bought = max(self.busy_until, now) + size / SLOWEST
+            self.busy_until = max(self.busy_until, now + self.pause, min(now + SOURCE_SILENCE, bought))
 
-    def settled(self, low: bytes, high: bytes) -> None:
-        """The source holds nothing more in a range. Saying so is no progress: anybody could."""
-        self.spans = subtract(self.spans, low, high)
+    def heard(self, low: bytes, high: bytes, now: float) -> bool:
+        """A DUMP of the source; whether it is time to tell it what is missing.
 
-    def strike(self, record_id: bytes) -> bool:
+        The source holds nothing more from `low` up to `high`. Saying so is no progress: anybody could.
+        """
+        self.interval += (min(now - self.heard_at, 1.0) - self.interval) / 8
+        self.heard_at = now
+        at_front = low < high and low >= self.front
+        self.front = max(self.front, high)
+        self.spans.remove(low, high)
+        since = now - self.asked_at
+        gaps = self.spans.ending_by(self.front) if at_front else 0
+        many = gaps >= WANT_GAPS and since >= max(WANT_RETRY, 4 * self.interval)
+        return many or (gaps > 0 and since >= WANT_EVERY) or since >= WANT_KEEP
+
+    def strike(self, position: bytes) -> bool:
         """A listed record is here: it is not asked for again. Whether it was listed."""
         if not self.listed:
             return False
+        return self._strike_place(place_of(position)) or self.strike_id(position[-RECORD_ID_SIZE:])
+
+    def strike_id(self, record_id: bytes) -> bool:
+        """The same, where only the id is known."""
         short = short_id(self.salt, record_id)
         for number, block in enumerate(self.listed):
             if isinstance(block, Block) and block.ids and short in block.ids:
@@ -189,11 +258,10 @@ class Fetch:
         """What is still wanted."""
         return [*(Block(low, high, None) for low, high in self.spans), *self.listed]
 
-    def next_round(self, now: float) -> bool:
-        """The source is through or silent and something is missing: whether to ask it again."""
+    def next_round(self) -> bool:
+        """The source is through and something is missing: whether to ask it again."""
         self.idle_rounds = 0 if self.progressed else self.idle_rounds + 1
         self.progressed = False
-        self.progress_at = now
         return self.idle_rounds < FETCH_ROUNDS_IDLE
 
     @property
@@ -201,8 +269,15 @@ class Fetch:
         """Whether at least a quarter as many came as were named as here: the next window will be like it."""
         return self.window is not None and 4 * self.arrived >= len(self.window.but)
 
-    def end(self) -> None:
+    def end(self, now: float) -> None:
         """Nothing more is wanted, or the rest is left to the digests."""
+        if self.brought and self.spans:
+            self.rest, self.rest_at = list(self.spans), now
         self.state = FetchState.IDLE
-        self.source, self.spans, self.listed = b"", [], []
+        self.source, self.spans, self.listed = b"", Spans(), []
         self.later.clear()
+
+    def resume(self, now: float) -> list[Span]:
+        """What a fetch that broke off lately had left to bring; empty where there was none."""
+        rest, self.rest = self.rest, []
+        return rest if now - self.rest_at < FETCH_LONGEST else []

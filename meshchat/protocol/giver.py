@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from meshchat.constants import OFFER_JITTER
+from meshchat.constants import MAX_SOURCES, NEIGHBOUR_FRESH, OFFER_JITTER, TOKEN_EPOCH
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.port import Desk, Port
 from meshchat.protocol.source import NOBODY
 from meshchat.protocol.standing import Standing
 from meshchat.state.neighbours import Neighbour, Neighbours
-from meshchat.wire.packets import Ask, Offer, Want
+from meshchat.wire.packets import Ask, Offer, Scope, Want
 from meshchat.wire.records import position
 
 _DIGEST_WAIT = 0.15
@@ -41,6 +41,7 @@ class Giver:
         if not self._may_answer(neighbour, now):
             return
         self._standing.note(neighbour, ask.digest, now)
+        port.source.cancel(neighbour.router)
         _, spans = self._standing.compare(ask.digest, now)
         theirs = ask.digest.undated.count + ask.digest.history.count
         if spans and self._standing.count(now) > theirs and not self._standing.is_fetching(now):
@@ -60,28 +61,52 @@ class Giver:
         """A neighbour asks for records. Whether it may."""
         if want.to != self._router:
             return False
-        if not self._standing.knows_token(want.token, now):
+        if not self._takes(want.token, neighbour, now):
             self._keeper.drops["token"] += 1
             return False
         if not self._may_answer(neighbour, now):
             return False
+        neighbour.want_token, neighbour.wanted_at = want.token, now.mono
+        if not want.blocks:
+            port.source.cancel(neighbour.router)
+            return True
         ceiling = position(1, self._keeper.ceiling(now))
-        if port.source.request(neighbour.router, neighbour.address, want.blocks, want.salt, ceiling):
+        address = neighbour.address
+        if port.source.request(neighbour.router, address, want.blocks, want.salt, ceiling, now.mono):
             neighbour.gave = port.source.has_something_for(neighbour.router)
             self._desk.timers.set_if_unset(("dump", port.name), now.mono + _GATHER)
         return True
 
+    def _takes(self, token: bytes, neighbour: Neighbour, now: Instant) -> bool:
+        """Whether a WANT is no recording; a token goes on to be good while its owner goes on to use it."""
+        is_in_use = token == neighbour.want_token and now.mono - neighbour.wanted_at < TOKEN_EPOCH
+        return is_in_use or self._standing.knows_token(token, now)
+
     def send_dump(self, port: Port, now: Instant) -> None:
         """The next datagram of the dumps on a port, when the repair share of the air allows it."""
-        if wait := port.repair.ready_in(now.mono):
+        wait = max(port.repair.ready_in(now.mono), port.source.ready_in(now.mono))
+        outgoing = None if wait else port.source.next(self._desk.capacity(port), now.mono)
+        if outgoing is not None:
+            size = self._desk.send(port, [outgoing.packet], outgoing.address)
+            port.repair.spend(now.mono, size * self._sources(port, now))
+            outgoing.pace.spend(now.mono, size)
+        if len(port.source):
+            wait = max(port.repair.ready_in(now.mono), port.source.ready_in(now.mono))
             self._desk.timers.set(("dump", port.name), now.mono + wait)
-            return
-        outgoing = port.source.next(self._desk.capacity(port))
-        if outgoing is None:
-            return
-        size = self._desk.send(port, [outgoing.packet], outgoing.address)
-        port.repair.spend(now.mono, size)
-        self._desk.timers.set(("dump", port.name), now.mono + port.repair.ready_in(now.mono))
+
+    def _sources(self, port: Port, now: Instant) -> float:
+        """How many send dumps here, as far as one can know: they share what one alone may take.
+
+        Who says that it is fetching, and is served by another, has another source.
+        """
+        others = sum(
+            neighbour.digest is not None
+            and bool(neighbour.digest.scope & Scope.FETCHING)
+            and now.mono - neighbour.digest_at < NEIGHBOUR_FRESH
+            and not port.source.serves(neighbour.router)
+            for neighbour in self._neighbours.alive(now.mono, port.name)
+        )
+        return min(1.0 + others / max(1, len(port.source)), MAX_SOURCES)
 
     def push(self, neighbour: Neighbour, places: Sequence[bytes], port: Port, now: Instant) -> None:
         """Sends a few records to a neighbour that was seen to lack them, where there are any."""

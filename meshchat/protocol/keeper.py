@@ -15,7 +15,7 @@ from meshchat.protocol.clock import MeshClock
 from meshchat.protocol.events import Output, Remember, Remove, Save
 from meshchat.protocol.horizon import Horizon
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.reconcile import Span
+from meshchat.protocol.spans import Span
 from meshchat.state.limits import BucketTable
 from meshchat.state.quarantine import Quarantine, Waiting
 from meshchat.state.seen import SeenCache

@@ -54,11 +54,11 @@ class Port:
         self.name, self.mtu, self.is_peer = name, mtu, is_peer
         self.trickle = Trickle(random, now)
         self.flood = InterfaceFlood(random, is_peer)
-        self.source = Source(store, carried)
         self.news = air.bucket(air.news)
         self.frames = TokenBucket(NEWS_FRAMES_RATE, NEWS_FRAMES_BURST)
         self.repair = air.bucket(air.repair)
         self.talk = air.bucket(air.talk)
+        self.source = Source(store, carried, self.repair.rate)
         self.asks_sent = 0
         self.in_step = False
         self.doubt_since: float | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from meshchat.constants import DENSE_PARTS, LEAF_IDS, RECENT_IDS, SHORT_ID, SPLIT, WINDOW_IDS
+from meshchat.protocol.spans import Span, after
 from meshchat.state.recordset import RecordSet
 from meshchat.wire.packets import (
     Block,
@@ -24,9 +25,6 @@ from meshchat.wire.packets import (
     encoded_range_size,
 )
 from meshchat.wire.records import RECORD_ID_SIZE
-
-Span = tuple[bytes, bytes]
-"""Low bound (inside) and high bound (outside)."""
 
 MAX_SCAN = 4096
 """Ids hashed for one packet, 1 microsecond each on a PC: honest lists cover at most a few hundred records,
@@ -43,11 +41,6 @@ def short_id(salt: bytes, record_id: bytes) -> bytes:
 
 def _short(salt: bytes, position: bytes) -> bytes:
     return short_id(salt, position[-RECORD_ID_SIZE:])
-
-
-def after(position: bytes) -> bytes:
-    """The bound just above a position."""
-    return (int.from_bytes(position, "big") + 1).to_bytes(len(position), "big")
 
 
 @dataclass
@@ -301,31 +294,3 @@ def fit(parts: Sequence[Range], capacity: int) -> tuple[bytes, tuple[Range, ...]
             filled.append(Skip(filled[-1].high, part.low))
         filled.append(part)
     return (filled[0].low if filled else b""), tuple(filled)
-
-
-# --- Spans that are still wanted ------------------------------------------------------------------------
-
-
-def subtract(spans: Sequence[Span], low: bytes, high: bytes) -> list[Span]:
-    """The spans less low <= position < high."""
-    left: list[Span] = []
-    for begin, end in spans:
-        if high <= begin or end <= low:
-            left.append((begin, end))
-            continue
-        if begin < low:
-            left.append((begin, low))
-        if high < end:
-            left.append((high, end))
-    return left
-
-
-def coalesce(spans: Iterable[Span]) -> list[Span]:
-    """The same spans, in order, those that touch made one."""
-    joined: list[Span] = []
-    for low, high in sorted(spans):
-        if joined and joined[-1][1] >= low:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
-        else:
-            joined.append((low, high))
-    return joined

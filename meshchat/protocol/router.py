@@ -459,13 +459,22 @@ class Router:
                 continue
             considered = self.keeper.consider(carried, neighbour.address[0], now)
             if isinstance(considered, Admitted):
-                self.asker.received(considered.record.position, neighbour, port, now)
+                self._strike(considered.record, carried.size, neighbour, port, now, live=live)
                 self._offer(considered, neighbour, now, live=live)
                 if not live:
                     neighbour.gives_until = now.mono + STALL / 2
             elif considered is not None:
                 self._known_here(considered.id, neighbour, port, now, live=live)
-                self.asker.received(considered.position, neighbour, port, now)
+                self._strike(considered, carried.size, neighbour, port, now, live=live)
+
+    def _strike(
+        self, record: Record, size: int, neighbour: Neighbour, port: Port, now: Instant, *, live: bool
+    ) -> None:
+        """The record is wanted no more. In a range that is coming in, one that is flooded leaves no hole."""
+        if live:
+            self.asker.flooded(record.position)
+        else:
+            self.asker.received(record.position, size, neighbour, port, now)
 
     @staticmethod
     def _is_too_old(carried: Carried) -> bool:

@@ -4,12 +4,16 @@ Records go in the one order, accounts first, so that people can log in before hi
 asker wants goes by unicast (acknowledged and fast on 802.11); what several wait for, once, by multicast.
 """
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
-from meshchat.constants import MAX_STREAMS
-from meshchat.protocol.reconcile import Span, after, coalesce, find, short_id, subtract
+from meshchat.constants import MAX_PACES, MAX_STREAMS, STREAM_KEEP
+from meshchat.protocol.pace import Pace
+from meshchat.protocol.reconcile import find, short_id
+from meshchat.protocol.spans import Spans, after, between
 from meshchat.state.store import RecordStore
 from meshchat.wire.packets import (
     END,
@@ -22,10 +26,14 @@ from meshchat.wire.packets import (
     Fragment,
     Packet,
     Wanted,
+    bound_size,
 )
 from meshchat.wire.records import RECORD_ID_SIZE, ROUTER_ID_SIZE
 
-_DUMP_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 1 + 2 * 26
+_Packet = tuple[Packet, tuple[str, int] | None]
+_DUMP_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 1
+_LOOK_AHEAD = 64
+"""Listed records looked at for one datagram."""
 NOBODY = bytes(ROUTER_ID_SIZE)
 
 
@@ -41,13 +49,17 @@ def fragments(record_id: bytes, carried: Carried, capacity: int, *, repair: bool
 
 @dataclass
 class _Stream:
+    """What one asker is still to get, and until when without another word from it."""
+
     asker: bytes
     address: tuple[str, int] | None
-    spans: list[Span]
-    ceiling: bytes
+    pace: Pace
+    until: float = math.inf
+    spans: Spans = field(default_factory=Spans)
+    ceiling: bytes = END
     salt: bytes = b""
     but: frozenset[bytes] = frozenset()
-    listed: deque[bytes] = field(default_factory=deque)
+    listed: dict[bytes, None] = field(default_factory=dict)
     pieces: deque[Fragment] = field(default_factory=deque)
     said_last: bool = False
 
@@ -67,26 +79,41 @@ class _Stream:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A packet of a dump and where it goes: an address, or None for multicast."""
+    """A packet of a dump, where it goes (an address, or None for multicast), and whose pace it takes."""
 
     packet: Packet
     address: tuple[str, int] | None
+    pace: Pace
 
 
 class Source:
-    """The dumps being sent on one interface."""
+    """The dumps being sent on one interface. Times are seconds, monotonic."""
 
-    def __init__(self, store: RecordStore, carried: Callable[[bytes], Carried | None]) -> None:
-        """`carried` gives a held record, with its age, by position; None where the disk no longer has it."""
+    def __init__(self, store: RecordStore, carried: Callable[[bytes], Carried | None], rate: float) -> None:
+        """`carried` gives a held record, with its age, by position; None where the disk no longer has it.
+        `rate` is bytes a second of all dumps together.
+        """
         self._store = store
         self._carried = carried
+        self._rate = rate
         self._streams: OrderedDict[bytes, _Stream] = OrderedDict()
+        self._paces: OrderedDict[bytes, Pace] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._streams)
 
+    def serves(self, asker: bytes) -> bool:
+        """Whether something is being sent to this asker."""
+        return asker in self._streams
+
     def request(
-        self, asker: bytes, address: tuple[str, int], blocks: Sequence[Wanted], salt: bytes, ceiling: bytes
+        self,
+        asker: bytes,
+        address: tuple[str, int],
+        blocks: Sequence[Wanted],
+        salt: bytes,
+        ceiling: bytes,
+        now: float,
     ) -> bool:
         """Begins or replaces the dump for `asker`; False where too many are being sent already.
 
@@ -94,14 +121,24 @@ class Source:
         """
         if not self._make_room(asker, address):
             return False
-        stream = _Stream(asker, address, [], ceiling)
+        pace = self._pace(asker)
+        stream = _Stream(asker, address, pace, now + STREAM_KEEP, ceiling=ceiling)
         ranged = [block for block in blocks if isinstance(block, Block) and block.ids is None]
-        stream.spans = coalesce((block.low, block.high) for block in ranged)
+        stream.spans = Spans((block.low, block.high) for block in ranged)
         stream.salt, stream.but = salt, frozenset(short for block in ranged for short in block.but)
         listed = [block for block in blocks if block not in ranged]
-        stream.listed.extend(place for place in find(self._store.records, listed, salt) if place < ceiling)
+        found = find(self._store.records, listed, salt)
+        stream.listed = dict.fromkeys(place for place in found if place < ceiling)
+        pace.told(stream.spans, self._store.records.count, now)
         self._streams[asker] = stream
         return True
+
+    def _pace(self, asker: bytes) -> Pace:
+        pace = self._paces.pop(asker, None) or Pace(self._rate)
+        self._paces[asker] = pace
+        if len(self._paces) > MAX_PACES:
+            self._paces.popitem(last=False)
+        return pace
 
     def _make_room(self, asker: bytes, address: tuple[str, int] | None) -> bool:
         """One stream an address: whoever invents askers takes his own stream away, not another's."""
@@ -111,9 +148,9 @@ class Source:
                 return True
         return len(self._streams) < MAX_STREAMS
 
-    def serves(self, asker: bytes) -> bool:
-        """Whether something is being sent to this asker."""
-        return asker in self._streams
+    def cancel(self, asker: bytes) -> None:
+        """The asker wants nothing more."""
+        self._streams.pop(asker, None)
 
     def has_something_for(self, asker: bytes) -> bool:
         """Whether any record that the asker wants is here."""
@@ -130,101 +167,126 @@ class Source:
         if stream is None:
             if len(self._streams) >= MAX_STREAMS:
                 return
-            stream = self._streams[asker] = _Stream(asker, address, [], END)
-        stream.listed.extend(place for place in places if place not in stream.listed)
+            stream = self._streams[asker] = _Stream(asker, address, self._pace(asker))
+        stream.listed.update(dict.fromkeys(places))
 
-    def next(self, capacity: int) -> Outgoing | None:
-        """The next packet to send, at most `capacity` bytes; None where nothing is left to send."""
-        while self._streams:
-            asker, stream = next(iter(self._streams.items()))
+    def ready_in(self, now: float) -> float:
+        """Seconds until one of the askers may be sent to; 0 where nothing is left to send."""
+        return min((stream.pace.ready_in(now) for stream in self._streams.values()), default=0.0)
+
+    def next(self, capacity: int, now: float) -> Outgoing | None:
+        """The next packet to send, at most `capacity` bytes; None where nothing may go now."""
+        for asker, stream in list(self._streams.items()):
+            if now > stream.until:
+                del self._streams[asker]
+                continue
+            if stream.pace.ready_in(now):
+                continue
             self._streams.move_to_end(asker)
             outgoing = self._from(stream, capacity)
             if outgoing is None and stream.empty and not stream.said_last:
-                outgoing = Outgoing(stream.dump(START, START, ()), stream.address)
+                outgoing = stream.dump(START, START, ()), stream.address
             if stream.said_last:
                 del self._streams[asker]
             if outgoing is not None:
-                return outgoing
+                return Outgoing(*outgoing, stream.pace)
         return None
 
-    def _from(self, stream: _Stream, capacity: int) -> Outgoing | None:
+    def _from(self, stream: _Stream, capacity: int) -> _Packet | None:
         if stream.pieces:
-            return Outgoing(stream.pieces.popleft(), stream.address)
+            return stream.pieces.popleft(), stream.address
         if stream.listed:
             return self._listed(stream, capacity)
         if stream.spans:
             return self._ranged(stream, capacity)
         return None
 
-    def _listed(self, stream: _Stream, capacity: int) -> Outgoing | None:
+    def _listed(self, stream: _Stream, capacity: int) -> _Packet | None:
+        """As many of the listed records as fit, in whatever order."""
         items: list[Carried] = []
-        room = capacity - _DUMP_FIELDS
+        room = capacity - _DUMP_FIELDS - 2 * bound_size(START)
         shared = False
-        while stream.listed:
-            carried = self._carried(stream.listed[0])
-            if carried is not None and carried.size > room and items:
-                break
-            place = stream.listed.popleft()
-            if carried is None:
+        for place in list(islice(stream.listed, _LOOK_AHEAD)):
+            entry = self._store.records.get(place)
+            if items and entry is not None and entry.size > room:
                 continue
-            if carried.size > room:
-                stream.pieces.extend(fragments(place[-RECORD_ID_SIZE:], carried, capacity, repair=True))
-                return Outgoing(stream.pieces.popleft(), stream.address)
-            shared = self._also_wanted(stream, place) or shared
-            items.append(carried)
-            room -= carried.size
-        return Outgoing(stream.dump(START, START, items), None if shared else stream.address)
+            carried = self._carried(place)
+            if carried is not None and carried.size > room:
+                if not items:
+                    del stream.listed[place]
+                    return self._in_pieces(stream, place, carried, capacity)
+                continue
+            del stream.listed[place]
+            if carried is not None:
+                shared = self._also_wanted(stream, place) or shared
+                items.append(carried)
+                room -= carried.size
+        if not (items or stream.empty):
+            return None
+        return stream.dump(START, START, items), None if shared else stream.address
 
     def _also_wanted(self, stream: _Stream, place: bytes) -> bool:
         """Whether others wait for this record; they are served by the same datagram."""
         wanted = False
         for other in self._streams.values():
             if other is not stream and place in other.listed:
-                other.listed.remove(place)
+                del other.listed[place]
                 wanted = True
         return wanted
 
-    def _ranged(self, stream: _Stream, capacity: int) -> Outgoing | None:
-        low, high = stream.spans[0]
+    def _ranged(self, stream: _Stream, capacity: int) -> _Packet:
+        """The next records of the lowest span, cut where the bound between two of them fits as well."""
+        low, high = stream.spans.lowest
+        room = capacity - _DUMP_FIELDS - bound_size(low)
         items: list[Carried] = []
-        room = capacity - _DUMP_FIELDS
-        reached = high
+        first: tuple[bytes, Carried] | None = None
+        last, fitting, reached = low, 0, low
         for entry in self._store.held_entries(low, min(high, stream.ceiling)):
             carried = None if stream.has(entry.position) else self._carried(entry.position)
             if carried is None:
                 continue
-            if carried.size > room:
-                reached = entry.position
+            first = first or (entry.position, carried)
+            bound = between(last, entry.position)
+            if items and bound_size(bound) <= room:
+                fitting, reached = len(items), bound
+            room -= carried.size
+            if room < 0:
                 break
             items.append(carried)
-            room -= carried.size
-        if reached == low:
-            return self._large(stream, low, capacity)
-        stream.spans = subtract(stream.spans, low, reached)
+            last = entry.position
+        else:
+            if bound_size(high) <= room:
+                fitting, reached = len(items), high
+        if reached == low and first is not None:
+            return self._large(stream, *first, capacity)
+        stream.spans.remove(low, reached)
         shared = self._shared(stream, low, reached)
-        return Outgoing(stream.dump(low, reached, items), shared)
+        return stream.dump(low, reached, items[:fitting]), shared
 
-    def _large(self, stream: _Stream, place: bytes, capacity: int) -> Outgoing | None:
-        """The record at the front is larger than a datagram: it goes in pieces."""
-        carried = self._carried(place)
-        stream.spans = subtract(stream.spans, place, after(place))
-        if carried is None:
-            return None
+    def _large(self, stream: _Stream, place: bytes, carried: Carried, capacity: int) -> _Packet:
+        """The record at the front is larger than a datagram: it goes in pieces, below it nothing is left."""
+        low, _ = stream.spans.lowest
+        if low < place:
+            stream.spans.remove(low, place)
+            return stream.dump(low, place, ()), self._shared(stream, low, place)
+        stream.spans.remove(place, after(place))
+        return self._in_pieces(stream, place, carried, capacity)
+
+    def _in_pieces(self, stream: _Stream, place: bytes, carried: Carried, capacity: int) -> _Packet:
         stream.pieces.extend(fragments(place[-RECORD_ID_SIZE:], carried, capacity, repair=True))
-        return Outgoing(stream.pieces.popleft(), stream.address)
+        return stream.pieces.popleft(), stream.address
 
     def _shared(self, stream: _Stream, low: bytes, high: bytes) -> tuple[str, int] | None:
         """None (multicast) where other streams still want this span, which they then have; else unicast.
 
         What leaves out an asker's own records serves nobody else.
         """
+        stream.pace.sent(low, high)
         if stream.but:
             return stream.address
         shared = False
         for other in self._streams.values():
-            if other is stream:
-                continue
-            left = subtract(other.spans, low, high)
-            if left != other.spans:
-                other.spans, shared = left, True
+            if other is not stream and other.spans.remove(low, high):
+                shared = True
+                other.pace.sent(low, high)
         return None if shared else stream.address

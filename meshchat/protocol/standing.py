@@ -9,7 +9,7 @@ from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.port import Desk, Port
-from meshchat.protocol.reconcile import Span
+from meshchat.protocol.spans import Span
 from meshchat.state.flow import Flow
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.state.reach import Reach, hears_filter
@@ -63,7 +63,7 @@ class Standing:
 
     def is_fetching(self, now: Instant) -> bool:
         """Whether a dump is coming in: what is said now is out of date by the next second."""
-        return self._fetch.busy(now.mono)
+        return self._fetch.choosing or self._fetch.busy(now.mono)
 
     def arrived(self, stamp: int, now: Instant) -> None:
         """A new record is being flooded: the neighbours may not have it yet."""

@@ -88,7 +88,9 @@ class Neighbour:
     from it answer something that this router said; `gave`: it asked for records that were sent, or was given
     some; `gives_until`: so long, more of what it gives unasked is awaited; `token`: the last it gave, at
     `token_at`; `sketched`: the last step towards it was a sketch; `beyond_sketches`: since both last agreed,
-    one did not tell what differs; `reach` is whom it hears itself.
+    one did not tell what differs; `reach` is whom it hears itself; `want_token` is that of its last WANT,
+    which came at `wanted_at`, `shown` that of the last one sent to it; `stopped_at`: it was told then that
+    nothing more is wanted.
     """
 
     router: bytes
@@ -112,6 +114,10 @@ class Neighbour:
     token_at: float = -1e9
     sketched: bool = False
     beyond_sketches: bool = False
+    want_token: bytes = b""
+    wanted_at: float = -1e9
+    shown: bytes = b""
+    stopped_at: float = -1e9
     _shunned: int = 0
     backoff: Backoff = field(default_factory=Backoff)
 

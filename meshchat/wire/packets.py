@@ -168,6 +168,11 @@ def _encode_bound(bound: bytes) -> bytes:
     return uint(len(short), 1) + short
 
 
+def bound_size(bound: bytes) -> int:
+    """Bytes that a bound takes in a packet."""
+    return len(_encode_bound(bound))
+
+
 def _decode_bound(reader: Reader) -> bytes:
     length = reader.uint(1)
     if length == _END_MARK:

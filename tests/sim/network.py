@@ -33,11 +33,14 @@ class Timeline(Protocol):
 
 @dataclass
 class AirConditions:
-    """Of every link: probabilities of loss and duplication, and the longest random delay in seconds."""
+    """Of every link: probabilities of loss and duplication, the longest random delay in seconds, and how
+    often a unicast frame is tried.
+    """
 
     loss: float = 0.0
     duplication: float = 0.0
     delay: float = 0.005
+    tries: int = UNICAST_TRIES
 
 
 class Links:
@@ -115,7 +118,7 @@ class Air(Medium):
                     self._deliver(receiver, sender, data)
 
     def _unicast(self, sender: int, to: int, size: int, data: bytes) -> None:
-        for attempt in range(UNICAST_TRIES):
+        for attempt in range(self.conditions.tries):
             self._count(sender, size)
             if to not in self.hears(sender):
                 return

@@ -1,0 +1,157 @@
+"""An empty router comes back: what its dump costs the air, and what becomes of it when things go wrong."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+
+from meshchat.adapters.logline import StoredRecord
+from meshchat.adapters.logstore import LogStore
+from meshchat.constants import REPAIR_SHARE, STREAM_KEEP
+from meshchat.identity import verify_record
+from meshchat.state.limits import TokenBucket
+from tests.sim.disk import SimFiles
+from tests.sim.network import UNICAST_TRIES, AirConditions
+from tests.sim.test_ladder import history
+from tests.sim.topology import cell
+from tests.sim.world import AIR_RATE, MESH, SimRouter, World
+
+RATE = AIR_RATE * REPAIR_SHARE / 8
+"""Bytes a second that dumps may take."""
+COUNT = 1200
+ONCE = 1
+
+
+class Returning:
+    """A cell in which the last routers come back empty to others that hold the whole history."""
+
+    def __init__(
+        self, *, loss: float = 0.0, tries: int = ONCE, count: int = COUNT, routers: int = 10, empty: int = 1
+    ) -> None:
+        self.world = World(1, cell(routers), routers, AirConditions(loss, tries=tries))
+        self.full, self.back = self.world.routers[:-empty], self.world.routers[-empty:]
+        records = history(count, 1)
+        self.count, self.signed = count, sum(len(record.carried) for record in records)
+        disk = SimFiles("/full")
+        logs = LogStore(disk, SimFiles("/state"), MESH)
+        logs.open()
+        assert not list(logs.load(bytes(32), verify_record))
+        logs.append([StoredRecord(record) for record in records])
+        logs.close()
+        for router in self.full:
+            router.logs = copy.deepcopy(disk)
+        self.world.boot([router.number for router in self.full])
+        self.world.run(60)
+        self.start, self.before = self.world.now, self.world.air.octets.total()
+
+    def held(self, router: SimRouter) -> int:
+        """Records that the router holds."""
+        return router.up.engine.store.held
+
+    def fetch(self, until: float = 1.0, longest: float = 300.0) -> None:
+        """Lets time pass until those that came back hold this share of the history."""
+        world, wanted = self.world, until * self.count
+        assert world.run(longest, until=lambda: all(self.held(one) >= wanted for one in self.back)), [
+            self.held(one) for one in self.back
+        ]
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of everything on the air since the return, to those of the records as signed."""
+        return (self.world.air.octets.total() - self.before) / self.signed
+
+    @property
+    def took(self) -> float:
+        """Seconds since the return."""
+        return self.world.now - self.start
+
+
+@pytest.mark.parametrize(
+    ("loss", "tries", "most"),
+    [(0.0, ONCE, 1.15), (0.2, ONCE, 1.45), (0.2, UNICAST_TRIES, 1.45), (0.5, ONCE, 2.5)],
+)
+def test_an_empty_router_costs_little_more_than_what_it_gets(
+    loss: float, tries: int, most: float, measured: Callable[[str], None]
+) -> None:
+    case = Returning(loss=loss, tries=tries)
+    case.back[0].boot()
+    case.fetch()
+    took = case.took
+    case.world.run(10)
+    paced = case.signed / RATE / (1 - loss if tries == ONCE else 1)
+    measured(
+        f"{loss:.0%} loss, {tries} tries: {case.ratio:.2f} times the records, {took / paced:.2f} of the time"
+    )
+    assert case.ratio <= most
+    assert took <= 1.5 * paced
+
+
+def test_a_source_that_dies_midway_is_replaced_and_nothing_is_fetched_twice() -> None:
+    case = Returning(routers=4)
+    back = case.back[0]
+    back.boot()
+    case.fetch(until=0.5)
+    source = back.up.engine.asker.fetch.source
+    next(router for router in case.full if router.up.router == source).kill()
+    case.fetch()
+    case.world.run(10)
+    assert case.ratio <= 1.2
+
+
+@pytest.mark.parametrize("seconds", [0.1, 2.0, 15.0])
+def test_an_interface_that_goes_and_comes_costs_no_second_dump(seconds: float) -> None:
+    case = Returning(routers=4)
+    back = case.back[0]
+    back.boot()
+    case.fetch(until=0.4)
+    back.up.interface_down("wlan0")
+    case.world.run(seconds)
+    back.up.interface_up("wlan0", 1500)
+    case.fetch()
+    case.world.run(10)
+    unheard = min(0.65, seconds * RATE / case.signed)
+    assert case.ratio <= 1.25 + unheard
+
+
+def test_a_source_stops_when_its_asker_has_gone() -> None:
+    case = Returning(routers=3)
+    case.back[0].boot()
+    case.fetch(until=0.05)
+    case.back[0].kill()
+    case.world.run(120)
+    assert case.ratio * case.signed <= 1.1 * RATE * (STREAM_KEEP + 5)
+
+
+@pytest.mark.parametrize(("loss", "most"), [(0.0, 1.3), (0.2, 1.8)])
+def test_two_empty_routers_at_once_cost_about_one_dump(loss: float, most: float) -> None:
+    case = Returning(loss=loss, tries=UNICAST_TRIES, routers=5, empty=2)
+    for router in case.back:
+        router.boot()
+    case.fetch()
+    case.world.run(10)
+    assert case.ratio <= most
+
+
+def throttle(world: World, router: SimRouter, rate: float) -> None:
+    """The router's buffer takes only so many bytes a second."""
+    bucket, receive = TokenBucket(rate, 3000.0), router.receive
+
+    def limited(data: bytes, sender: int) -> None:
+        if bucket.take(world.now, len(data)):
+            receive(data, sender)
+
+    router.receive = limited  # type: ignore[method-assign]
+
+
+def test_a_receiver_with_a_small_buffer_is_not_flooded(measured: Callable[[str], None]) -> None:
+    """It takes a quarter of the rate: three of four datagrams would go for nothing."""
+    case = Returning(routers=3)
+    throttle(case.world, case.back[0], RATE / 4)
+    case.back[0].boot()
+    case.fetch()
+    paced = 4 * case.signed / RATE
+    measured(
+        f"a buffer for a quarter of the pace: {case.ratio:.2f} times the records, {case.took / paced:.2f}"
+    )
+    assert case.ratio <= 2.0
+    assert case.took <= 2 * paced
