@@ -7,13 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from meshchat.adapters.client import ControlClient
 from meshchat.errors import MeshchatError
+from meshchat.identity import SigningKey, sign_record
+from meshchat.wire.datagram import PlainDatagram
+from meshchat.wire.packets import Carried, Records, encode_packet
+from meshchat.wire.records import Grade, Kind, Space, make_stamp, mesh_id
 
 ENVIRONMENT = {**os.environ, "MESHCHAT_PASSWORD": "a long one", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
 
@@ -113,6 +120,70 @@ def test_a_second_daemon_is_refused_in_one_line(tmp_path: Path, change: str, tol
         assert second.process.wait(timeout=30) == 1
         assert told in said
         assert len(said.splitlines()) == 1
+
+
+FLOOD = """
+import itertools, pathlib, socket, sys
+flood = [bytes.fromhex(line) for line in pathlib.Path(sys.argv[1]).read_text().split()]
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print("flooding", flush=True)
+for data in itertools.cycle(flood):
+    s.sendto(data, ("127.0.0.1", int(sys.argv[2])))
+"""
+"""Sends the same datagrams for ever, as fast as the machine can."""
+
+
+def said_over_the_air(text: str, number: int) -> tuple[bytes, bytes]:
+    """A datagram of a neighbour with a message of bob's, and the same one forged."""
+    mesh, bob = mesh_id("meshchat"), SigningKey.from_seed(bytes(32))
+    record = sign_record(
+        bob,
+        mesh=mesh,
+        space=Space.ROOM,
+        log="1",
+        kind=Kind.MESSAGE,
+        author="bob",
+        router=bytes(8),
+        stamp=make_stamp(int(time.time() * 1000), number),
+        grade=Grade.GOOD,
+        body=text.encode(),
+    )
+    forged = replace(record, signature=bytes(64))
+    true, false = (
+        PlainDatagram(mesh, b"neighbor", encode_packet(Records((Carried(each.carried),)))).encode()
+        for each in (record, forged)
+    )
+    return true, false
+
+
+def test_people_chat_on_while_a_flood_comes_as_fast_as_it_can(tmp_path: Path) -> None:
+    random = Random(1)
+    copy, _ = said_over_the_air("a thousand times", 1)
+    honest, _ = said_over_the_air("once in a while", 2)
+    forged = [said_over_the_air(f"forged {number}", number)[1] for number in range(200)]
+    rubbish = [random.randbytes(random.randint(0, 1400)) for _ in range(200)]
+    (tmp_path / "flood").write_text("\n".join(data.hex() for data in (*[copy] * 200, *forged, *rubbish)))
+    with daemon(tmp_path, "--clock-grade", "good") as running, contextlib.ExitStack() as ends:
+        flood = [sys.executable, "-c", FLOOD, str(tmp_path / "flood"), str(running.port)]
+        flooding = ends.enter_context(subprocess.Popen(flood, stdout=subprocess.PIPE, text=True))
+        ends.callback(flooding.kill)
+        assert flooding.stdout is not None
+        assert flooding.stdout.readline() == "flooding\n"
+        assert running.meshchat("register", "ada").returncode == 0
+        neighbour = ends.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        neighbour.bind(("127.0.0.2", 0))
+        said = [f"said {number}" for number in range(40)]
+        sending = running.meshchat("send", "1", "-", "--user", "ada", given="\n".join(said))
+        assert sending.returncode == 0
+        for _ in range(
+            20
+        ):  # the kernel drops what comes faster than it is read: neighbours repeat themselves
+            neighbour.sendto(honest, ("127.0.0.1", running.port))
+            if "once in a while" in running.history():
+                break
+        dropped = json.loads(running.meshchat("status", "--json").stdout)["counters"]["dropped"]
+        assert all(dropped[reason] > 100 for reason in ("duplicate", "magic", "forgery-budget"))
+        assert {*running.history()} == {*said, "a thousand times", "once in a while"}
 
 
 def test_sighup_takes_what_can_be_used_and_keeps_the_rest(tmp_path: Path) -> None:
