@@ -17,6 +17,8 @@ class Timers:
 
     def set(self, key: Hashable, at: float) -> None:
         """Sets or moves the deadline of `key`."""
+        if self._at.get(key) == at:
+            return
         self._at[key] = at
         self._order += 1
         heapq.heappush(self._heap, (at, self._order, key))
