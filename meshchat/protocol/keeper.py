@@ -213,12 +213,13 @@ class Keeper:
         ripe = self._quarantine.take(lambda record: not self.clock.is_ahead(now, record.stamp))
         return [Admitted(waiting.record, waiting.age_by(now.mono)) for waiting in ripe]
 
-    def store_record(self, record: Record, age: int, now: Instant) -> list[Output]:
-        """The record is on disk: from now on it is held. Returns what has to go for it."""
-        self.seen.add(record.id)
-        if not self.clock.is_ahead(now, record.stamp):
-            self.clock.shown(record.stamp)
-        return self._let_go(self.store.add(record, age, self.run(now)))
+    def store_records(self, records: Sequence[tuple[Record, int]], now: Instant) -> list[Output]:
+        """The records, each with its age, are on disk: from now on they are held. Returns what has to go."""
+        for record, _ in records:
+            self.seen.add(record.id)
+            if not self.clock.is_ahead(now, record.stamp):
+                self.clock.shown(record.stamp)
+        return self._let_go(self.store.add_all(records, self.run(now)))
 
     def restore(self, rows: Sequence[HistoryRow], now: Instant) -> list[Output]:
         """The same for history that this router had stored and verified before it started."""

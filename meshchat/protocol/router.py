@@ -157,7 +157,7 @@ class Router:
         """A record from this router's own log, verified by the caller, with age and running time of then."""
         held = age + max(0, self.keeper.run(now) - run)
         if not self.store.accounts_for(record.position):
-            self._desk.emit(*self.keeper.store_record(record, held, now))
+            self._desk.emit(*self.keeper.store_records([(record, held)], now))
         return self._done(now)
 
     def restore(self, rows: Sequence[HistoryRow], now: Instant) -> list[Output]:
@@ -278,15 +278,16 @@ class Router:
 
     def appended(self, ids: Iterable[bytes], now: Instant) -> list[Output]:
         """These records of an `Append` are on disk: they are held, shown and relayed from now on."""
-        for one in ids:
-            pending = self._pending.pop(one)
+        stored = [self._pending.pop(one) for one in ids]
+        admitted = [pending.admitted for pending in stored]
+        removed = self.keeper.store_records([(one.record, one.age) for one in admitted], now)
+        for pending in stored:
             record = pending.admitted.record
-            removed = self.keeper.store_record(record, pending.admitted.age, now)
             if self.store.holds(record.position):
                 self._desk.emit(Deliver(record, pending.live))
                 if pending.relay:
                     self._relay(pending, now)
-            self._desk.emit(*removed)
+        self._desk.emit(*removed)
         return self._done(now)
 
     def append_failed(self, ids: Iterable[bytes], now: Instant) -> list[Output]:

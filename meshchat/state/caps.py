@@ -54,10 +54,6 @@ class Caps:
         """Bytes that count against the router's limit."""
         return self._router
 
-    def add(self, entry: Entry) -> None:
-        """The entry was put into the set."""
-        self._add(entry, entry.size)
-
     def add_all(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries were put into the set; returns one for each author in a room, to ask `excess` with."""
         sizes: dict[tuple[int, int], int] = {}

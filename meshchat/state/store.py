@@ -161,27 +161,11 @@ class RecordStore:
 
     # --- Adding -----------------------------------------------------------------------------------------
 
-    def add(self, record: Record, age: int, run: int) -> list[bytes]:
-        """Puts the record in; returns the positions that had to go for it, its own among them perhaps.
-
-        `age` is the seconds it was held before. What goes is remembered from then on.
-        """
-        held = max(run - age, LONGEST_HELD)
-        self.held += 1
-        if record.permanent:
-            return self._add_permanent(record, held)
-        room, author = self._rooms.use((record.space, record.log)), self._authors.use(record.key)
-        entry = Entry(record.position, len(record.carried), room, author, held, False)
-        self.records.put(entry)
-        self._caps.add(entry)
-        self._tally.changed(entry.position)
-        self._permanent.written(record.key, record.log)
-        return self._evict(entry)
-
     def add_all(self, records: Iterable[tuple[Record, int]], run: int) -> list[bytes]:
-        """Puts many records in, each with its age, as `add` would one by one in whatever order.
+        """Puts records in, each with the seconds it was held before, in whatever order.
 
-        Those that are accounted for already are passed over.
+        Returns the positions that had to go for them, their own among them perhaps; these are remembered
+        from then on. Those that are accounted for already are passed over.
         """
         rows: list[HistoryRow] = []
         permanent: dict[bytes, tuple[Record, int]] = {}

@@ -52,7 +52,7 @@ def kept(limits: CapLimits, records: list[Record]) -> set[bytes]:
     """What a store holds after the records came in this order."""
     store = RecordStore(StoreLimits(limits, 10**6))
     for one in records:
-        store.add(one, 0, 0)
+        store.add_all([(one, 0)], 0)
     return {entry.position for entry in store.held_entries()}
 
 
@@ -102,7 +102,7 @@ def test_many_at_once_leave_what_one_by_one_would(
     accounts = [account(number) for number in permanent]
     one_by_one, at_once = RecordStore(StoreLimits(limits, 10**6)), RecordStore(StoreLimits(limits, 10**6))
     for one in [*records, *dict.fromkeys(accounts)]:
-        one_by_one.add(one, 0, 3)
+        one_by_one.add_all([(one, 0)], 3)
     batches = [*records[split:], *accounts], records[: split + 2]  # some come twice
     gone = [place for batch in batches for place in at_once.add_all([(one, 0) for one in batch], 3)]
     assert {one.position for one in at_once.held_entries()} == {
@@ -149,7 +149,7 @@ def test_what_was_evicted_is_accounted_for_and_what_goes_frees_its_place() -> No
     limits = CapLimits(author=1000, room=1000, router=1000)
     store = RecordStore(StoreLimits(limits, 10**6))
     records = [record(0, "1", at, 300) for at in range(8)]
-    gone = [place for one in records for place in store.add(one, 0, 0)]
+    gone = [place for one in records for place in store.add_all([(one, 0)], 0)]
     assert gone
     assert not any(store.holds(place) for place in gone)
     assert all(store.accounts_for(place) for place in gone)
@@ -162,6 +162,6 @@ def test_what_was_evicted_is_accounted_for_and_what_goes_frees_its_place() -> No
 def test_any_age_that_fits_the_wire_can_be_kept() -> None:
     store = RecordStore(StoreLimits(CapLimits(10**6, 10**6, 10**6), 10**6))
     old = record(0, "1", make_stamp(1), grade=Grade.UNKNOWN)
-    store.add(old, MAX_AGE, 5)
+    store.add_all([(old, MAX_AGE)], 5)
     assert store.age(old.position, 5) >= 2**31 - 1
     assert store.age(old.position, 2**31 - 1) > 0
