@@ -70,8 +70,12 @@ def _report(plan: Plan, *, whole: bool) -> bool:
 def _search(base: int, seeds: int, jobs: int, *, whole: bool) -> bool:
     click.echo(f"seeds {base} to {base + seeds - 1}")
     numbers = range(base, base + seeds)
+    broken = []
     with ProcessPoolExecutor(jobs) as pool:
-        broken = [seed for seed, held in zip(numbers, pool.map(_holds, numbers), strict=True) if not held]
+        for seed, held in zip(numbers, pool.map(_holds, numbers), strict=True):
+            if not held:
+                click.echo(f"seed {seed} fails")
+                broken.append(seed)
     for seed in broken:
         _report(make(seed), whole=whole)
     click.echo(f"{len(broken)} of {seeds} seeds failed" + (f": {broken}" if broken else ""))
