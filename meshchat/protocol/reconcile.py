@@ -211,12 +211,12 @@ def _split(records: RecordSet, low: bytes, high: bytes, count: int) -> list[Rang
 def all_but_mine(records: RecordSet, block: Wanted, salt: bytes, most: int) -> Wanted:
     """All of a range, less what is here, where so few records are that they can be listed.
 
-    At most `most` ids: where there are more, of the upper end of the range.
+    At most `most` ids: where there are more, of the upper end of the range; with room for none, all of it.
     """
     if isinstance(block, Places) or block.ids is not None:
         return block
     count, low = records.count(block.low, block.high), block.low
-    if not 0 < count <= WINDOW_IDS:
+    if not 0 < count <= WINDOW_IDS or not most:
         return block
     if count > most:
         low = records.at_rank(records.rank(block.high) - most)
