@@ -211,6 +211,9 @@ class Keeper:
     def ripe(self, now: Instant) -> list[Admitted]:
         """Takes the records out of quarantine whose time has come."""
         ripe = self._quarantine.take(lambda record: not self.clock.is_ahead(now, record.stamp))
+        for waiting in ripe:
+            # Not held before it is on disk: if that takes nothing now, it has to come in once more.
+            self.seen.discard(waiting.record.id)
         return [Admitted(waiting.record, waiting.age_by(now.mono)) for waiting in ripe]
 
     def store_records(self, records: Sequence[tuple[Record, int]], now: Instant) -> list[Output]:

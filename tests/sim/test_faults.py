@@ -15,7 +15,7 @@ from tests.sim.checkers import assert_converges, assert_idle, assert_kept
 from tests.sim.disk import PowerCut
 from tests.sim.network import Link
 from tests.sim.seeds import mend
-from tests.sim.topology import grid, line
+from tests.sim.topology import cell, grid, line
 from tests.sim.world import EPOCH_MS, SimRouter, Stranger, World
 
 HOUR = 3600.0
@@ -250,6 +250,24 @@ def test_quarantine_is_bounded_and_keeps_what_comes_first() -> None:
     world.run(HOUR)
     for router in world.routers[:2]:
         assert router.texts() == ["soon"]
+
+
+def test_what_waited_for_its_time_while_the_disk_was_full_comes_in_later() -> None:
+    """Found by a search (tests/fuzz): heard twice, it counted as known although it was not held."""
+    world = World(27, cell(3), 3)
+    world.boot(range(2))
+    early = Stranger(world, 2)
+    record = early.record("early", make_stamp(world.true_ms + 16 * 60_000))
+    for _ in range(2):
+        early.send(Records((Carried(record.carried),)))
+        world.run(1)
+    full = world.routers[1].logs
+    full.capacity = full.used()
+    world.run(3 * 60)
+    assert [len(router.ids()) for router in world.routers[:2]] == [1, 0]
+    full.capacity = None
+    assert_converges(world, 300)
+    assert_kept(world.routers[1], [record])
 
 
 def test_a_room_opened_with_every_message_does_not_stop_the_router() -> None:
