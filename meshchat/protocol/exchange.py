@@ -63,8 +63,8 @@ def cells_for(lead: int) -> int:
     return 4 if abs(lead) == 1 else min(3 * differ + 3, max(30, 12 + 9 * differ // 5), SKETCH_CELLS)
 
 
-_Begun = tuple[Sketch, dict[int, tuple[bytes, ...]]]
-"""A sketch without cells, and its cells by the number of the first in each packet."""
+_Begun = tuple[Sketch, dict[int, bytes] | None]
+"""A sketch without cells, and its cells by number; None once it has told what differs."""
 
 
 class _Parts:
@@ -74,19 +74,29 @@ class _Parts:
         self._parts: OrderedDict[tuple[str, bytes], _Begun] = OrderedDict()
 
     def join(self, sender: tuple[str, bytes], sketch: Sketch) -> list[bytes]:
-        """The first cells of the sketch, as far as none is missing by now."""
+        """The first cells of the sketch, as far as none is missing by now; none of one that has told all."""
         whole = replace(sketch, first=0, cells=())
-        begun = self._parts.pop(sender, None)
-        parts = begun[1] if begun is not None and begun[0] == whole else {}
-        parts[sketch.first] = sketch.cells
+        before, parts = self._parts.pop(sender, (whole, {}))
+        if before != whole:
+            parts = {}
         cells: list[bytes] = []
-        while len(cells) in parts:
-            cells += parts[len(cells)]
-        if len(cells) < sketch.total:
-            self._parts[sender] = whole, parts
-            if len(self._parts) > _MAX_PARTIAL:
-                self._parts.popitem(last=False)
+        if parts is not None:
+            parts.update(enumerate(sketch.cells, sketch.first))
+            while len(cells) in parts:
+                cells.append(parts[len(cells)])
+        if len(sketch.cells) < sketch.total:
+            self._keep(sender, (whole, parts))
         return cells
+
+    def told(self, sender: tuple[str, bytes], sketch: Sketch) -> None:
+        """What differs is known: the packets of this sketch that are still to come add nothing."""
+        if len(sketch.cells) < sketch.total:
+            self._keep(sender, (replace(sketch, first=0, cells=()), None))
+
+    def _keep(self, sender: tuple[str, bytes], begun: _Begun) -> None:
+        self._parts[sender] = begun
+        if len(self._parts) > _MAX_PARTIAL:
+            self._parts.popitem(last=False)
 
 
 class Exchange:
@@ -236,14 +246,15 @@ class Exchange:
         if told is None and is_for_me and len(cells) == sketch.total:
             self._sketch_failed(neighbour, cover, len(cells), port, now)
         elif told is not None:
+            self._parts.told((port.name, neighbour.router), sketch)
             surplus, lacks = told
             if lacks:
                 room = (self._desk.capacity(port) - WANT_FIELDS - 5) // PLACE_SIZE
                 places = [Places(lacks[:room])]
                 self._asker.want(neighbour, port, sketch.token, self._standing.salt(), places, now)
             if is_for_me:
-                self._give(neighbour, surplus, sketch.proof, port, now)
-                if not lacks and not surplus:
+                gave = self._give(neighbour, surplus, sketch.proof, port, now)
+                if not lacks and not gave:
                     self._add_nothing(neighbour, port, now)
 
     def _compare(self, cover: Cover, cells: Sequence[bytes]) -> tuple[list[bytes], tuple[bytes, ...]] | None:
@@ -279,8 +290,11 @@ class Exchange:
 
     def _give(
         self, neighbour: Neighbour, surplus: Sequence[bytes], proof: bytes, port: Port, now: Instant
-    ) -> None:
-        """Sends what the neighbour lacks: all where it shows a token, else as much as one datagram holds."""
+    ) -> bool:
+        """Sends what the neighbour lacks: all where it shows a token, else as much as one datagram holds.
+
+        Returns whether there is anything: what is only remembered cannot be sent.
+        """
         ceiling = position(1, self._keeper.ceiling(now))
         places = [place for place in surplus if place < ceiling and self._keeper.store.holds(place)]
         if not self._standing.knows_token(proof, now):
@@ -289,6 +303,7 @@ class Exchange:
                 fitting += 1
             places = places[:fitting]
         self._giver.push(neighbour, places, port, now)
+        return bool(places)
 
     def _add_nothing(self, neighbour: Neighbour, port: Port, now: Instant) -> None:
         """Says that there is nothing to add to a step."""

@@ -16,6 +16,8 @@ from random import Random
 from meshchat.constants import (
     CONFIRM_JITTER,
     CONFIRM_WAIT,
+    LATE_CONFIRM_BURST,
+    LATE_CONFIRM_RATE,
     MAX_RELAY_QUEUE,
     MISS,
     RELAY_COPIES,
@@ -24,6 +26,7 @@ from meshchat.constants import (
     RESIDUE,
 )
 from meshchat.protocol.coverage import in_doubt, is_doubtful
+from meshchat.state.limits import TokenBucket
 from meshchat.state.neighbours import Neighbour
 from meshchat.wire.packets import CONFIRM_ID_SIZE, Carried
 
@@ -73,6 +76,7 @@ class InterfaceFlood:
         self._watched: deque[tuple[float, Flood]] = deque()
         self._confirms: dict[bytes, None] = {}
         self._confirm_at = 0.0
+        self._late = TokenBucket(LATE_CONFIRM_RATE, LATE_CONFIRM_BURST)
 
     # --- What comes in ----------------------------------------------------------------------------------
 
@@ -93,7 +97,7 @@ class InterfaceFlood:
         """
         flood = self._floods.get(record_id[:CONFIRM_ID_SIZE])
         if flood is None:
-            if is_doubtful([sender]):
+            if is_doubtful([sender]) and self._late.take(now):
                 self._confirm(record_id[:CONFIRM_ID_SIZE], now)
             return
         if sender.router in flood.senders and not flood.waiting:

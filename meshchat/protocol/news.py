@@ -8,7 +8,7 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.port import Desk, Port
 from meshchat.protocol.source import fragments
 from meshchat.state.neighbours import Neighbour, Neighbours
-from meshchat.wire.packets import RECORDS_FIELDS, Carried, Confirm, Packet, Records
+from meshchat.wire.packets import NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Packet, Records
 from meshchat.wire.records import record_id
 
 _MOST_CONFIRMS = 64
@@ -141,5 +141,5 @@ class News:
         self._send_to(port, neighbour, batch, now)
 
     def _send_to(self, port: Port, neighbour: Neighbour, items: Sequence[Carried], now: Instant) -> None:
-        packet = Records(tuple(items), port.number)
+        packet = Records(tuple(items), NO_NUMBER)
         port.news.spend(now.mono, self._desk.send(port, [packet], neighbour.address))

@@ -14,7 +14,7 @@ from meshchat.state.limits import TokenBucket
 from meshchat.state.neighbours import Neighbour
 from meshchat.state.store import RecordStore
 from meshchat.state.timers import Timers
-from meshchat.wire.packets import Carried, Packet
+from meshchat.wire.packets import MAX_NUMBER, Carried, Packet
 
 _BURST_SECONDS = 0.5
 """How much of its share a queue may save up: half a second, a handful of full frames at 1 Mb/s."""
@@ -63,13 +63,15 @@ class Port:
         self.in_step = False
         self.doubt_since: float | None = None
         self.doubted: set[bytes] = set()
-        self.number = random.randrange(256)
+        self.number = random.randint(1, MAX_NUMBER)
 
     def agrees(self, neighbour: Neighbour) -> None:
         """A neighbour said what this router would say, to all who hear it."""
         self.trickle.consistent()
         self.in_step = True
         self.doubted = {one for one in self.doubted if one != neighbour.router and one not in neighbour.reach}
+        if not self.doubted:
+            self.doubt_since = None
 
     def told(self) -> None:
         """This router said what it holds, to all who hear it."""
@@ -77,8 +79,8 @@ class Port:
         self.doubted.clear()
 
     def next_number(self) -> int:
-        """The number of the next packet by multicast whose loss is to be noticed."""
-        self.number = (self.number + 1) % 256
+        """The number, 1 to 255, of the next packet by multicast whose loss is to be noticed."""
+        self.number = self.number % MAX_NUMBER + 1
         return self.number
 
 

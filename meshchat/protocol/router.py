@@ -48,7 +48,7 @@ from meshchat.wire.packets import (
     Want,
     decode_packets,
 )
-from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, stamp_ms
+from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, record_id, stamp_ms
 
 HOUSEKEEPING = 10.0
 """Seconds between looks at the wipe, the quarantine and the neighbours' clocks."""
@@ -437,7 +437,8 @@ class Router:
 
     def _on_fragment(self, piece: Fragment, neighbour: Neighbour, port: Port, now: Instant) -> None:
         if piece.id in self.keeper.seen:
-            self._known_here(piece.id, neighbour, port, now, live=not piece.repair)
+            if not piece.offset:  # once for all its pieces
+                self._known_here(piece.id, neighbour, port, now, live=not piece.repair)
             return
         whole = self._reassembly.add(neighbour.router, piece, now.mono)
         if whole is not None and len(whole) >= 4:
@@ -467,6 +468,9 @@ class Router:
             elif considered is not None:
                 self._known_here(considered.id, neighbour, port, now, live=live)
                 self._strike(considered, carried.size, neighbour, port, now, live=live)
+            elif self.asker.is_source(neighbour, port):
+                # Refused, and so not wanted: an honest source that offers it again is not to be shunned.
+                self.asker.known(record_id(self.settings.mesh, carried.data))
 
     def _strike(
         self, record: Record, size: int, neighbour: Neighbour, port: Port, now: Instant, *, live: bool

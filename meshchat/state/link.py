@@ -1,8 +1,8 @@
 """How much of what a neighbour multicasts gets through, told by the gaps in its numbers."""
 
 from meshchat.constants import LOSS_AT_FIRST, LOSS_STEP
+from meshchat.wire.packets import MAX_NUMBER, NO_NUMBER
 
-_MODULO = 256
 _LONGEST_GAP = 8
 """Frames that a gap counts for at most: a restart, whose numbers begin anywhere, is no catastrophe."""
 
@@ -22,12 +22,14 @@ class Link:
         self._seen = _PRIOR
 
     def heard(self, number: int) -> None:
-        """A packet with this number (0 to 255) came in; one that is late or doubled tells nothing."""
+        """A packet with this number came in; one that is late, doubled or not numbered tells nothing."""
+        if number == NO_NUMBER:
+            return
         if self._last is None:
             self._last = number
             return
-        ahead = (number - self._last) % _MODULO
-        if not 0 < ahead < _MODULO // 2:
+        ahead = (number - self._last) % MAX_NUMBER
+        if not 0 < ahead <= MAX_NUMBER // 2:
             return
         self._last = number
         for _ in range(min(ahead - 1, _LONGEST_GAP)):

@@ -191,9 +191,10 @@ class RecordStore:
                 continue
             room, author = self._rooms.use((space, log)), self._authors.use(key)
             entries[place] = Entry(place, size, room, author, held, False)
-            self._tally.changed(place)
         self.held += len(entries)
         self.records.put_all(entries.values())
+        for place in entries:
+            self._tally.changed(place)
         some = self._caps.add_all(entries.values())
         for entry in some:
             self._permanent.written(self._authors.name(entry.author), self._rooms.name(entry.room)[1])

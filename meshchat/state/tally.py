@@ -33,6 +33,10 @@ class RoomSum(NamedTuple):
     digest: str
 
 
+_MAX_STALE = 1024
+"""Spans to be counted anew: where nobody asks for rooms, strangers' odd stamps must not pile them up."""
+
+
 def _span(place: bytes) -> int:
     return int.from_bytes(place[:_HEAD], "big") >> _SHIFT
 
@@ -51,15 +55,20 @@ class RoomTally:
 
     def changed(self, place: bytes) -> None:
         """A record of history at this position came, went, or is only remembered from now on."""
+        if len(self._stale) >= _MAX_STALE:
+            self._recount()
         self._stale.add(_span(place))
 
-    def sums(self, ceiling: int) -> list[RoomSum]:
-        """The rooms that hold messages stamped below `ceiling`."""
+    def _recount(self) -> None:
         for span in self._stale:
             self._rows.pop(span, None)
             if rows := self._counted(_bound(span), _bound(span + 1)):
                 self._rows[span] = rows
         self._stale.clear()
+
+    def sums(self, ceiling: int) -> list[RoomSum]:
+        """The rooms that hold messages stamped below `ceiling`."""
+        self._recount()
         messages: dict[int, int] = {}
         newest: dict[int, int] = {}
         hashes: dict[int, hashlib.blake2b] = {}

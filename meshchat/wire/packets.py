@@ -18,6 +18,7 @@ from meshchat.wire.records import MAX_STAMP, PERMANENT, POSITION_SIZE, RECORD_ID
 _HEADER = Struct(">BH")
 PACKET_HEADER = _HEADER.size
 RECORDS_FIELDS = PACKET_HEADER + 1
+NO_NUMBER, MAX_NUMBER = 0, 255
 BOOT_ID_SIZE = 8
 NONCE_SIZE = 8
 TOKEN_SIZE = 8
@@ -373,8 +374,8 @@ class Records:
     """New records. Multicast (and to unicast peers) by their author's router, then by relays; by unicast once
     more to a neighbour that may have missed them.
 
-    `number` counts the sender's RECORDS, DIGESTs, ASKs and CONFIRMs by multicast on this interface, modulo
-    256: a gap is a loss. By unicast it repeats the last one.
+    `number` counts the sender's RECORDS, DIGESTs, ASKs and CONFIRMs by multicast on this interface, from 1 to
+    255 and again from 1: a gap is a loss. By unicast it is 0.
     """
 
     items: tuple[Carried, ...]

@@ -10,7 +10,7 @@ from meshchat.state.link import Link
 
 def hear(link: Link, numbers: list[int]) -> float:
     for number in numbers:
-        link.heard(number % 256)
+        link.heard(number % 255 + 1)
     return link.loss
 
 
@@ -28,7 +28,7 @@ def test_the_loss_that_is_told_is_the_loss_there_is(loss: float) -> None:
     told = []
     for number in range(4000):
         if dice.random() >= loss:
-            link.heard(number % 256)
+            link.heard(number % 255 + 1)
             told.append(link.loss)
     assert sum(told[100:]) / len(told[100:]) == pytest.approx(loss, abs=0.08)
 
