@@ -1,11 +1,14 @@
 """Everyday life of a mesh: talking, losing, rebooting, parting and meeting again."""
 
+from random import Random
+
 import pytest
 
 from tests.sim.checkers import agree, assert_converges, assert_idle, assert_kept
+from tests.sim.mobility import Wanderers
 from tests.sim.network import AirConditions
 from tests.sim.radio import RadioModel
-from tests.sim.topology import cell, grid, line
+from tests.sim.topology import cell, geometric, grid, line
 from tests.sim.world import World
 
 SHAPES = {"line": (line(5), 5), "cell": (cell(10), 10), "grid": (grid(4, 3), 12)}
@@ -68,6 +71,24 @@ def test_two_halves_that_talked_apart_become_one(loss: float) -> None:
     assert len(world.routers[0].ids()) == 230
     rate = assert_idle(world)
     print(f"loss {loss:.0%}: one again after {took:.1f} s, idle at {rate:.1f} B/s")
+
+
+def test_routers_that_are_carried_about_lose_nothing_that_was_said() -> None:
+    """They come and go out of reach of each other; at last all stand where they began, and hold all of it."""
+    field = geometric(20, 7, Random(3))
+    home = field.links()
+    world = World(3, home, 20, AirConditions(loss=0.1), RadioModel())
+    world.boot()
+    walk = Wanderers(world, field, list(range(0, 20, 2)), speed=0.01, pause=20)
+    for number in range(60):
+        assert world.routers[number % 20].say("1", f"from on the way {number}")
+        world.run(10)
+    walk.stop()
+    world.run(10)
+    world.air.replace(home)
+    assert_converges(world, 240)
+    assert len(world.routers[0].ids()) == 60
+    assert_idle(world)
 
 
 @pytest.mark.parametrize("radio", [None, RadioModel()])
