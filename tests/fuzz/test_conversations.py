@@ -26,6 +26,10 @@ EVENTS_A_SECOND = 2000
 ANSWER_BYTES = 16 * 1024
 """What one datagram, of up to 2 KiB, may draw at once: a burst of the share of the air that talk has."""
 
+COMES_OF_AGE = 1800.0
+"""Seconds after which nothing waits for its time any more: stamps lie up to 15 minutes ahead of the clock of
+whoever accepts them, and clocks slip by up to 5 minutes either way."""
+
 HEALED_WITHIN = 2 * 3600.0
 """Seconds. A neighbour in whose name nonsense was spoken is left alone for up to an hour."""
 
@@ -210,7 +214,7 @@ class Conversation(RuleBasedStateMachine):
         for router in self.honest:
             if router.node is None:
                 router.boot()
-        self.world.run(60)
+        self.world.run(COMES_OF_AGE)
         assert_converges(self.world, HEALED_WITHIN)
         for router in self.honest:
             assert_kept(router, self.wanted)
