@@ -32,7 +32,7 @@ def in_doubt(
         copies, missed = (1, loss) if sent else (0, 1.0)
         for sender in senders:
             if neighbour.router in sender.reach:
-                copies += sender.reach.error < 0.5  # one that claims to reach all may reach nobody
+                copies += 1
                 missed *= 1 - (1 - loss) * (1 - sender.reach.error)
         if missed > chance:
             yield neighbour, copies
