@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bench.arrivals import Arrivals
 from tests.bench.place import inside
 from tests.mesh import namespaces
 from tests.mesh.net import Mesh
@@ -16,6 +17,7 @@ from tests.mesh.net import Mesh
 CHANNEL = "#bench"
 PORT = 6667
 START_S = 60.0
+ASK_S = 1.0
 STOP_S = 10.0
 
 _CONF = """[Global]
@@ -87,14 +89,20 @@ def _configure(mesh: Mesh, number: int, links: list[tuple[int, int]]) -> Path:
 class Client:
     """One person on the server of one router. `heard` has the moment at which each text arrived."""
 
-    def __init__(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.number, self._reader, self._writer = number, reader, writer
+    def __init__(
+        self,
+        number: int,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        arrivals: Arrivals,
+    ) -> None:
+        self.number, self._reader, self._writer, self.arrivals = number, reader, writer, arrivals
         self.heard: dict[str, float] = {}
         self.members: set[str] = set()
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def connect(cls, mesh: Mesh, number: int) -> "Client":
+    async def connect(cls, mesh: Mesh, number: int, arrivals: Arrivals) -> "Client":
         """Logs in on router `number` and joins the channel."""
         deadline = time.monotonic() + START_S
         while True:
@@ -108,7 +116,7 @@ class Client:
                 assert time.monotonic() < deadline, f"ngircd of router {number} does not answer"
                 await asyncio.sleep(0.2)
         reader, writer = await asyncio.open_connection(sock=plain)
-        client = cls(number, reader, writer)
+        client = cls(number, reader, writer, arrivals)
         name = f"p{number}"
         client._say(f"NICK {name}", f"USER {name} 0 * :{name}", f"JOIN {CHANNEL}")
         return client
@@ -140,15 +148,21 @@ class Client:
                 self.heard[words[3].removeprefix(":")] = now
             elif words[1] == "353":
                 self.members.update(words[3].partition(":")[2].replace("@", "").split())
+            self.arrivals.tell()
 
 
 async def gather(mesh: Mesh) -> list[Client]:
     """A client on each router, all of whom see each other in the channel."""
-    clients = [await Client.connect(mesh, number) for number in mesh.sites]
+    arrivals = Arrivals()
+    clients = [await Client.connect(mesh, number, arrivals) for number in mesh.sites]
+
+    def all_linked() -> bool:
+        return all(len(client.members) == len(clients) for client in clients)
+
     deadline = time.monotonic() + START_S
-    while any(len(client.members) < len(clients) for client in clients):
+    while not all_linked():
         assert time.monotonic() < deadline, "the IRC servers did not link"
         for client in clients:
             client.ask_members()
-        await asyncio.sleep(1.0)
+        await arrivals.until(all_linked, ASK_S)
     return clients

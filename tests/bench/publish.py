@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from meshchat.adapters.client import AsyncControlClient
 from meshchat.constants import DEFAULT_GROUP
 from tests.bench import alfred, load, ngircd
+from tests.bench.arrivals import Arrivals
 from tests.bench.figures import Effort, Figure, Peer, percentile
 from tests.bench.place import DAEMON, inside, multicast_socket, start_all
 from tests.mesh.namespaces import address
@@ -27,6 +28,7 @@ LONGEST_S = 60.0
 
 ECHO_PORT = 9999
 ECHO_BYTES = 250
+ECHO_LONGEST_S = 1.0
 ECHO_RATE, IRC_RATE = 20, 10
 USER = "ann"
 ALFRED_TRIES = 2
@@ -93,7 +95,8 @@ async def publish(mesh: Mesh, count: int, rate: float, routers: Iterable[int] | 
 
     Returns for each message that was shown everywhere the seconds until the last of them showed it.
     """
-    people = [await _Person.connect(mesh, number) for number in routers or mesh.sites]
+    arrivals = Arrivals()
+    people = [await _Person.connect(mesh, number, arrivals) for number in routers or mesh.sites]
     try:
         sent: dict[str, float] = {}
 
@@ -102,9 +105,7 @@ async def publish(mesh: Mesh, count: int, rate: float, routers: Iterable[int] | 
             sent[await people[turn % len(people)].send(load.text(turn))] = asked
 
         await at_rate(count, rate, send)
-        deadline = time.monotonic() + LONGEST_S
-        while time.monotonic() < deadline and not all(sent.keys() <= one.shown.keys() for one in people):
-            await asyncio.sleep(0.1)
+        await arrivals.until(lambda: all(sent.keys() <= one.shown.keys() for one in people), LONGEST_S)
         return [
             max(one.shown[message] for one in people) - asked
             for message, asked in sent.items()
@@ -128,17 +129,17 @@ async def at_rate(count: int, rate: float, send: Callable[[int], Awaitable[None]
 class _Person:
     """A front end on one router. `shown` has the moment at which each message was shown there, by id."""
 
-    def __init__(self, client: AsyncControlClient) -> None:
-        self._client = client
+    def __init__(self, client: AsyncControlClient, arrivals: Arrivals) -> None:
+        self._client, self._arrivals = client, arrivals
         self.shown: dict[str, float] = {}
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def connect(cls, mesh: Mesh, number: int) -> "_Person":
+    async def connect(cls, mesh: Mesh, number: int, arrivals: Arrivals) -> "_Person":
         client = await AsyncControlClient.connect(mesh.sites[number].socket)
         await client.request("login", user=USER, password=PASSWORD)
         await client.request("subscribe")
-        return cls(client)
+        return cls(client, arrivals)
 
     async def send(self, text: str) -> str:
         """Sends; returns the message's id."""
@@ -154,6 +155,7 @@ class _Person:
             event = await self._client.next_event()
             if event["event"] == "message":
                 self.shown[event["message"]["id"]] = time.monotonic()
+                self._arrivals.tell()
 
 
 # --- Beside it ------------------------------------------------------------------------------------------
@@ -173,9 +175,11 @@ def _echo(count: int) -> list[float]:
 async def _send_and_wait(sockets: Sequence[socket.socket], count: int) -> list[float]:
     loop = asyncio.get_running_loop()
     arrived: dict[bytes, list[float]] = {}
+    arrivals = Arrivals()
 
     def read(one: socket.socket) -> None:
         arrived.setdefault(one.recv(2048), []).append(time.monotonic())
+        arrivals.tell()
 
     for one in sockets:
         loop.add_reader(one, read, one)
@@ -187,10 +191,12 @@ async def _send_and_wait(sockets: Sequence[socket.socket], count: int) -> list[f
         sockets[turn % len(sockets)].sendto(data, (DEFAULT_GROUP, ECHO_PORT))
 
     await at_rate(count, ECHO_RATE, send)
-    await asyncio.sleep(1.0)
+    everywhere = len(sockets) - 1
+    await arrivals.until(
+        lambda: all(len(arrived.get(data, ())) == everywhere for data in sent), ECHO_LONGEST_S
+    )
     for one in sockets:
         loop.remove_reader(one)
-    everywhere = len(sockets) - 1
     return [max(arrived[data]) - at for data, at in sent.items() if len(arrived.get(data, ())) == everywhere]
 
 
@@ -222,7 +228,6 @@ async def chat(clients: Sequence[ngircd.Client], count: int, rate: float, start:
         sent[text][1].send(text)
 
     await at_rate(count, rate, send)
-    deadline = time.monotonic() + LONGEST_S
 
     def others(sender: ngircd.Client) -> list[ngircd.Client]:
         return [client for client in clients if client is not sender]
@@ -230,8 +235,7 @@ async def chat(clients: Sequence[ngircd.Client], count: int, rate: float, start:
     def arrived(text: str) -> bool:
         return all(text in client.heard for client in others(sent[text][1]))
 
-    while time.monotonic() < deadline and not all(map(arrived, sent)):
-        await asyncio.sleep(0.1)
+    await clients[0].arrivals.until(lambda: all(map(arrived, sent)), LONGEST_S)
     return [
         max(client.heard[text] for client in others(sender)) - at
         for text, (at, sender) in sent.items()
