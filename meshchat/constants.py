@@ -206,6 +206,10 @@ WANT_EVERY = 4.0
 """A dump under way is told what was lost once there are 16 gaps, or one for 4 s: at 20 bytes a gap the whole
 list fits into a datagram, also where half of what is sent again is lost again."""
 
+WANT_SOON = 0.5
+"""After which a WANT of whole ranges is said again, by multicast, and then after twice as long each time: of
+two that fetch from two sources, one hears the other and takes the same, also where a fifth is lost."""
+
 WANT_KEEP = 8.0
 STREAM_KEEP = 20.0
 """An asker says at least so often that it still wants; a source stops where it has not said so for 20 s: who
@@ -236,6 +240,10 @@ FETCH_ROUNDS_IDLE = 3
 
 DUMP_MIN_SHARE = 0.5
 """An asker that holds less than this share of what a source offers takes a dump; else it narrows."""
+
+OWN_SHARE = 0.125
+"""An asker that holds less than this share of what a source offers does not say what is to be left out: that
+would save little, and what is left out for one cannot serve another that asks for all."""
 
 MAX_STREAMS = 8
 """Dumps sent at once; further requests wait for the asker's next try."""

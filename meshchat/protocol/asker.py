@@ -9,6 +9,7 @@ from meshchat.constants import (
     MAX_MTU,
     MAX_STREAMS,
     OFFER_WAIT,
+    OWN_SHARE,
     RANGES_JITTER,
     SHORT_ID,
     STALL,
@@ -23,7 +24,18 @@ from meshchat.protocol.reconcile import all_but_mine, lacking, window_below
 from meshchat.protocol.spans import Span, Spans
 from meshchat.protocol.standing import Standing
 from meshchat.state.neighbours import Neighbour, Neighbours
-from meshchat.wire.packets import PACKET_HEADER, SALT_SIZE, Ask, Block, Dump, Offer, Places, Want, Wanted
+from meshchat.wire.packets import (
+    NO_TOKEN,
+    PACKET_HEADER,
+    SALT_SIZE,
+    Ask,
+    Block,
+    Dump,
+    Offer,
+    Places,
+    Want,
+    Wanted,
+)
 from meshchat.wire.records import ROUTER_ID_SIZE
 
 _BLOCK_FIELDS = 2 * 26 + 1 + 2
@@ -77,6 +89,7 @@ class Asker:
         """A neighbour offers; the choice is made a moment after the first one."""
         if offer.to != self._router or now.mono < neighbour.shunned_until:
             return
+        neighbour.said_token(offer.token, now.mono)
         neighbour.live = neighbour.live or offer.nonce == self.fetch.nonce
         if self.fetch.offered(
             Candidate(neighbour.router, port.name, neighbour.address[0], offer, neighbour.link.loss)
@@ -117,6 +130,7 @@ class Asker:
         blocks = tuple(Block(low, high, None) for low, high in spans)
         order = Order(source.router, source.interface, source.offer.token, self._standing.salt(), blocks)
         self._begin(order, port, now)
+        self.fetch.among &= self._standing.count(now) >= OWN_SHARE * source.offer.records
         self._send_want(port, neighbour, now)
 
     def want(
@@ -139,6 +153,21 @@ class Asker:
         self._stop_source(now)
         self._begin(order, port, now)
         self._send_want(port, neighbour, now)
+
+    def overheard(self, want: Want, port: Port, now: Instant) -> None:
+        """Another router names its source: for whole ranges this one takes the same, which multicasts."""
+        if not any(isinstance(block, Block) and block.ids is None and not block.but for block in want.blocks):
+            return
+        source = self._neighbours.get(want.to, port.name)
+        if source is None or self._is_barred(source, now) or not self.fetch.others_name(want.to, port.name):
+            return
+        proof, spans = source.proof(now.mono), list(self.fetch.spans)
+        token = want.token if proof == NO_TOKEN else proof
+        blocks = tuple(Block(low, high, None) for low, high in spans)
+        self._stop_source(now)
+        self._begin(Order(want.to, port.name, token, self._standing.salt(), blocks), port, now)
+        self.fetch.joined = want.to
+        self._send_want(port, source, now)
 
     def _begin(self, order: Order, port: Port, now: Instant) -> None:
         self.fetch.begin(order, now.mono, _pause(port))
@@ -173,7 +202,8 @@ class Asker:
             return
         neighbour.shown = self.fetch.token
         want = Want(neighbour.router, self.fetch.token, self.fetch.salt, tuple(chosen))
-        self._desk.send(port, [want], neighbour.address)
+        # Heard by others that fetch, they take the same source.
+        self._desk.send(port, [want], None if self.fetch.is_shareable else neighbour.address)
         self.fetch.asked_at = now.mono
         self._desk.timers.set(("fetch",), self.fetch.retry_at)
 
@@ -266,7 +296,7 @@ class Asker:
             self._give_up(neighbour, now)
 
     def _give_up(self, neighbour: Neighbour | None, now: Instant) -> None:
-        if neighbour:
+        if neighbour and neighbour.router != self.fetch.joined:
             neighbour.shun(now.mono)
         self._stop_source(now)
         self._replace_source(now)

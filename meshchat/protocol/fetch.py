@@ -30,6 +30,7 @@ from meshchat.constants import (
     WANT_GAPS,
     WANT_KEEP,
     WANT_RETRY,
+    WANT_SOON,
 )
 from meshchat.protocol.reconcile import short_id
 from meshchat.protocol.spans import Span, Spans, after
@@ -77,12 +78,14 @@ class Fetch:
     """What is still wanted, and from whom. Times are seconds, monotonic.
 
     `window` is the lowest range asked for less what was here, and `arrived` how many wanted records have
-    come. `among`: when it began, some records of the ranges were here. `by_place`: a sketch told what is
-    wanted; its sender may only remember some of it.
+    come. `among`: when it began, enough records of the ranges were here to be left out. `named` are sources
+    that others were heard to name while this router chose, `joined` is the one for which it left its first.
+    `by_place`: a sketch told what is wanted; its sender may only remember some of it.
     """
 
     state: FetchState = FetchState.IDLE
     nonce: bytes = b""
+    named: set[bytes] = field(default_factory=set)
     candidates: list[Candidate] = field(default_factory=list)
     source: bytes = b""
     interface: str = ""
@@ -107,12 +110,14 @@ class Fetch:
     window: Block | None = None
     by_place: bool = False
     among: bool = False
+    joined: bytes = b""
     later: deque[Order] = field(default_factory=deque)
 
     def ask(self, nonce: bytes) -> None:
         """An ASK-FILE went out; earlier offers are void."""
         if self.state in (FetchState.IDLE, FetchState.ASKING):
             self.state, self.nonce, self.candidates = FetchState.ASKING, nonce, []
+            self.named.clear()
 
     def offered(self, candidate: Candidate) -> bool:
         """An OFFER came; True where it is the first one, from which the choice is timed.
@@ -140,7 +145,8 @@ class Fetch:
 
         def merit(one: Candidate) -> tuple[bool, bool, int, bytes]:
             has_most = one.offer.records >= OFFER_ALIKE * most
-            return has_most, one.loss < OFFER_FAR, one.offer.streams, one.router
+            streams = one.offer.streams + (one.router in self.named)
+            return has_most, one.loss < OFFER_FAR, streams, one.router
 
         best = max(self.candidates, key=merit)
         self.candidates.remove(best)
@@ -165,6 +171,21 @@ class Fetch:
         self.pause, self.interval = pause, 0.0
         self.busy_until = now + max(STALL, pause)
         self.idle_rounds, self.progressed, self.brought = 0, False, False
+
+    def others_name(self, source: bytes, interface: str) -> bool:
+        """Another router was heard naming its source for whole ranges; whether to leave one's own for it.
+
+        Once in a fetch, and only for a higher id: so two never change places, and no liar drives it about.
+        """
+        if self.state in (FetchState.ASKING, FetchState.CHOOSING) and len(self.named) < MAX_OFFERS:
+            self.named.add(source)
+        same_air = self.active and self.is_shareable and interface == self.interface
+        return same_air and not self.joined and source > self.source
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether what is wanted may serve others too: whole ranges of which nothing is left out."""
+        return bool(self.spans) and not self.among
 
     def queue(self, order: Order) -> None:
         """The source of the fetch under way has more that is wanted: it is asked for next."""
@@ -228,7 +249,10 @@ class Fetch:
         since = now - self.asked_at
         gaps = self.spans.ending_by(self.front) if at_front else 0
         many = gaps >= WANT_GAPS and since >= max(WANT_RETRY, 4 * self.interval)
-        return many or (gaps > 0 and since >= WANT_EVERY) or since >= WANT_KEEP
+        keep = (
+            min(WANT_KEEP, max(WANT_SOON, self.asked_at - self.began_at)) if self.is_shareable else WANT_KEEP
+        )
+        return many or (gaps > 0 and since >= WANT_EVERY) or since >= keep
 
     def strike(self, position: bytes) -> bool:
         """A listed record is here: it is not asked for again. Whether it was listed."""
@@ -274,7 +298,7 @@ class Fetch:
         if self.brought and self.spans:
             self.rest, self.rest_at = list(self.spans), now
         self.state = FetchState.IDLE
-        self.source, self.spans, self.listed = b"", Spans(), []
+        self.source, self.spans, self.listed, self.joined = b"", Spans(), [], b""
         self.later.clear()
 
     def resume(self, now: float) -> list[Span]:

@@ -59,8 +59,6 @@ class Giver:
 
     def on_want(self, neighbour: Neighbour, want: Want, port: Port, now: Instant) -> bool:
         """A neighbour asks for records. Whether it may."""
-        if want.to != self._router:
-            return False
         if not self._takes(want.token, neighbour, now):
             self._keeper.drops["token"] += 1
             return False

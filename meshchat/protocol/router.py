@@ -415,6 +415,8 @@ class Router:
                 self._exchange.on_ranges(neighbour, packet, port, now)
             case Sketch():
                 self._exchange.on_sketch(neighbour, packet, port, now)
+            case Want() if packet.to != self.settings.router:
+                self.asker.overheard(packet, port, now)
             case Want():
                 if self._giver.on_want(neighbour, packet, port, now):
                     self._exchange.on_want(neighbour, packet, port, now)

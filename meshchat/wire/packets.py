@@ -545,7 +545,7 @@ class Ranges:
 
 @dataclass(frozen=True)
 class Want:
-    """The records that the sender lacks. Unicast to the named source, who answers with DUMPs."""
+    """The records that the sender lacks, for the named source, which answers with DUMPs."""
 
     to: bytes
     token: bytes

@@ -665,6 +665,35 @@ def test_a_source_that_drips_for_ever_is_left_for_another(what: str, measured: C
     measured(f"dripping {what}: whole after {took:.0f} s")
 
 
+@pytest.mark.parametrize("lie", ["a source that is not there", "a token that is not good"])
+def test_who_names_other_sources_does_not_lead_a_fetch_astray(
+    lie: str, measured: Callable[[str], None]
+) -> None:
+    world, hostile = besieged(20)
+    router = emptied(world, hostile, 2)
+    honest = [other.up.router for other in world.alive()]
+    everything = (Block(LOW, END, None),)
+    named = 0
+
+    def speak(sender: bytes, packet: Packet) -> None:
+        nonlocal named
+        if not isinstance(packet, Want | Dump) or router.node is None or named >= 2000:
+            return
+        named += 1
+        source = b"\xff" + hostile.invented()[1:] if lie.startswith("a source") else max(honest)
+        address = (f"10.9.{named % 200}.1", PORT)
+        empty = Dump(bytes(8), False, LOW, LOW, ())
+        hostile.throw(router, hostile.datagram(empty, sender=source), address=address)
+        want = Want(source, hostile.rng.randbytes(8), bytes(8), everything)
+        hostile.throw(router, hostile.datagram(want, sender=hostile.invented()), address=address)
+
+    hostile.answer = speak
+    router.boot()
+    took = assert_converges(world, 120)
+    assert named
+    measured(f"who names {lie}: whole after {took:.0f} s")
+
+
 def test_a_source_that_dies_while_people_chat_is_replaced(measured: Callable[[str], None]) -> None:
     """No malice at all: what others say meanwhile is no sign of life of the source."""
     world, hostile = besieged(19)
