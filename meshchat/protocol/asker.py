@@ -27,6 +27,7 @@ from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.wire.packets import (
     NO_TOKEN,
     PACKET_HEADER,
+    PLACE_SIZE,
     SALT_SIZE,
     Ask,
     Block,
@@ -45,6 +46,20 @@ WANT_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE
 def _pause(port: Port) -> float:
     """How long, in seconds, a source that serves many may be silent, if it is as slow as this router."""
     return 2 * MAX_STREAMS * MAX_MTU / port.repair.rate
+
+
+def _cut(wanted: Wanted, room: int) -> Wanted | None:
+    """As much of a block as `room` bytes hold; None where that is nothing, or it cannot be cut.
+
+    A neighbour with a larger MTU lists more than one WANT holds: the rest is asked for when this has come.
+    """
+    if len(wanted.encode()) <= room:
+        return wanted
+    if isinstance(wanted, Places):
+        fitting = max(0, room - len(Places(()).encode())) // PLACE_SIZE
+        return Places(wanted.places[:fitting]) if fitting else None
+    fitting = max(0, room - len(Block(wanted.low, wanted.high, ()).encode())) // SHORT_ID
+    return Block(wanted.low, wanted.high, wanted.ids[:fitting]) if wanted.ids and fitting else None
 
 
 class Asker:
@@ -191,12 +206,11 @@ class Asker:
         room = self._desk.capacity(port) - WANT_FIELDS
         chosen: list[Wanted] = []
         for wanted in self.fetch.blocks():
-            block = self._less_mine(wanted, max(0, room - _BLOCK_FIELDS) // SHORT_ID)
-            size = len(block.encode())
-            if size > room:
+            block = _cut(self._less_mine(wanted, max(0, room - _BLOCK_FIELDS) // SHORT_ID), room)
+            if block is None:
                 break
             chosen.append(block)
-            room -= size
+            room -= len(block.encode())
         if not chosen:
             self._finish(now)
             return

@@ -7,14 +7,18 @@ import pytest
 
 from meshchat.adapters.logline import StoredRecord
 from meshchat.adapters.logstore import LogStore
-from meshchat.constants import REPAIR_SHARE, STREAM_KEEP
+from meshchat.constants import MIN_MTU, REPAIR_SHARE, STREAM_KEEP
 from meshchat.identity import verify_record
+from meshchat.protocol.reconcile import short_id
 from meshchat.state.limits import TokenBucket
+from meshchat.wire.datagram import PlainDatagram, decode_datagram
+from meshchat.wire.packets import END, START, Block, Carried, Dump, Having, Ranges, Want, decode_packets
+from meshchat.wire.records import make_stamp
 from tests.sim.disk import SimFiles
 from tests.sim.network import UNICAST_TRIES, AirConditions
 from tests.sim.test_ladder import history
 from tests.sim.topology import cell
-from tests.sim.world import AIR_RATE, MESH, SimRouter, World
+from tests.sim.world import AIR_RATE, MESH, SimRouter, Stranger, World
 
 RATE = AIR_RATE * REPAIR_SHARE / 8
 """Bytes a second that dumps may take."""
@@ -145,6 +149,34 @@ def test_empty_routers_that_start_at_once_cost_about_one_dump(
     case.world.run(10)
     measured(f"{empty} empty routers, {loss:.0%} loss: {case.ratio:.2f} times the records")
     assert case.ratio <= most
+
+
+def test_what_a_neighbour_lists_beyond_one_request_is_asked_for_in_two() -> None:
+    """Its frames are larger than those of the router that lacks the records."""
+    world = World(2, cell(2), 2, AirConditions())
+    world.boot([0])
+    router, other = world.routers[0].up, Stranger(world, 1)
+    router.interface_up("wlan0", MIN_MTU)
+    salt = bytes(8)
+    records = [other.record(f"listed {number}", make_stamp(world.true_ms, number)) for number in range(180)]
+    listed = {short_id(salt, record.id): record for record in records}
+
+    def answer(sender: int, data: bytes) -> None:
+        datagram = decode_datagram(data)
+        assert isinstance(datagram, PlainDatagram)
+        for packet in decode_packets(datagram.packets) if sender == 0 else ():
+            for block in packet.blocks if isinstance(packet, Want) else ():
+                assert isinstance(block, Block)
+                assert block.ids
+                items = tuple(Carried(listed[one].carried) for one in block.ids)
+                for at in range(0, len(items), 4):
+                    last = at + 4 >= len(items)
+                    other.send(Dump(router.router, last, START, START, items[at : at + 4]))
+
+    world.taps.append(answer)
+    other.send(Ranges(router.router, bytes(8), salt, bytes(8), START, (Having(START, END, tuple(listed)),)))
+    world.run(20)
+    assert router.engine.store.held == len(records)
 
 
 def throttle(world: World, router: SimRouter, rate: float) -> None:
