@@ -98,6 +98,13 @@ NEWS_FRAMES_BURST = 8.0
 """Frames of new records a second, and in a burst, that go at once; beyond, records wait up to 0.3 s for
 others to share the 63 bytes of headers. A full frame never waits for this."""
 
+MAX_CONFIRM_KEYS = 64
+"""Keys in one CONFIRM: half a kilobyte, what 0.1 s of the fastest honest flood leaves to confirm."""
+
+MAX_CONFIRMS_WAITING = 1024
+"""Keys waiting to be confirmed on an interface while its share of the air is used up: 16 CONFIRMs.
+Beyond, the oldest is dropped; who doubts this router then asks by a digest."""
+
 NEWS_MS = 60_000
 """A record that a repair brings within a minute of its stamp is still news, and relayed as such: whoever
 lies behind the router that missed it has missed it too."""
@@ -108,7 +115,7 @@ AUTHOR_BURST = 1000.0
 through digests at the paced rate: a script that floods slows itself down and nobody else."""
 
 MAX_RELAY_QUEUE = 4096
-"""Records waiting to be relayed on one interface: more than a second of the fastest honest flood."""
+"""Records that wait to be relayed or are watched on one interface: a second of the fastest honest flood."""
 
 # --- Digests (RFC 6206) ---------------------------------------------------------------------------------
 
@@ -181,6 +188,17 @@ LEAF_IDS = 32
 SHORT_ID = 6
 """Bytes of an id in a list, salted anew each time so that a collision made on purpose lasts one step."""
 
+SKETCH_GROWTH = 4
+"""A sketch that does not tell what differs is answered by one with so many times its cells: from the smallest
+to the largest in three steps."""
+
+MAX_PARTIAL_SKETCHES = 8
+"""Sketches of which a part has come: one a neighbour, 4 KB each; whoever sends only parts costs 32 KB."""
+
+EXPECT = 5.0
+"""After a step towards a neighbour, records from it are an answer for so long: two losses of each datagram of
+an exchange, each noticed by the next digest, and no longer, since such records may claim a high age."""
+
 TOKEN_EPOCH = 60.0
 """A token from an OFFER or a range step is good for one to two epochs: a replayed request is void."""
 
@@ -189,6 +207,9 @@ TOKEN_EPOCH = 60.0
 ASK_REPEATS = (0.0, 1.0, 3.0, 9.0)
 """When a starting router asks, in seconds after the interface came up: batman-adv drops the first
 seconds of a new listener's multicast, and a third of all frames may be lost."""
+
+DIGEST_JITTER = 0.150
+"""Longest random wait before a digest answers an ASK: many neighbours heard it at once."""
 
 OFFER_JITTER = 0.150
 OFFER_WAIT = 0.300
@@ -244,6 +265,15 @@ DUMP_MIN_SHARE = 0.5
 OWN_SHARE = 0.125
 """An asker that holds less than this share of what a source offers does not say what is to be left out: that
 would save little, and what is left out for one cannot serve another that asks for all."""
+
+MAX_ORDERS = 16
+"""Requests that wait for the fetch under way: the answers to one step of an exchange make two."""
+
+DUMP_GATHER = 0.03
+"""A source waits so long before a dump, in case another neighbour wants the same."""
+
+PUSH_TO_ALL = 3
+"""From so many neighbours on, a few missing records are pushed by multicast: others lack them too."""
 
 MAX_STREAMS = 8
 """Dumps sent at once; further requests wait for the asker's next try."""

@@ -12,7 +12,7 @@ from meshchat.constants import LOSS_FLOOR, MISS
 from meshchat.state.neighbours import Neighbour
 
 
-def in_doubt(
+def may_have_missed(
     around: Iterable[Neighbour],
     senders: Collection[Neighbour],
     having: Collection[bytes],

@@ -14,9 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from meshchat.constants import (
+    EXPECT,
+    MAX_PARTIAL_SKETCHES,
     RANGES_JITTER,
     SKETCH_CELLS,
     SKETCH_FIRST,
+    SKETCH_GROWTH,
     SKETCH_MOST,
 )
 from meshchat.protocol.asker import WANT_FIELDS, Asker
@@ -49,12 +52,6 @@ from meshchat.wire.records import ROUTER_ID_SIZE, position, position_stamp
 
 _RANGES_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE + 8 + 26
 _SKETCH_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 2 * TOKEN_SIZE + 8 + 2 * 8 + 4 + 2
-_GROWTH = 4
-"""A sketch that does not tell what differs is answered by one with so many times its cells."""
-_MAX_PARTIAL = 8
-"""Sketches of which a part has come: one a neighbour, 4 KB each."""
-EXPECT = 5.0
-"""Seconds after a step towards a neighbour in which records from it are an answer."""
 
 
 def cells_for(lead: int) -> int:
@@ -68,7 +65,7 @@ _Begun = tuple[Sketch, dict[int, bytes] | None]
 
 
 class _Parts:
-    """The cells of sketches in several packets, which come in any order; at most `_MAX_PARTIAL` sketches."""
+    """The cells of sketches in several packets, which come in any order; at most `MAX_PARTIAL_SKETCHES`."""
 
     def __init__(self) -> None:
         self._parts: OrderedDict[tuple[str, bytes], _Begun] = OrderedDict()
@@ -95,7 +92,7 @@ class _Parts:
 
     def _keep(self, sender: tuple[str, bytes], begun: _Begun) -> None:
         self._parts[sender] = begun
-        if len(self._parts) > _MAX_PARTIAL:
+        if len(self._parts) > MAX_PARTIAL_SKETCHES:
             self._parts.popitem(last=False)
 
 
@@ -281,7 +278,7 @@ class Exchange:
             return
         answer: Sequence[Packet] = ()
         if cells < SKETCH_CELLS and abs(cover.lead) <= SKETCH_MOST:
-            more = min(max(_GROWTH * cells, cells_for(cover.lead)), SKETCH_CELLS)
+            more = min(max(SKETCH_GROWTH * cells, cells_for(cover.lead)), SKETCH_CELLS)
             answer = self._sketch(port, neighbour, cover, more, now)
         if not answer:
             neighbour.beyond_sketches = True

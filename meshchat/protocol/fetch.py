@@ -1,19 +1,13 @@
 """The asker's side: ASK-FILE, choosing one source among the OFFERs, and fetching until nothing is left.
 
-One fetch at a time. Its states, and what moves it on:
-
-| state    | what is awaited             | next                                                 |
-| -------- | --------------------------- | ---------------------------------------------------- |
-| IDLE     | nothing                     | ASKING when an interface comes up or a source fails  |
-| ASKING   | OFFERs                      | CHOOSING at the first one                            |
-| CHOOSING | more, for `OFFER_WAIT`      | FETCHING from the best; IDLE to narrow a difference  |
-| FETCHING | DUMPs of the source         | IDLE when all came; another source when it is silent |
+One fetch at a time. `MOVES` has its states, and what moves it on.
 
 Every WANT says all that is still wanted, lowest first, and takes the place of the one before: so none has to
 arrive. The source sends the lowest first; what lies below the highest range it has sent was lost on the way.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -21,6 +15,7 @@ from meshchat.constants import (
     FETCH_LONGEST,
     FETCH_ROUNDS_IDLE,
     MAX_OFFERS,
+    MAX_ORDERS,
     OFFER_ALIKE,
     OFFER_FAR,
     SLOWEST,
@@ -38,17 +33,49 @@ from meshchat.state.sketch import place_of
 from meshchat.wire.packets import START, Block, Offer, Places, Wanted
 from meshchat.wire.records import RECORD_ID_SIZE
 
-MAX_ORDERS = 16
-"""Orders that wait for the one under way: the answers to one step of an exchange make two."""
-
 
 class FetchState(Enum):
-    """Where the asker stands."""
+    """Where the asker stands: what it waits for."""
 
-    IDLE = "idle"
-    ASKING = "asking"
-    CHOOSING = "choosing"
-    FETCHING = "fetching"
+    IDLE = "nothing"
+    ASKING = "offers"
+    CHOOSING = "more offers, for OFFER_WAIT"
+    FETCHING = "dumps of the source"
+
+
+class FetchEvent(Enum):
+    """What moves a fetch on."""
+
+    ASK = "an ASK goes out"
+    OFFER = "an OFFER comes that answers it"
+    BEGIN = "a source is named, or another one"
+    END = "all came, or the rest is left to the digests"
+
+
+MOVES: Mapping[FetchState, Mapping[FetchEvent, FetchState]] = {
+    FetchState.IDLE: {
+        FetchEvent.ASK: FetchState.ASKING,
+        FetchEvent.BEGIN: FetchState.FETCHING,
+        FetchEvent.END: FetchState.IDLE,
+    },
+    FetchState.ASKING: {
+        FetchEvent.ASK: FetchState.ASKING,
+        FetchEvent.OFFER: FetchState.CHOOSING,
+        FetchEvent.BEGIN: FetchState.FETCHING,
+        FetchEvent.END: FetchState.IDLE,
+    },
+    FetchState.CHOOSING: {
+        FetchEvent.OFFER: FetchState.CHOOSING,
+        FetchEvent.BEGIN: FetchState.FETCHING,
+        FetchEvent.END: FetchState.IDLE,
+    },
+    FetchState.FETCHING: {
+        FetchEvent.OFFER: FetchState.FETCHING,
+        FetchEvent.BEGIN: FetchState.FETCHING,
+        FetchEvent.END: FetchState.IDLE,
+    },
+}
+"""The state after each event; what is missing is passed over, such as an ASK while a source is at work."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +107,8 @@ class Fetch:
     `window` is the lowest range asked for less what was here, and `arrived` how many wanted records have
     come. `among`: when it began, enough records of the ranges were here to be left out. `named` are sources
     that others were heard to name while this router chose, `joined` is the one for which it left its first.
-    `by_place`: a sketch told what is wanted; its sender may only remember some of it.
+    `by_place`: a sketch told what is wanted; its sender may only remember some of it. `rest` is what a fetch
+    that had brought something was still to bring when it broke off, at `rest_at`: the next one begins there.
     """
 
     state: FetchState = FetchState.IDLE
@@ -115,20 +143,24 @@ class Fetch:
 
     def ask(self, nonce: bytes) -> None:
         """An ASK-FILE went out; earlier offers are void."""
-        if self.state in (FetchState.IDLE, FetchState.ASKING):
-            self.state, self.nonce, self.candidates = FetchState.ASKING, nonce, []
+        if self._moves(FetchEvent.ASK):
+            self.nonce, self.candidates = nonce, []
             self.named.clear()
+
+    def _moves(self, event: FetchEvent) -> bool:
+        """Goes on to the next state; whether the event has a meaning in this one."""
+        after_it = MOVES[self.state].get(event)
+        self.state = after_it or self.state
+        return after_it is not None
 
     def offered(self, candidate: Candidate) -> bool:
         """An OFFER came; True where it is the first one, from which the choice is timed.
 
         One that comes when the choice is made is kept for when the source fails.
         """
-        if self.state is FetchState.IDLE or candidate.offer.nonce != self.nonce:
-            return False
         first = self.state is FetchState.ASKING
-        if first:
-            self.state = FetchState.CHOOSING
+        if candidate.offer.nonce != self.nonce or not self._moves(FetchEvent.OFFER):
+            return False
         others = [one for one in self.candidates if one.host != candidate.host]
         self.candidates = [*others[-MAX_OFFERS + 1 :], candidate]
         return first
@@ -154,7 +186,7 @@ class Fetch:
 
     def begin(self, order: Order, now: float, pause: float) -> None:
         """Everything in the order is wanted; `pause` is for how many seconds a source may be silent."""
-        self.state = FetchState.FETCHING
+        self._moves(FetchEvent.BEGIN)
         self.source, self.interface, self.token, self.salt = (
             order.router,
             order.interface,
@@ -297,7 +329,7 @@ class Fetch:
         """Nothing more is wanted, or the rest is left to the digests."""
         if self.brought and self.spans:
             self.rest, self.rest_at = list(self.spans), now
-        self.state = FetchState.IDLE
+        self._moves(FetchEvent.END)
         self.source, self.spans, self.listed, self.joined = b"", Spans(), [], b""
         self.later.clear()
 

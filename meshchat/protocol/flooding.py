@@ -18,6 +18,7 @@ from meshchat.constants import (
     CONFIRM_WAIT,
     LATE_CONFIRM_BURST,
     LATE_CONFIRM_RATE,
+    MAX_CONFIRMS_WAITING,
     MAX_RELAY_QUEUE,
     MISS,
     RELAY_COPIES,
@@ -25,7 +26,7 @@ from meshchat.constants import (
     RESEND_CHANCE,
     RESIDUE,
 )
-from meshchat.protocol.coverage import in_doubt, is_doubtful
+from meshchat.protocol.coverage import is_doubtful, may_have_missed
 from meshchat.state.limits import TokenBucket
 from meshchat.state.neighbours import Neighbour
 from meshchat.wire.packets import CONFIRM_ID_SIZE, Carried
@@ -43,7 +44,7 @@ class Flood:
     senders: dict[bytes, Neighbour] = field(default_factory=dict)
     having: set[bytes] = field(default_factory=set)
 
-    def in_doubt(self, around: Sequence[Neighbour]) -> list[Neighbour]:
+    def underserved(self, around: Sequence[Neighbour]) -> list[Neighbour]:
         """The neighbours that may have missed it, less those who had their share of copies."""
         enough = next(copies for up_to, copies in RELAY_COPIES if len(around) <= up_to)
         return [neighbour for neighbour, copies in self._doubt(around, MISS) if copies < enough]
@@ -57,7 +58,7 @@ class Flood:
         return [neighbour.router for neighbour, _ in self._doubt(around, RESIDUE)]
 
     def _doubt(self, around: Iterable[Neighbour], chance: float) -> Iterator[tuple[Neighbour, int]]:
-        return in_doubt(around, self.senders.values(), self.having, sent=self.sent > 0, chance=chance)
+        return may_have_missed(around, self.senders.values(), self.having, sent=self.sent > 0, chance=chance)
 
 
 class InterfaceFlood:
@@ -140,7 +141,7 @@ class InterfaceFlood:
         return self._first() is not None and self._queue[0][0] <= now
 
     def fills(self, capacity: int) -> bool:
-        """Whether more waits than fits into a datagram of `capacity` bytes."""
+        """Whether more records wait than `capacity` bytes hold."""
         room = capacity
         for _, _, flood in self._queue:
             room -= flood.carried.size if flood.waiting else 0
@@ -149,14 +150,14 @@ class InterfaceFlood:
         return False
 
     def take(self, now: float, around: Sequence[Neighbour], capacity: int) -> list[Carried]:
-        """The records to send now in one datagram of `capacity` bytes; those that nobody lacks are dropped.
+        """The records to send now, at most `capacity` bytes of them; those that nobody lacks are dropped.
 
         Once one record is due, others that wait share its datagram. A record larger than `capacity` is alone.
         """
         chosen: list[Carried] = []
         room = capacity
         while (flood := self._first()) is not None:
-            if not (flood.is_own or self._is_peer or flood.in_doubt(around)):
+            if not (flood.is_own or self._is_peer or flood.underserved(around)):
                 heapq.heappop(self._queue)
                 flood.waiting = False
                 self._watched.append((now + CONFIRM_WAIT, flood))
@@ -178,6 +179,8 @@ class InterfaceFlood:
         if not self._confirms:
             self._confirm_at = now + self._random.uniform(CONFIRM_JITTER / 2, CONFIRM_JITTER)
         self._confirms[key] = None
+        if len(self._confirms) > MAX_CONFIRMS_WAITING:
+            del self._confirms[next(iter(self._confirms))]
 
     def take_confirms(self, now: float, most: int) -> tuple[bytes, ...]:
         """At most `most` of what is to be confirmed, where it is time."""
@@ -189,10 +192,10 @@ class InterfaceFlood:
         return keys
 
     def watched(self, now: float) -> Iterator[Flood]:
-        """Ends the watch over records whose time is up; those that this router sent."""
+        """Ends the watch over records whose time is up; those that this router sent and did not forget."""
         while self._watched and self._watched[0][0] <= now:
             _, flood = self._watched.popleft()
-            if flood.sent:
+            if flood.sent and self._floods.get(flood.key) is flood:
                 yield flood
             else:
                 self.forget(flood)

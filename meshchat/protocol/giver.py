@@ -2,7 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
-from meshchat.constants import MAX_SOURCES, NEIGHBOUR_FRESH, OFFER_JITTER, TOKEN_EPOCH
+from meshchat.constants import (
+    DIGEST_JITTER,
+    DUMP_GATHER,
+    MAX_SOURCES,
+    NEIGHBOUR_FRESH,
+    OFFER_JITTER,
+    PUSH_TO_ALL,
+    TOKEN_EPOCH,
+)
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.port import Desk, Port
@@ -11,13 +19,6 @@ from meshchat.protocol.standing import Standing
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.wire.packets import Ask, Offer, Scope, Want
 from meshchat.wire.records import position
-
-_DIGEST_WAIT = 0.15
-"""Longest random wait before a digest answers an ASK-FILE: many neighbours heard it at once."""
-_GATHER = 0.03
-"""A source waits so long before a dump, in case another neighbour wants the same."""
-_DENSE = 3
-"""From so many neighbours on, a few missing records are pushed by multicast: others lack them too."""
 
 
 class Giver:
@@ -48,7 +49,7 @@ class Giver:
             neighbour.asked = ask.nonce
             self._desk.soon(("offer", port.name, neighbour.router), now.mono, OFFER_JITTER)
         else:
-            self._desk.soon(("digest", port.name), now.mono, _DIGEST_WAIT)
+            self._desk.soon(("digest", port.name), now.mono, DIGEST_JITTER)
 
     def send_offer(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
         """Offers a neighbour that asked all that is held here."""
@@ -72,7 +73,7 @@ class Giver:
         address = neighbour.address
         if port.source.request(neighbour.router, address, want.blocks, want.salt, ceiling, now.mono):
             neighbour.gave = port.source.has_something_for(neighbour.router)
-            self._desk.timers.set_if_unset(("dump", port.name), now.mono + _GATHER)
+            self._desk.timers.set_if_unset(("dump", port.name), now.mono + DUMP_GATHER)
         return True
 
     def _takes(self, token: bytes, neighbour: Neighbour, now: Instant) -> bool:
@@ -111,7 +112,7 @@ class Giver:
         if not places:
             return
         neighbour.gave = True
-        many = not port.is_peer and sum(1 for _ in self._neighbours.alive(now.mono, port.name)) >= _DENSE
+        many = not port.is_peer and sum(1 for _ in self._neighbours.alive(now.mono, port.name)) >= PUSH_TO_ALL
         if many:
             port.source.push(NOBODY, None, places)
         else:

@@ -118,7 +118,7 @@ class Keeper:
 
     # --- In ---------------------------------------------------------------------------------------------
 
-    def is_known(self, carried: Carried) -> bytes | None:
+    def known_id(self, carried: Carried) -> bytes | None:
         """The record's id where it was seen lately: the cheapest check, by hash, before any other."""
         known = record_id(self._mesh, carried.data)
         return known if known in self.seen else None

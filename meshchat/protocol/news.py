@@ -3,15 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from meshchat.constants import INSIST, NEWS_REST, NEWS_REST_MAX, RESEND_UP_TO, TRICKLE_K
+from meshchat.constants import INSIST, MAX_CONFIRM_KEYS, NEWS_REST, NEWS_REST_MAX, RESEND_UP_TO, TRICKLE_K
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.port import Desk, Port
 from meshchat.protocol.source import fragments
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.wire.packets import NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Packet, Records
 from meshchat.wire.records import record_id
-
-_MOST_CONFIRMS = 64
 
 
 class News:
@@ -67,7 +65,11 @@ class News:
         wait = port.news.ready_in(now.mono)
         if wait or not port.flood.relay_due(now.mono):
             return wait
-        return 0.0 if port.flood.fills(self._desk.capacity(port)) else port.frames.ready_in(now.mono)
+        return (
+            0.0
+            if port.flood.fills(self._desk.capacity(port) - RECORDS_FIELDS)
+            else port.frames.ready_in(now.mono)
+        )
 
     def _relay(self, port: Port, around: Sequence[Neighbour], now: Instant) -> None:
         if not port.flood.relay_due(now.mono):
@@ -76,7 +78,7 @@ class News:
         items = port.flood.take(now.mono, around, capacity - RECORDS_FIELDS)
         if not items:
             return
-        port.frames.spend(now.mono, 1)
+        port.frames.take(now.mono)
         for packet in self._packets(items, port, capacity):
             port.news.spend(now.mono, self._desk.send(port, [packet]))
 
@@ -87,7 +89,7 @@ class News:
         return [Records(tuple(items), port.next_number())]
 
     def _confirm(self, port: Port, now: Instant) -> None:
-        keys = port.flood.take_confirms(now.mono, _MOST_CONFIRMS)
+        keys = port.flood.take_confirms(now.mono, MAX_CONFIRM_KEYS)
         if keys:
             port.news.spend(now.mono, self._desk.send(port, [Confirm(keys, port.next_number())]))
 
@@ -97,7 +99,7 @@ class News:
         capacity = self._desk.capacity(port) - RECORDS_FIELDS
         fresh = {one.router: one for one in around if one.fresh(now.mono)}
         for flood in port.flood.watched(now.mono):
-            missed = [one for one in flood.in_doubt(around) if one.router in fresh]
+            missed = [one for one in flood.underserved(around) if one.router in fresh]
             worth = flood.sent == 1 and len(missed) <= RESEND_UP_TO and flood.carried.size <= capacity
             if missed and worth and flood.likely_missed(missed):
                 for one in missed:

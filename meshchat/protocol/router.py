@@ -452,7 +452,7 @@ class Router:
         self, items: Sequence[Carried], neighbour: Neighbour, port: Port, now: Instant, *, live: bool
     ) -> None:
         for carried in items:
-            known = self.keeper.is_known(carried)
+            known = self.keeper.known_id(carried)
             if known is not None:
                 self.drops["duplicate"] += 1
                 self._known_here(known, neighbour, port, now, live=live)
