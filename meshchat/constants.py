@@ -355,8 +355,9 @@ MAX_REMEMBERED = 50_000
 """Ids remembered after a wipe or an eviction, some 170 bytes each, 8 MB in all: two days of the fastest
 honest mesh."""
 
-MAX_SEEN = 8192
-"""Ids of records seen lately, for a duplicate check that costs no look-up in the set."""
+MAX_SEEN = 1024
+"""Records seen lately, some 250 bytes each, of which a piece is recognised by the id alone: several minutes
+of a busy mesh. A piece of any other is collected once more, in the room that `MAX_REASSEMBLIES` bounds."""
 
 MAX_LOGIN_CANDIDATES = 4
 """Accounts of one name that a login tries: each costs 16 MiB and up to a second on a router."""

@@ -245,17 +245,12 @@ class Asker:
         """Whether records from this neighbour answer something that this router said."""
         return now.mono <= neighbour.asked_until or self.is_source(neighbour, port)
 
-    def flooded(self, place: bytes) -> None:
-        """A record arrived as news. Of a range that is coming in it is not struck off: a WANT would have to
-        name each hole.
+    def strike(self, place: bytes) -> None:
+        """A record is not to be asked for. Of a range that is coming in it is not struck off: a WANT would
+        have to name each hole.
         """
         if self.fetch.active:
             self.fetch.strike(place)
-
-    def known(self, record_id: bytes) -> None:
-        """A record arrived that was here already."""
-        if self.fetch.active:
-            self.fetch.strike_id(record_id)
 
     def on_dump(self, neighbour: Neighbour, dump: Dump, port: Port, now: Instant) -> None:
         """A dump's datagram, after its records were taken in."""

@@ -290,10 +290,9 @@ class Fetch:
         """A listed record is here: it is not asked for again. Whether it was listed."""
         if not self.listed:
             return False
-        return self._strike_place(place_of(position)) or self.strike_id(position[-RECORD_ID_SIZE:])
+        return self._strike_place(place_of(position)) or self._strike_id(position[-RECORD_ID_SIZE:])
 
-    def strike_id(self, record_id: bytes) -> bool:
-        """The same, where only the id is known."""
+    def _strike_id(self, record_id: bytes) -> bool:
         short = short_id(self.salt, record_id)
         for number, block in enumerate(self.listed):
             if isinstance(block, Block) and block.ids and short in block.ids:

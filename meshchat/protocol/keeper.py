@@ -5,10 +5,10 @@ mesh time; it leaves by the horizon, by age, by a wipe by hand, or by the limits
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
-from meshchat.constants import AHEAD_MS, FORGERY_BURST, FORGERY_RATE, MAX_SEEN
+from meshchat.constants import AHEAD_MS, FORGERY_BURST, FORGERY_RATE
 from meshchat.errors import Malformed
 from meshchat.identity import verify_record
 from meshchat.protocol.clock import MeshClock
@@ -18,7 +18,6 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.spans import Span
 from meshchat.state.limits import BucketTable
 from meshchat.state.quarantine import Quarantine, Waiting
-from meshchat.state.seen import SeenCache
 from meshchat.state.store import HISTORY_START, HistoryRow, RecordStore
 from meshchat.wire.packets import END, START, Carried, Summary
 from meshchat.wire.records import (
@@ -29,7 +28,6 @@ from meshchat.wire.records import (
     make_stamp,
     position,
     position_stamp,
-    record_id,
     stamp_ms,
 )
 
@@ -65,7 +63,6 @@ class Keeper:
         """
         self.store, self.clock, self.horizon = store, clock, horizon
         self.drops: Counter[str] = Counter()
-        self.seen = SeenCache(MAX_SEEN)
         self._mesh = mesh
         self._wipe_moment = wipe_moment
         self._run_at_start, self._started_at = run_at_start, now.mono
@@ -118,34 +115,24 @@ class Keeper:
 
     # --- In ---------------------------------------------------------------------------------------------
 
-    def known_id(self, carried: Carried) -> bytes | None:
-        """The record's id where it was seen lately: the cheapest check, by hash, before any other."""
-        known = record_id(self._mesh, carried.data)
-        return known if known in self.seen else None
+    def knows(self, place: bytes) -> bool:
+        """Whether the record at this position is accounted for or in quarantine: no need to decode it."""
+        return place in self.store.records or place[-RECORD_ID_SIZE:] in self._quarantine
 
-    def consider(self, carried: Carried, source: Hashable, now: Instant) -> Admitted | Record | None:
-        """Decode, deduplicate, authenticate, and place in time.
+    def consider(self, carried: Carried, source: Hashable, now: Instant) -> Admitted | None:
+        """Decode and authenticate what is not known, and place it in time.
 
-        Returns what to store; or the bare record where it is known already; or None where it was refused
-        or waits in quarantine. `source` is whom a forgery is charged to: None for the operator's own file.
+        Returns what to store, or None where it was refused or waits in quarantine. `source` is whom a forgery
+        is charged to: None for the operator's own file.
         """
         try:
             record = decode_record(self._mesh, carried.data)
         except Malformed as refusal:
             self.drops[refusal.reason] += 1
             return None
-        if self._is_accounted(record):
-            self.drops["duplicate"] += 1
-            return record
         if not self._authentic(record, source, now):
             return None
         return self.place(Admitted(record, carried.age), now)
-
-    def _is_accounted(self, record: Record) -> bool:
-        known = self.store.accounts_for(record.position) or record.id in self._quarantine
-        if known:
-            self.seen.add(record.id)
-        return known
 
     def _authentic(self, record: Record, source: Hashable, now: Instant) -> bool:
         if source is None:
@@ -200,8 +187,7 @@ class Keeper:
 
     def _quarantine_record(self, admitted: Admitted, now: Instant) -> None:
         self.drops["quarantine"] += 1
-        for gone in self._quarantine.add(Waiting(admitted.record, admitted.age, now.mono)):
-            self.seen.discard(gone)
+        self._quarantine.add(Waiting(admitted.record, admitted.age, now.mono))
 
     @property
     def quarantined(self) -> int:
@@ -211,15 +197,11 @@ class Keeper:
     def ripe(self, now: Instant) -> list[Admitted]:
         """Takes the records out of quarantine whose time has come."""
         ripe = self._quarantine.take(lambda record: not self.clock.is_ahead(now, record.stamp))
-        for waiting in ripe:
-            # Not held before it is on disk: if that takes nothing now, it has to come in once more.
-            self.seen.discard(waiting.record.id)
         return [Admitted(waiting.record, waiting.age_by(now.mono)) for waiting in ripe]
 
     def store_records(self, records: Sequence[tuple[Record, int]], now: Instant) -> list[Output]:
         """The records, each with its age, are on disk: from now on they are held. Returns what has to go."""
         for record, _ in records:
-            self.seen.add(record.id)
             if not self.clock.is_ahead(now, record.stamp):
                 self.clock.shown(record.stamp)
         return self._let_go(self.store.add_all(records, self.run(now)))
@@ -233,7 +215,7 @@ class Keeper:
 
     def _let_go(self, gone: Sequence[bytes]) -> list[Output]:
         if self.store.remembers_too_much:
-            self._unsee(self.store.trim_remembered())
+            self.store.trim_remembered()
         return [Remove(tuple(gone), "limit")] if gone else []
 
     # --- Out --------------------------------------------------------------------------------------------
@@ -246,17 +228,11 @@ class Keeper:
             below = self.store.below(self.horizon.stamp)
             for place in below:
                 self.store.forget(place, remember=False)
-            self._unsee(below)
-            self._unsee(self.store.drop_remembered_below(self.horizon.stamp))
+            self.store.drop_remembered_below(self.horizon.stamp)
             if below:
                 out += [Save(), Remove(tuple(below), "wipe")]
         out.extend(self._wipe_aged(now, wipe_ms))
         return out
-
-    def _unsee(self, places: Iterable[bytes]) -> None:
-        """What is accounted for no more may come again, should the rules change in its favour."""
-        for place in places:
-            self.seen.discard(place[-RECORD_ID_SIZE:])
 
     def _move_horizon(self, now: Instant, wipe_ms: int) -> bool:
         now_ms, grade, run = self.clock.now_ms(now), self.clock.grade(now), self.run(now)

@@ -12,7 +12,16 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from meshchat.constants import AHEAD_MS, ANSWER_BURST, ANSWER_RATE, AUTHOR_BURST, AUTHOR_RATE, NEWS_MS, STALL
+from meshchat.constants import (
+    AHEAD_MS,
+    ANSWER_BURST,
+    ANSWER_RATE,
+    AUTHOR_BURST,
+    AUTHOR_RATE,
+    MAX_SEEN,
+    NEWS_MS,
+    STALL,
+)
 from meshchat.errors import Malformed
 from meshchat.identity import Sealer
 from meshchat.protocol.asker import Asker
@@ -31,6 +40,7 @@ from meshchat.protocol.standing import Standing
 from meshchat.state.fragments import Reassembly
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.state.seen import SeenCache
 from meshchat.state.store import HistoryRow, RecordStore, StoreLimits
 from meshchat.wire.datagram import LaterVersion
 from meshchat.wire.packets import (
@@ -48,7 +58,7 @@ from meshchat.wire.packets import (
     Want,
     decode_packets,
 )
-from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, record_id, stamp_ms
+from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, carried_position, stamp_ms
 
 HOUSEKEEPING = 10.0
 """Seconds between looks at the wipe, the quarantine and the neighbours' clocks."""
@@ -141,6 +151,7 @@ class Router:
         self._news = News(self._desk, self.neighbours, settings.mesh)
         self._answers: BucketTable[str] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ADDRESSES)
         self._reassembly = Reassembly()
+        self._seen = SeenCache(MAX_SEEN)
         self._authors: BucketTable[bytes] = BucketTable(AUTHOR_RATE, AUTHOR_BURST, _MAX_AUTHORS)
         self._pending: dict[bytes, _Pending] = {}
         self._desk.timers.set(("housekeeping",), now.mono)
@@ -234,13 +245,11 @@ class Router:
         known = 0
         before = Counter(self.drops)
         for one in carried:
-            considered = self.keeper.consider(one, None, now)
-            if isinstance(considered, Admitted):
-                self._offer(considered, None, now, live=False)
-            elif considered is not None:
+            if self.keeper.knows(carried_position(self.settings.mesh, one.data)):
                 known += 1
+            elif (admitted := self.keeper.consider(one, None, now)) is not None:
+                self._offer(admitted, None, now, live=False)
         refused = self.drops - before
-        del refused["duplicate"]
         for port in self._desk.ports.values():
             self._desk.hurry(port, now.mono)
         return known, refused, self._done(now)
@@ -259,7 +268,6 @@ class Router:
     def lost(self, places: Iterable[bytes], now: Instant) -> list[Output]:
         """The disk no longer has these records: they are fetched again."""
         for place in places:
-            self.keeper.seen.discard(place[-RECORD_ID_SIZE:])
             self.store.forget(place, remember=False)
         for port in self._desk.ports.values():
             self._desk.hurry(port, now.mono)
@@ -283,6 +291,7 @@ class Router:
         removed = self.keeper.store_records([(one.record, one.age) for one in admitted], now)
         for pending in stored:
             record = pending.admitted.record
+            self._seen.add(record.position)
             if self.store.holds(record.position):
                 self._desk.emit(Deliver(record, pending.live))
                 if pending.relay:
@@ -438,12 +447,14 @@ class Router:
         self.asker.on_dump(neighbour, dump, port, now)
 
     def _on_fragment(self, piece: Fragment, neighbour: Neighbour, port: Port, now: Instant) -> None:
-        if piece.id in self.keeper.seen:
+        place = self._seen.place(piece.id)
+        if place is not None and self.keeper.knows(place):
             if not piece.offset:  # once for all its pieces
                 self._known_here(piece.id, neighbour, port, now, live=not piece.repair)
             return
         whole = self._reassembly.add(neighbour.router, piece, now.mono)
         if whole is not None and len(whole) >= 4:
+            self._seen.add(carried_position(self.settings.mesh, whole))
             self._take_in((Carried(whole, piece.age),), neighbour, port, now, live=not piece.repair)
 
     # --- Records ----------------------------------------------------------------------------------------
@@ -452,36 +463,33 @@ class Router:
         self, items: Sequence[Carried], neighbour: Neighbour, port: Port, now: Instant, *, live: bool
     ) -> None:
         for carried in items:
-            known = self.keeper.known_id(carried)
-            if known is not None:
+            place = carried_position(self.settings.mesh, carried.data)
+            if self.keeper.knows(place):
                 self.drops["duplicate"] += 1
-                self._known_here(known, neighbour, port, now, live=live)
-                self.asker.known(known)
+                self._known_here(place[-RECORD_ID_SIZE:], neighbour, port, now, live=live)
+                self._strike(place, carried.size, neighbour, port, now, live=live)
                 continue
             if self._is_too_old(carried) and (live or not self.asker.is_asked_for(neighbour, port, now)):
                 self.drops["age"] += 1
                 continue
-            considered = self.keeper.consider(carried, neighbour.address[0], now)
-            if isinstance(considered, Admitted):
-                self._strike(considered.record, carried.size, neighbour, port, now, live=live)
-                self._offer(considered, neighbour, now, live=live)
+            admitted = self.keeper.consider(carried, neighbour.address[0], now)
+            if admitted is not None:
+                self._strike(place, carried.size, neighbour, port, now, live=live)
+                self._offer(admitted, neighbour, now, live=live)
                 if not live:
                     neighbour.gives_until = now.mono + STALL / 2
-            elif considered is not None:
-                self._known_here(considered.id, neighbour, port, now, live=live)
-                self._strike(considered, carried.size, neighbour, port, now, live=live)
             elif self.asker.is_source(neighbour, port):
                 # Refused, and so not wanted: an honest source that offers it again is not to be shunned.
-                self.asker.known(record_id(self.settings.mesh, carried.data))
+                self.asker.strike(place)
 
     def _strike(
-        self, record: Record, size: int, neighbour: Neighbour, port: Port, now: Instant, *, live: bool
+        self, place: bytes, size: int, neighbour: Neighbour, port: Port, now: Instant, *, live: bool
     ) -> None:
         """The record is wanted no more. In a range that is coming in, one that is flooded leaves no hole."""
         if live:
-            self.asker.flooded(record.position)
+            self.asker.strike(place)
         else:
-            self.asker.received(record.position, size, neighbour, port, now)
+            self.asker.received(place, size, neighbour, port, now)
 
     @staticmethod
     def _is_too_old(carried: Carried) -> bool:

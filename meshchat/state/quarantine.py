@@ -35,18 +35,15 @@ class Quarantine:
     def __contains__(self, record_id: bytes) -> bool:
         return record_id in self._waiting
 
-    def add(self, waiting: Waiting) -> list[bytes]:
-        """Takes a record in; returns the ids of those that had to go for it, its own among them perhaps."""
+    def add(self, waiting: Waiting) -> None:
+        """Takes a record in; others, or it itself, may have to go for it."""
         record = waiting.record
         self._waiting[record.id] = waiting
         self._bytes += len(record.carried)
         heapq.heappush(self._latest, (-record.stamp, record.id))
-        gone = []
         while self._bytes > MAX_QUARANTINE:
             _, furthest = heapq.heappop(self._latest)
-            if self._drop(furthest):
-                gone.append(furthest)
-        return gone
+            self._drop(furthest)
 
     def take(self, chosen: Callable[[Record], bool]) -> list[Waiting]:
         """Takes out the records for which `chosen` holds."""
@@ -57,9 +54,7 @@ class Quarantine:
             self._latest.clear()
         return taken
 
-    def _drop(self, record_id: bytes) -> bool:
+    def _drop(self, record_id: bytes) -> None:
         waiting = self._waiting.pop(record_id, None)
-        if waiting is None:
-            return False
-        self._bytes -= len(waiting.record.carried)
-        return True
+        if waiting is not None:
+            self._bytes -= len(waiting.record.carried)

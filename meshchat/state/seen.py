@@ -1,30 +1,29 @@
-"""Ids seen lately, and replay windows: bounded tables of what came before."""
+"""Records seen lately, and replay windows: bounded tables of what came before."""
 
 from collections import OrderedDict
+
+from meshchat.wire.records import RECORD_ID_SIZE
 
 REPLAY_WINDOW = 64
 """Datagrams of one sender that may overtake each other (RFC 6479 uses the same idea)."""
 
 
 class SeenCache:
-    """The last `limit` ids added."""
+    """The positions of the last `limit` records added, by id."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._ids: OrderedDict[bytes, None] = OrderedDict()
+        self._places: OrderedDict[bytes, bytes] = OrderedDict()
 
-    def __contains__(self, record_id: bytes) -> bool:
-        return record_id in self._ids
+    def place(self, record_id: bytes) -> bytes | None:
+        """The record's position, None where it was not seen lately."""
+        return self._places.get(record_id)
 
-    def add(self, record_id: bytes) -> None:
-        """Remembers the id, and forgets the oldest one where there are too many."""
-        self._ids[record_id] = None
-        if len(self._ids) > self._limit:
-            self._ids.popitem(last=False)
-
-    def discard(self, record_id: bytes) -> None:
-        """Forgets the id."""
-        self._ids.pop(record_id, None)
+    def add(self, place: bytes) -> None:
+        """Remembers the record at this position, and forgets the oldest one where there are too many."""
+        self._places[place[-RECORD_ID_SIZE:]] = place
+        if len(self._places) > self._limit:
+            self._places.popitem(last=False)
 
 
 class ReplayGuard:

@@ -70,6 +70,8 @@ _GRADES = tuple(Grade)
 _HEAD = Struct(f">BBBBQ{ROUTER_ID_SIZE}s{PUBLIC_KEY_SIZE}s")
 """Version, kind, space, grade, stamp, router and key: all in front of the names."""
 _PLACE = Struct(">BQ")
+_UNDATED, _DATED = b"\x00", b"\x01"
+_STAMP_SIZE = 8
 _FIXED_SIZE = _HEAD.size + 2 + SIGNATURE_SIZE
 
 
@@ -169,9 +171,9 @@ class Record:
         return self.stamp, self.id
 
 
-def is_dated(space: int, grade: Grade) -> bool:
+def is_dated(space: int, grade: int) -> bool:
     """Whether a record of this space, by a clock of this grade, belongs to stratum 1."""
-    return space < PERMANENT and grade is not Grade.UNKNOWN
+    return space < PERMANENT and grade != Grade.UNKNOWN
 
 
 def carried_size(log: str, author: str, body: bytes) -> int:
@@ -195,6 +197,15 @@ def record_id(mesh: bytes, carried: bytes) -> bytes:
 def position(stratum: int, stamp: int, record_id: bytes = bytes(RECORD_ID_SIZE)) -> bytes:
     """The place of a record in the one order; with no id, the lowest place at that stamp."""
     return _PLACE.pack(stratum, stamp) + record_id
+
+
+def carried_position(mesh: bytes, carried: bytes) -> bytes:
+    """The position of a record of mesh `mesh` as carried, at least 4 bytes of it, without decoding it.
+
+    What is no record yields what is no record's position, for no other bytes have its id.
+    """
+    stratum = _DATED if is_dated(carried[2], carried[3]) else _UNDATED
+    return stratum + carried[4 : 4 + _STAMP_SIZE] + record_id(mesh, carried)
 
 
 def position_stamp(place: bytes) -> int:

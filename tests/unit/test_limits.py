@@ -11,6 +11,7 @@ from meshchat.state.limits import BucketTable, TokenBucket
 from meshchat.state.neighbours import Backoff, Neighbours
 from meshchat.state.seen import SeenCache
 from meshchat.state.timers import Timers
+from meshchat.wire.records import position
 
 HERE = ("10.0.0.1", 8888)
 
@@ -69,17 +70,16 @@ def test_each_key_has_a_bucket_of_its_own_and_the_table_is_bounded() -> None:
     assert table.take(1, 0.0), "the key not used for longest was to be forgotten"
 
 
-# --- Seen ids -------------------------------------------------------------------------------------------
+# --- Seen records ---------------------------------------------------------------------------------------
 
 
-def test_the_last_ids_are_remembered_and_no_more() -> None:
+def test_the_last_records_are_remembered_and_no_more() -> None:
     cache = SeenCache(3)
-    for number in range(5):
-        cache.add(bytes([number]))
-    assert [bytes([number]) in cache for number in range(5)] == [False, False, True, True, True]
-    cache.discard(bytes([3]))
-    cache.discard(bytes([9]))
-    assert bytes([3]) not in cache
+    ids = [bytes([number]) * 16 for number in range(5)]
+    places = [position(1, number, record_id) for number, record_id in enumerate(ids)]
+    for place in places:
+        cache.add(place)
+    assert [cache.place(record_id) for record_id in ids] == [None, None, *places[2:]]
 
 
 # --- Neighbours -----------------------------------------------------------------------------------------
