@@ -1,12 +1,11 @@
-"""What the engine hands back: frozen values that say what to do, in order."""
+"""What the engine hands back: immutable values that say what to do, in order."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from meshchat.wire.records import Record
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(NamedTuple):
     """Put `data` on the air of `interface`: to the group, or to one address (IPv4, port)."""
 
     interface: str
@@ -14,16 +13,14 @@ class Send:
     data: bytes
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """A record to keep, with the age in seconds that it came with (only unknown grades have one)."""
 
     record: Record
     age: int
 
 
-@dataclass(frozen=True)
-class Append:
+class Append(NamedTuple):
     """Write these to the logs, then call `Router.appended` or, for those that failed, `append_failed`.
 
     Nothing of them is shown, acknowledged or relayed before.
@@ -32,31 +29,27 @@ class Append:
     batch: tuple[Stored, ...]
 
 
-@dataclass(frozen=True)
-class Deliver:
+class Deliver(NamedTuple):
     """Show a record to front ends. `live`: it is new, not something caught up with."""
 
     record: Record
     live: bool
 
 
-@dataclass(frozen=True)
-class Remove:
+class Remove(NamedTuple):
     """Take these positions off the disk, wiped text included; `why` is "wipe", "age", "hand" or "limit"."""
 
     positions: tuple[bytes, ...]
     why: str
 
 
-@dataclass(frozen=True)
-class Remember:
+class Remember(NamedTuple):
     """Keep these positions on flash: what was removed must not be fetched again."""
 
     positions: tuple[bytes, ...]
 
 
-@dataclass(frozen=True)
-class Save:
+class Save(NamedTuple):
     """Something was wiped by date: write the small state (horizon, clock floor) before it goes."""
 
 

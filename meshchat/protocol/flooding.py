@@ -91,20 +91,23 @@ class InterfaceFlood:
             _, oldest = self._floods.popitem(last=False)
             oldest.waiting = False
 
-    def copy_heard(self, record_id: bytes, sender: Neighbour, now: float) -> None:
-        """A neighbour was heard sending a record that is known.
+    def copy_heard(self, record_id: bytes, sender: Neighbour, now: float) -> bool:
+        """A neighbour was heard sending a record that is known. Returns whether that moved the `deadline`.
 
         Long after it was flooded that is somebody who does not know that this router has it.
         """
-        flood = self._floods.get(record_id[:CONFIRM_ID_SIZE])
+        key = record_id[:CONFIRM_ID_SIZE]
+        flood = self._floods.get(key)
         if flood is None:
-            if is_doubtful([sender]) and self._late.take(now):
-                self._confirm(record_id[:CONFIRM_ID_SIZE], now)
-            return
-        if sender.router in flood.senders and not flood.waiting:
-            self._confirm(flood.key, now)
-        flood.senders[sender.router] = sender
-        flood.having.add(sender.router)
+            doubts = is_doubtful([sender]) and self._late.take(now)
+        else:
+            doubts = sender.router in flood.senders and not flood.waiting
+            flood.senders[sender.router] = sender
+            flood.having.add(sender.router)
+        is_first = not self._confirms
+        if doubts:
+            self._confirm(key, now)
+        return doubts and is_first
 
     def confirmed(self, keys: Iterable[bytes], neighbour: Neighbour) -> None:
         """A neighbour says that it has these records."""

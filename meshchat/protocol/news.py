@@ -33,8 +33,8 @@ class News:
 
     def copy_heard(self, record_id: bytes, sender: Neighbour, port: Port, now: Instant) -> None:
         """A neighbour sent, as news, a record that is known."""
-        port.flood.copy_heard(record_id, sender, now.mono)
-        self._arm(port)
+        if port.flood.copy_heard(record_id, sender, now.mono):
+            self._arm(port)
 
     def has(self, record_id: bytes, neighbour: Neighbour, port: Port) -> None:
         """A neighbour was heard with a known record in a repair."""

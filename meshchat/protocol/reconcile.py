@@ -7,7 +7,7 @@ speaks of smaller ranges than the question, so the conversation ends whatever th
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from meshchat.constants import DENSE_PARTS, LEAF_IDS, RECENT_IDS, SHORT_ID, SPLIT, WINDOW_IDS
@@ -142,7 +142,7 @@ def _window(records: RecordSet, parts: Sequence[Range]) -> Block | None:
     if not 0 < min(counts) <= max(counts) <= WINDOW_IDS // 2:
         return None
     window = window_below(records, fingerprints[-1].high)
-    return window and replace(window, low=max(window.low, fingerprints[0].low))
+    return window and window._replace(low=max(window.low, fingerprints[0].low))
 
 
 def window_below(records: RecordSet, high: bytes) -> Block | None:

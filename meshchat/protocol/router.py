@@ -467,14 +467,14 @@ class Router:
             if self.keeper.knows(place):
                 self.drops["duplicate"] += 1
                 self._known_here(place[-RECORD_ID_SIZE:], neighbour, port, now, live=live)
-                self._strike(place, carried.size, neighbour, port, now, live=live)
+                self._strike(place, carried, neighbour, port, now, live=live)
                 continue
             if self._is_too_old(carried) and (live or not self.asker.is_asked_for(neighbour, port, now)):
                 self.drops["age"] += 1
                 continue
             admitted = self.keeper.consider(carried, neighbour.address[0], now)
             if admitted is not None:
-                self._strike(place, carried.size, neighbour, port, now, live=live)
+                self._strike(place, carried, neighbour, port, now, live=live)
                 self._offer(admitted, neighbour, now, live=live)
                 if not live:
                     neighbour.gives_until = now.mono + STALL / 2
@@ -483,13 +483,13 @@ class Router:
                 self.asker.strike(place)
 
     def _strike(
-        self, place: bytes, size: int, neighbour: Neighbour, port: Port, now: Instant, *, live: bool
+        self, place: bytes, carried: Carried, neighbour: Neighbour, port: Port, now: Instant, *, live: bool
     ) -> None:
         """The record is wanted no more. In a range that is coming in, one that is flooded leaves no hole."""
         if live:
             self.asker.strike(place)
         else:
-            self.asker.received(place, size, neighbour, port, now)
+            self.asker.received(place, carried.size, neighbour, port, now)
 
     @staticmethod
     def _is_too_old(carried: Carried) -> bool:

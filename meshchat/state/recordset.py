@@ -76,9 +76,12 @@ class _Chunk:
         return len(self.packed)
 
     def key(self, index: int) -> bytes:
+        return self.heads[index].to_bytes(_HEAD, "big") + self._rest(index)
+
+    def _rest(self, index: int) -> bytearray:
+        """The position behind its first 8 bytes."""
         at = index * RECORD_ID_SIZE
-        head = self.heads[index].to_bytes(_HEAD, "big")
-        return head + self.tails[index : index + 1] + self.ids[at : at + RECORD_ID_SIZE]
+        return self.tails[index : index + 1] + self.ids[at : at + RECORD_ID_SIZE]
 
     def lower(self, position: bytes) -> int:
         """The index of the first entry that is not below `position`, which may be any bound."""
@@ -87,14 +90,21 @@ class _Chunk:
         low = bisect_left(heads, head)
         if low == len(heads) or heads[low] != head:
             return low
-        high, rest = bisect_right(heads, head, low), position[_HEAD:]
+        high, rest = low + 1, position[_HEAD:]
+        if high < len(heads) and heads[high] == head:
+            high = bisect_right(heads, head, high)
         while low < high:
             middle = (low + high) >> 1
-            if self.key(middle)[_HEAD:] < rest:
+            if self._rest(middle) < rest:
                 low = middle + 1
             else:
                 high = middle
         return low
+
+    def find(self, position: bytes) -> int | None:
+        """The index of the entry at `position`, or None."""
+        index = self.lower(position)
+        return index if index < len(self.packed) and self.key(index) == position else None
 
     def insert(self, index: int, row: _Row) -> None:
         """Puts a row before the entry at `index`."""
@@ -171,22 +181,22 @@ class RecordSet:
 
     # --- Entries ----------------------------------------------------------------------------------------
 
+    def _chunk_of(self, position: bytes) -> int:
+        """The number of the chunk that `position` lies in."""
+        return bisect_right(self._firsts, position) - 1
+
     def _locate(self, position: bytes) -> tuple[int, int]:
-        number = bisect_right(self._firsts, position) - 1
+        number = self._chunk_of(position)
         return number, self._chunks[number].lower(position)
 
     def get(self, position: bytes) -> Entry | None:
         """The entry at `position`, or None."""
-        number, index = self._locate(position)
-        chunk = self._chunks[number]
-        if index < len(chunk) and chunk.key(index) == position:
-            return chunk.entry(index)
-        return None
+        chunk = self._chunks[self._chunk_of(position)]
+        index = chunk.find(position)
+        return None if index is None else chunk.entry(index)
 
     def __contains__(self, position: bytes) -> bool:
-        number, index = self._locate(position)
-        chunk = self._chunks[number]
-        return index < len(chunk) and chunk.key(index) == position
+        return self._chunks[self._chunk_of(position)].find(position) is not None
 
     def put(self, entry: Entry) -> None:
         """Adds the entry, or replaces the one at its position."""
@@ -228,9 +238,10 @@ class RecordSet:
 
     def discard(self, position: bytes) -> None:
         """Takes the entry out where there is one."""
-        number, index = self._locate(position)
+        number = self._chunk_of(position)
         chunk = self._chunks[number]
-        if index >= len(chunk) or chunk.key(index) != position:
+        index = chunk.find(position)
+        if index is None:
             return
         chunk.remove(index)
         self._count -= 1

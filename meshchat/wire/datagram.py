@@ -1,7 +1,7 @@
 """The envelope of a datagram: magic, version, and the packets in the open or under the mesh key."""
 
-from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
 from meshchat.constants import WIRE_VERSION
 from meshchat.errors import Malformed
@@ -17,12 +17,11 @@ SEALED_OVERHEAD = 3 + NONCE_SIZE + TAG_SIZE
 
 PLAIN_HEADER = bytes((MAGIC, WIRE_VERSION, PLAIN))
 SEALED_HEADER = bytes((MAGIC, WIRE_VERSION, SEALED))
-_PLAIN = Struct(f"{MESH_ID_SIZE}s{ROUTER_ID_SIZE}s")
-_SEALED = Struct(">8s8sQ")
+_PLAIN = Struct(f"3x{MESH_ID_SIZE}s{ROUTER_ID_SIZE}s")
+_SEALED = Struct(">3x8s8sQ")
 
 
-@dataclass(frozen=True)
-class PlainDatagram:
+class PlainDatagram(NamedTuple):
     """Packets of mesh `mesh` in the open."""
 
     mesh: bytes
@@ -34,8 +33,7 @@ class PlainDatagram:
         return PLAIN_HEADER + self.mesh + self.sender + self.packets
 
 
-@dataclass(frozen=True)
-class SealedDatagram:
+class SealedDatagram(NamedTuple):
     """Packets under the mesh key. The nonce is the sender's id, its boot id and a counter, 8 bytes each.
 
     The three header bytes and the mesh id, which does not travel, are authenticated with it.
@@ -67,13 +65,13 @@ class LaterVersion(Malformed):
 def decode_datagram(data: bytes) -> PlainDatagram | SealedDatagram:
     """The envelope in `data`; raises `Malformed`, or `LaterVersion` where the layout is a later one."""
     reader = Reader(data)
-    header = reader.take(3)
-    if header == PLAIN_HEADER:
+    if data.startswith(PLAIN_HEADER):
         mesh, sender = reader.fields(_PLAIN)
         return PlainDatagram(mesh, sender, reader.rest())
-    if header == SEALED_HEADER:
+    if data.startswith(SEALED_HEADER):
         sender, boot, counter = reader.fields(_SEALED)
         return SealedDatagram(sender, boot, counter, reader.rest())
+    header = reader.take(3)
     if header[0] != MAGIC:
         raise Malformed("magic")
     if header[1] != WIRE_VERSION:

@@ -1,19 +1,28 @@
 """The packets that a datagram carries: who sends each to whom, when, and its fields on the wire.
 
-Frozen dataclasses; each encodes and decodes its own body. A packet is a type byte, a length of two bytes,
-and the body, so that a reader skips types it does not know. PROTOCOL.md gives the same as a grammar.
+Frozen dataclasses, and named tuples in them; each encodes and decodes its own body. A packet is a type byte,
+a length of two bytes, and the body, so that a reader skips types it does not know. PROTOCOL.md gives the
+same as a grammar.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from meshchat.constants import MAX_RECORD, SHORT_ID
 from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, uint
-from meshchat.wire.records import MAX_STAMP, PERMANENT, POSITION_SIZE, RECORD_ID_SIZE, ROUTER_ID_SIZE, Grade
+from meshchat.wire.records import (
+    MAX_STAMP,
+    PERMANENT,
+    POSITION_SIZE,
+    RECORD_ID_SIZE,
+    ROUTER_ID_SIZE,
+    UNKNOWN_GRADE,
+    Grade,
+)
 
 _HEADER = Struct(">BH")
 PACKET_HEADER = _HEADER.size
@@ -29,7 +38,8 @@ PLACE_SIZE = 10
 """Bytes by which a sketch names a record: its stamp and the first 2 bytes of its id."""
 CELL_SIZE = PLACE_SIZE + 2
 """Bytes of a cell of a sketch: places and checks, mixed."""
-ITEM_HEADER = 2
+_ITEM = Struct(">H")
+ITEM_HEADER = _ITEM.size
 AGE_SIZE = 4
 HEARS_SIZE = 8
 CONFIRM_ID_SIZE = 8
@@ -115,8 +125,7 @@ def decode_packets(data: bytes) -> Iterator[Packet | int]:
 # --- Parts of packets -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Carried:
+class Carried(NamedTuple):
     """A record as it travels: its bytes, and the seconds it was held so far.
 
     The age is on the wire only where the record's grade is unknown: nothing else is wiped by it.
@@ -128,7 +137,7 @@ class Carried:
     @property
     def aged(self) -> bool:
         """Whether the age travels with it."""
-        return self.data[3] == Grade.UNKNOWN
+        return self.data[3] == UNKNOWN_GRADE
 
     @property
     def wiped_by_age(self) -> bool:
@@ -153,11 +162,11 @@ def _encode_items(items: Iterable[Carried]) -> bytes:
 def _decode_items(reader: Reader) -> tuple[Carried, ...]:
     items = []
     while reader.remaining():
-        length = reader.uint(ITEM_HEADER)
+        (length,) = reader.fields(_ITEM)
         if not 4 <= length <= MAX_RECORD:
             raise Malformed("size")
         data = reader.take(length)
-        items.append(Carried(data, reader.uint(AGE_SIZE) if data[3] == Grade.UNKNOWN else 0))
+        items.append(Carried(data, reader.uint(AGE_SIZE) if data[3] == UNKNOWN_GRADE else 0))
     return tuple(items)
 
 
@@ -241,16 +250,14 @@ class Summary:
         return cls(*_SUMMARY.unpack(data))
 
 
-@dataclass(frozen=True)
-class Skip:
+class Skip(NamedTuple):
     """A range of which nothing is said."""
 
     low: bytes
     high: bytes
 
 
-@dataclass(frozen=True)
-class Fingerprinted:
+class Fingerprinted(NamedTuple):
     """A range, by count and fingerprint. `open`: where it differs, a sketch may answer it."""
 
     low: bytes
@@ -259,8 +266,7 @@ class Fingerprinted:
     open: bool = False
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """A range, by the salted short ids of all its records: those held, and those only remembered."""
 
     low: bytes
@@ -269,8 +275,7 @@ class Listed:
     gone: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True)
-class Having:
+class Having(NamedTuple):
     """A range, by the salted short ids of records in it that the receiver seems to lack."""
 
     low: bytes
@@ -316,8 +321,7 @@ def _decode_range(low: bytes, reader: Reader) -> Range:
     raise Malformed("range-mode")
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """Records that are wanted: all of a range, or those in it with these salted short ids.
 
     With `but`, all of the range but those with these short ids: the sender's own.
@@ -336,8 +340,7 @@ class Block:
         return bounds + (uint(3, 1) + _encode_short_ids(self.but) if self.but else uint(1, 1))
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(NamedTuple):
     """Records that are wanted, each by its stamp and the first 2 bytes of its id, as a sketch named them."""
 
     places: tuple[bytes, ...]

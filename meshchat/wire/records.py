@@ -66,6 +66,8 @@ class Kind(IntEnum):
     ROOM = 4
 
 
+UNKNOWN_GRADE = int(Grade.UNKNOWN)
+"""The byte, to compare with another: a member of an enumeration costs six times as much."""
 _GRADES = tuple(Grade)
 _HEAD = Struct(f">BBBBQ{ROUTER_ID_SIZE}s{PUBLIC_KEY_SIZE}s")
 """Version, kind, space, grade, stamp, router and key: all in front of the names."""
@@ -173,7 +175,7 @@ class Record:
 
 def is_dated(space: int, grade: int) -> bool:
     """Whether a record of this space, by a clock of this grade, belongs to stratum 1."""
-    return space < PERMANENT and grade != Grade.UNKNOWN
+    return space < PERMANENT and grade != UNKNOWN_GRADE
 
 
 def carried_size(log: str, author: str, body: bytes) -> int:
