@@ -16,9 +16,9 @@ Sums and XORs of ids can be forged by someone who may write records (Meyer, "Ran
 import hashlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from operator import itemgetter
+from typing import NamedTuple
 
 from meshchat.constants import SKETCH_OUTSIDE
 from meshchat.state.sketch import SetSketch
@@ -44,8 +44,7 @@ LONGEST_HELD = -(2**31)
 _MAX_VIEWS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What is kept in memory of one record.
 
     `room` and `author` are numbers given by the caller, below 2**20 and 2**27; `size` is bytes as carried;
@@ -197,6 +196,12 @@ class RecordSet:
 
     def __contains__(self, position: bytes) -> bool:
         return self._chunks[self._chunk_of(position)].find(position) is not None
+
+    def among(self, places: Collection[bytes]) -> set[bytes]:
+        """Which of these positions have an entry: the quick way for many at once."""
+        if len(places) * _REBUILD < self._count:
+            return {place for place in places if place in self}
+        return set(places).intersection(self.positions())
 
     def put(self, entry: Entry) -> None:
         """Adds the entry, or replaces the one at its position."""

@@ -17,6 +17,7 @@ from meshchat.wire.packets import END, START
 from meshchat.wire.records import MAX_STAMP, Record, Space, position, position_stamp
 
 K = TypeVar("K")
+T = TypeVar("T")
 
 HISTORY_START = position(1, 0)
 """Below it lies stratum 0, from it on stratum 1."""
@@ -167,35 +168,44 @@ class RecordStore:
         Returns the positions that had to go for them, their own among them perhaps; these are remembered
         from then on. Those that are accounted for already are passed over.
         """
+        fresh = {record.position: (record, age) for record, age in records}
+        self._drop_known(fresh)
         rows: list[HistoryRow] = []
-        permanent: dict[bytes, tuple[Record, int]] = {}
-        for record, age in records:
+        permanent: list[tuple[Record, int]] = []
+        for place, (record, age) in fresh.items():
             held = max(run - age, LONGEST_HELD)
             if record.permanent:
-                if record.position not in self.records:
-                    permanent.setdefault(record.position, (record, held))
+                permanent.append((record, held))
             else:
                 size = len(record.carried)
-                rows.append(HistoryRow(record.position, size, record.space, record.log, record.key, held))
-        gone = self.add_history(rows)
-        for record, held in permanent.values():
+                rows.append(HistoryRow(place, size, record.space, record.log, record.key, held))
+        gone = self._add_fresh(rows)
+        for record, held in permanent:
             self.held += 1
             gone += self._add_permanent(record, held)
         return gone
 
     def add_history(self, rows: Iterable[HistoryRow]) -> list[bytes]:
         """The same for records of history of which no more than this is at hand."""
-        entries: dict[bytes, Entry] = {}
-        for place, size, space, log, key, held in rows:
-            if place in entries or place in self.records:
-                continue
-            room, author = self._rooms.use((space, log)), self._authors.use(key)
-            entries[place] = Entry(place, size, room, author, held, False)
+        fresh = {row.position: row for row in rows}
+        self._drop_known(fresh)
+        return self._add_fresh(fresh.values())
+
+    def _drop_known(self, fresh: dict[bytes, T]) -> None:
+        """Takes out, by position, what is accounted for already."""
+        for place in self.records.among(fresh):
+            del fresh[place]
+
+    def _add_fresh(self, rows: Iterable[HistoryRow]) -> list[bytes]:
+        entries = [
+            Entry(place, size, self._rooms.use((space, log)), self._authors.use(key), held, False)
+            for place, size, space, log, key, held in rows
+        ]
         self.held += len(entries)
-        self.records.put_all(entries.values())
-        for place in entries:
-            self._tally.changed(place)
-        some = self._caps.add_all(entries.values())
+        self.records.put_all(entries)
+        for entry in entries:
+            self._tally.changed(entry.position)
+        some = self._caps.add_all(entries)
         for entry in some:
             self._permanent.written(self._authors.name(entry.author), self._rooms.name(entry.room)[1])
         return [gone for entry in some for gone in self._evict(entry)]
