@@ -76,6 +76,7 @@ def _daemon(home: Path) -> Iterator[tuple[int, float]]:
     command += ["--logs", str(home / "logs"), "--state", str(home / "state"), "--socket", str(path)]
     command += ["--clock-grade", "good"]
     environment = {**os.environ, "PYTHONPATH": str(TOP)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed: compiled by the first start
     started = time.monotonic()
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
