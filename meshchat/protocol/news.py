@@ -31,6 +31,12 @@ class News:
                 port.flood.has(record_id, heard_from)
             self._arm(port)
 
+    def send_due(self, now: Instant) -> None:
+        """What was made here leaves now, before it is shown here: the others have to wait for it."""
+        for port in self._desk.ports.values():
+            if port.flood.relay_due(now.mono):
+                self.expire(port, now)
+
     def copy_heard(self, record_id: bytes, sender: Neighbour, port: Port, now: Instant) -> None:
         """A neighbour sent, as news, a record that is known."""
         if port.flood.copy_heard(record_id, sender, now.mono):

@@ -289,14 +289,16 @@ class Router:
         stored = [self._pending.pop(one) for one in ids]
         admitted = [pending.admitted for pending in stored]
         removed = self.keeper.store_records([(one.record, one.age) for one in admitted], now)
+        shown: list[Output] = []
         for pending in stored:
             record = pending.admitted.record
             self._seen.add(record.position)
             if self.store.holds(record.position):
-                self._desk.emit(Deliver(record, pending.live))
+                shown.append(Deliver(record, pending.live))
                 if pending.relay:
                     self._relay(pending, now)
-        self._desk.emit(*removed)
+        self._news.send_due(now)
+        self._desk.emit(*shown, *removed)
         return self._done(now)
 
     def append_failed(self, ids: Iterable[bytes], now: Instant) -> list[Output]:
