@@ -142,6 +142,11 @@ relayed; after it one that was switched off costs nothing any more."""
 MAX_NEIGHBOURS = 512
 """Neighbours remembered. A stranger can invent router ids at will; 512 entries cost about 300 KB."""
 
+MAX_AN_ADDRESS = 4
+"""Neighbours at one IP address that count where a record is relayed: one router, and the ids it had before
+its state was lost. The lowest ids count, or routers would not agree who is in whose reach. A
+stranger with one address stands for no more, however many ids he invents."""
+
 # --- Narrowing a difference -----------------------------------------------------------------------------
 
 RANGES_JITTER = 0.050

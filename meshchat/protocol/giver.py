@@ -112,7 +112,7 @@ class Giver:
         if not places:
             return
         neighbour.gave = True
-        many = not port.is_peer and sum(1 for _ in self._neighbours.alive(now.mono, port.name)) >= PUSH_TO_ALL
+        many = not port.is_peer and len(self._neighbours.around(now.mono, port.name)) >= PUSH_TO_ALL
         if many:
             port.source.push(NOBODY, None, places)
         else:

@@ -60,7 +60,7 @@ class News:
         if wait := self._hold(port, now):
             self._desk.timers.set(("flood", port.name), now.mono + wait)
             return
-        around = list(self._neighbours.alive(now.mono, port.name))
+        around = self._neighbours.around(now.mono, port.name)
         self._relay(port, around, now)
         self._confirm(port, now)
         self._look(port, around, now)
@@ -115,12 +115,19 @@ class News:
             port.flood.forget(flood)
             if missed:
                 if any(self._is_remote(one, around) for one in missed):
-                    port.trickle.insist(INSIST)
+                    self._insist(port, now)
                 self._desk.hurry(port, now.mono)
             elif residue := flood.residue(fresh.values()):
                 self._tell_at_rest(port, residue, now)
         for router, items in again.items():
             self._send_again(port, fresh[router], items, capacity, now)
+
+    @staticmethod
+    def _insist(port: Port, now: Instant) -> None:
+        """Digests are to follow whatever others say; not for each record: some neighbours are invented."""
+        if now.mono - port.insisted_at >= NEWS_REST_MAX:
+            port.insisted_at = now.mono
+            port.trickle.insist(INSIST)
 
     @staticmethod
     def _is_remote(neighbour: Neighbour, around: Sequence[Neighbour]) -> bool:

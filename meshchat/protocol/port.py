@@ -61,6 +61,7 @@ class Port:
         self.source = Source(store, carried, self.repair.rate)
         self.asks_sent = 0
         self.in_step = False
+        self.insisted_at = -1e9
         self.doubt_since: float | None = None
         self.doubted: set[bytes] = set()
         self.number = random.randint(1, MAX_NUMBER)

@@ -86,8 +86,8 @@ class Standing:
         return Digest(self._boot, echo, _RELEASE, clock, scope, floor, undated, history, hears, until, number)
 
     def _hears(self, port: Port, number: int, now: Instant) -> bytes:
-        alive = self._neighbours.alive(now.mono, port.name)
-        return hears_filter((one.router for one in alive if one.link.loss < DEAF), number)
+        around = self._neighbours.around(now.mono, port.name)
+        return hears_filter((one.router for one in around if one.link.loss < DEAF), number)
 
     def _echo(self, port: Port, now: Instant) -> bytes:
         """The boot id of the neighbour echoed least lately, those first who look for a clock to follow."""

@@ -1,7 +1,7 @@
 """The routers heard directly, on each interface."""
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -9,6 +9,7 @@ from meshchat.constants import (
     EXCHANGE_FREE_TRIES,
     EXCHANGE_RETRY,
     EXCHANGE_RETRY_MAX,
+    MAX_AN_ADDRESS,
     MAX_NEIGHBOURS,
     NEIGHBOUR_FRESH,
     NEIGHBOUR_LIFETIME,
@@ -171,6 +172,22 @@ class Neighbours:
         for neighbour in self._table.values():
             if now - neighbour.last_heard <= NEIGHBOUR_LIFETIME and interface in (None, neighbour.interface):
                 yield neighbour
+
+    def around(self, now: float, interface: str) -> list[Neighbour]:
+        """Those that count where a record is relayed: alive, and heard with a digest.
+
+        Of one address the `MAX_AN_ADDRESS` lowest ids, the same for all who hear them, so that their filters
+        agree: whoever invents routers makes few of them count.
+        """
+        by_address: defaultdict[str, list[Neighbour]] = defaultdict(list)
+        for neighbour in self.alive(now, interface):
+            if neighbour.digest is not None:
+                by_address[neighbour.address[0]].append(neighbour)
+        return [
+            neighbour
+            for same in by_address.values()
+            for neighbour in sorted(same, key=lambda one: one.router)[:MAX_AN_ADDRESS]
+        ]
 
     def forget_interface(self, interface: str) -> None:
         """The interface is gone, and so is whoever was heard on it."""

@@ -1,17 +1,26 @@
 """What a new message costs the air, and that it arrives: bytes with all headers, in virtual time."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
 from meshchat.state.reach import hears_filter
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
-from meshchat.wire.packets import CONFIRM_ID_SIZE, Confirm, Digest, Records, decode_packets
-from meshchat.wire.records import Grade
+from meshchat.wire.packets import (
+    CONFIRM_ID_SIZE,
+    Confirm,
+    Digest,
+    Packet,
+    Records,
+    decode_packets,
+    encode_packet,
+)
+from meshchat.wire.records import ROUTER_ID_SIZE, Grade, record_id
 from tests.sim.checkers import agree, assert_converges, assert_idle
 from tests.sim.network import AirConditions, Link
 from tests.sim.topology import cell, line
-from tests.sim.world import Stranger, World
+from tests.sim.world import EPOCH_MS, MESH, Stranger, World
 
 TEXT = "x" * 100
 
@@ -96,27 +105,61 @@ def test_at_half_the_frames_lost_all_have_a_message_within_seconds() -> None:
 
 
 def test_who_claims_that_all_hear_everything_only_slows_a_message_down() -> None:
-    """A stranger repeats each message at once, under three names that claim to reach all."""
+    """A stranger repeats each message at once, and confirms it, under 15 names that claim to reach all."""
     world = World(6, [*line(5), (5, 1), (5, 2), (6, 1), (6, 2), (7, 1), (7, 2)], 8, AirConditions())
     liars = [Stranger(world, number) for number in (5, 6, 7)]
     world.boot(range(5))
     world.run(60)
     everyone = hears_filter([router.up.router for router in world.routers[:5]], 0)
-    for liar in liars:
-        digest = liar.digest(Grade.UNKNOWN, world.true_ms)
-        liar.send(Digest(**{**vars(digest), "hears": everyone}))
+    names = [(liar, world.rng.randbytes(ROUTER_ID_SIZE)) for liar in liars for _ in range(5)]
+
+    def lie(packet: Packet) -> None:
+        for liar, name in names:
+            world.transmit(liar.number, None, PlainDatagram(MESH, name, encode_packet(packet)).encode())
+
+    digest = liars[0].digest(Grade.UNKNOWN, world.true_ms)
+    lie(Digest(**{**vars(digest), "hears": everyone}))
 
     def repeat(sender: int, data: bytes) -> None:
         for packet in decode_packets(plain(data)):
             if isinstance(packet, Records) and sender == 0:
-                for liar in liars:
-                    liar.send(packet)
-                    liar.send(Confirm(tuple(bytes([n]) * CONFIRM_ID_SIZE for n in range(100))))
+                keys = tuple(record_id(MESH, one.data)[:CONFIRM_ID_SIZE] for one in packet.items)
+                lie(packet)
+                lie(Confirm(keys))
 
     world.taps.append(repeat)
     for number in range(5):
         assert world.routers[0].say("1", f"message {number}")
         assert world.run(60, until=lambda: agree(world.routers[:5]))
+
+
+def cost_beside_ids(*packets: Packet) -> float:
+    """Bytes a message in a cell of ten, while one radio says this each half minute under 14 invented ids."""
+    world = World(1, cell(11), 11, AirConditions(delay=0.004))
+    world.boot(range(10))
+    world.run(60)
+    names = [world.rng.randbytes(ROUTER_ID_SIZE) for _ in range(14)]
+    before = 0
+    for number in range(100):
+        for name in names if packets and number % 30 == 0 else ():
+            world.transmit(
+                10, None, PlainDatagram(MESH, name, b"".join(map(encode_packet, packets))).encode()
+            )
+        if number == 60:
+            before = sum(world.air.octets[one.number] for one in world.alive())
+        assert world.routers[number % 10].say("1", TEXT)
+        world.run(1)
+    return (sum(world.air.octets[one.number] for one in world.alive()) - before) / 40
+
+
+def test_invented_neighbours_make_a_message_little_dearer(measured: Callable[[str], None]) -> None:
+    """They count with a digest only, and then four of them; none ever says that it has a message."""
+    digest = Stranger(World(1, [], 1), 0).digest(Grade.UNKNOWN, EPOCH_MS)
+    alone = cost_beside_ids()
+    silent, speaking = cost_beside_ids(Confirm((bytes(CONFIRM_ID_SIZE),))), cost_beside_ids(digest)
+    measured(f"{alone:.0f} bytes a message; {silent:.0f} beside 14 ids, {speaking:.0f} if these send digests")
+    assert silent <= 1.1 * alone
+    assert speaking <= 1.5 * alone
 
 
 def test_confirmations_are_few_and_short() -> None:
