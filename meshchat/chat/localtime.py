@@ -181,20 +181,24 @@ def last_wipe(now_ms: int, wipe_time: str, zone: Zone) -> int:
     On the day that clocks are put forward over it, that is the moment they are: no day goes without.
     Raises `ConfigError` where `wipe_time` is no clock time.
     """
-    return max(moment for moment in _wipes_around(now_ms, wipe_time, zone) if moment <= now_ms)
+    today = now_ms // 1000 // DAY
+    return max(moment for moment in _wipes_around(today, wipe_time, zone) if moment <= now_ms)
 
 
-def _wipes_around(now_ms: int, wipe_time: str, zone: Zone) -> list[int]:
-    """The wipes of the days around `now_ms`: enough of them for any offset that a zone may have."""
+@functools.lru_cache(maxsize=16)
+def _wipes_around(today: int, wipe_time: str, zone: Zone) -> tuple[int, ...]:
+    """The wipes of the days around `today`: enough of them for any offset that a zone may have.
+
+    Kept, for a router asks every ten seconds.
+    """
     after_midnight = parse_clock_time(wipe_time)
     if after_midnight is None:
         raise ConfigError(f'The wipe time {wipe_time!r} cannot be used: give one such as "04:00".')
-    today = now_ms // 1000 // DAY
-    return [
+    return tuple(
         moment * 1000
         for day in range(today - 4, today + 5)
         for moment in zone.moments(day * DAY + after_midnight)
-    ]
+    )
 
 
 # --- The times that people write ------------------------------------------------------------------------
