@@ -21,6 +21,7 @@ from meshchat.state.quarantine import Quarantine, Waiting
 from meshchat.state.store import HISTORY_START, HistoryRow, RecordStore
 from meshchat.wire.packets import END, START, Carried, Summary
 from meshchat.wire.records import (
+    MAX_STAMP,
     RECORD_ID_SIZE,
     Grade,
     Record,
@@ -68,6 +69,8 @@ class Keeper:
         self._run_at_start, self._started_at = run_at_start, now.mono
         self._quarantine = Quarantine()
         self._newest_of = (-1, START, START)
+        self._summed_of, self._summed_below = (-1, 0), 0
+        self._summed = Summary(0, b""), Summary(0, b"")
         self._wiped: dict[str | None, int] = {}
         self._last_wipe_ms = -1
         self._forgeries: BucketTable[Hashable] = BucketTable(FORGERY_RATE, FORGERY_BURST, _MAX_SOURCES)
@@ -108,10 +111,21 @@ class Keeper:
             self._newest_of = (records.version, undated, dated)
         return self._newest_of[1:]
 
-    def summaries(self, now: Instant) -> tuple[Summary, Summary]:
-        """What a digest says of both parts."""
-        undated, dated = self.spans(now)
-        return self.store.records.summary(*undated), self.store.records.summary(*dated)
+    def summaries(self, now: Instant, until: int = MAX_STAMP) -> tuple[Summary, Summary]:
+        """What a digest says of both parts below the stamp `until`.
+
+        Remembered where nothing lies above: it is compared with each digest that is heard.
+        """
+        records, ceiling = self.store.records, min(until, self.ceiling(now))
+        state = records.version, self.floor
+        if self._summed_of == state and self._summed_below <= ceiling:
+            return self._summed
+        undated, dated = self.spans(now, ceiling=ceiling)
+        summaries = records.summary(*undated), records.summary(*dated)
+        newest = max(map(position_stamp, self._newest()))
+        if newest < ceiling:
+            self._summed_of, self._summed_below, self._summed = state, newest + 1, summaries
+        return summaries
 
     # --- In ---------------------------------------------------------------------------------------------
 

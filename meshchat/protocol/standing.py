@@ -78,7 +78,7 @@ class Standing:
     def digest(self, port: Port, now: Instant) -> Digest:
         """What this router holds, in constant size, less what is still on its way."""
         until = self._until(now)
-        undated, history = (self._summary(span) for span in self._keeper.spans(now, ceiling=until))
+        undated, history = self._keeper.summaries(now, until)
         scope = Scope.ALL | Scope.FETCHING if self.is_fetching(now) else Scope.ALL
         clock, floor = self._keeper.clock.claim(now), self._keeper.floor
         echo, number = self._echo(port, now), port.next_number()

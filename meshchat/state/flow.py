@@ -19,7 +19,9 @@ class Flow:
     def lowest(self, now: float) -> int | None:
         """The lowest stamp on its way, or None."""
         self._turn(now)
-        return min((one for one in (self._lowest, self._before) if one is not None), default=None)
+        if self._lowest is None or self._before is None:
+            return self._before if self._lowest is None else self._lowest
+        return min(self._lowest, self._before)
 
     def _turn(self, now: float) -> None:
         passed = now - self._began

@@ -3,7 +3,8 @@
 import pytest
 
 from meshchat.constants import RELEASED_MS
-from meshchat.wire.packets import Carried, Records
+from meshchat.wire.datagram import PLAIN_OVERHEAD
+from meshchat.wire.packets import Carried, Digest, Records, decode_packets
 from meshchat.wire.records import Grade, Record, make_stamp, stamp_ms
 from tests.sim.checkers import assert_converges, assert_idle, assert_kept, assert_same_history, disk_holds
 from tests.sim.topology import cell, line
@@ -464,3 +465,23 @@ def test_a_neighbourhood_that_reboots_without_its_good_clock_still_shows_its_his
         assert abs(error_s(router)) < 3
         assert_in_order(router, before + after + late)
     assert_idle(world)
+
+
+def test_a_digest_leaves_out_what_lies_ahead_of_a_clock_that_was_set_back() -> None:
+    world = World(1, [], 1)
+    heard: list[Digest] = []
+
+    def note(_sender: int, data: bytes) -> None:
+        packets = decode_packets(data[PLAIN_OVERHEAD:])
+        heard.extend(packet for packet in packets if isinstance(packet, Digest))
+
+    world.taps.append(note)
+    world.boot()
+    router = world.routers[0]
+    router.say("1", "at noon")
+    counts = []
+    for offset_ms in (0, -int(HOUR * 1000), 0):
+        router.model.clock.offset_ms = offset_ms
+        world.run(600)
+        counts.append(heard[-1].history.count)
+    assert counts == [1, 0, 1]
