@@ -70,7 +70,9 @@ class Port:
         """A neighbour said what this router would say, to all who hear it."""
         self.trickle.consistent()
         self.in_step = True
-        self.doubted = {one for one in self.doubted if one != neighbour.router and one not in neighbour.reach}
+        if self.doubted:
+            reach = neighbour.reach
+            self.doubted = {one for one in self.doubted if one != neighbour.router and one not in reach}
         if not self.doubted:
             self.doubt_since = None
 

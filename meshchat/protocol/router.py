@@ -60,8 +60,9 @@ from meshchat.wire.packets import (
 )
 from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, carried_position, stamp_ms
 
-HOUSEKEEPING = 10.0
-"""Seconds between looks at the wipe, the quarantine and the neighbours' clocks."""
+HOUSEKEEPING = 30.0
+"""Seconds between looks at the wipe, the quarantine and the neighbours' clocks: short against the 15 minutes
+by which clocks may differ, and the rarest of the reasons for which a router at rest wakes up."""
 
 DISK_RETRY = 15.0
 """Seconds for which nothing is fetched after the disk refused a record."""
@@ -380,6 +381,11 @@ class Router:
             if neighbour.digest is not None and (neighbour.live or not sealed):
                 yield Heard(neighbour.router, neighbour.digest.clock, neighbour.digest_at)
 
+    def _clock_heard(self, now: Instant) -> None:
+        """A neighbour claims a time; who has a good clock follows nobody."""
+        if self.clock.grade(now) is not Grade.GOOD:
+            self._desk.soon(("clocks",), now.mono, CLOCKS_WAIT)
+
     def _follow_clocks(self, now: Instant) -> None:
         if self.clock.follow(now, self.heard_clocks(now)):
             self._clock_moved(now)
@@ -416,10 +422,10 @@ class Router:
                 self._news.on_confirm(packet, neighbour, port)
             case Digest():
                 self._exchange.on_digest(neighbour, packet, port, now)
-                self._desk.soon(("clocks",), now.mono, CLOCKS_WAIT)
+                self._clock_heard(now)
             case Ask():
                 self._giver.on_ask(neighbour, packet, port, now)
-                self._desk.soon(("clocks",), now.mono, CLOCKS_WAIT)
+                self._clock_heard(now)
             case Offer():
                 self.asker.on_offer(neighbour, packet, port, now)
             case Ranges():
@@ -518,6 +524,8 @@ class Router:
 
     def _flush(self, now: Instant) -> None:
         """One `Append` for all that this call brought in."""
+        if not self._pending:
+            return
         fresh = [pending for pending in self._pending.values() if not pending.handed_out]
         if fresh:
             for pending in fresh:

@@ -55,7 +55,8 @@ class Timers:
 
     def due(self, now: float) -> Iterator[Hashable]:
         """The keys whose deadline is `now` or earlier, in order; each is taken away as it is handed out."""
-        while (at := self.next()) is not None and at <= now:
-            _, _, key = heapq.heappop(self._heap)
-            del self._at[key]
-            yield key
+        while self._heap and self._heap[0][0] <= now:
+            at, _, key = heapq.heappop(self._heap)
+            if self._at.get(key) == at:
+                del self._at[key]
+                yield key
