@@ -14,7 +14,7 @@ from tests.bench import load
 from tests.bench.figures import Effort, Figure, median
 from tests.sim.checkers import agree
 from tests.sim.network import FRAME_HEADERS
-from tests.sim.verdicts import shared_verdicts
+from tests.sim.sharing import shared_work
 from tests.sim.world import EPOCH_MS, MESH, World
 
 SEEDS = 3
@@ -112,7 +112,7 @@ def _note(cost: Cost) -> str:
 
 def _runs(seeds: int, one: Sequence[Record], other: Sequence[Record]) -> list[Cost]:
     # Every run begins with two routers that verify what is on their disks.
-    with shared_verdicts():
+    with shared_work():
         return [_meet(seed, one, other) for seed in range(seeds)]
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tests.bench.figures import Effort, Figure
 from tests.sim import scale
+from tests.sim.sharing import shared_work
 from tests.sim.topology import cell, geometric
-from tests.sim.verdicts import shared_verdicts
 
 DEGREE = 7
 WORKERS = 2
@@ -49,7 +49,7 @@ def spread(shape: Shape, messages: int) -> scale.Row:
     links = cell(shape.routers)
     if shape.degree is not None:
         links = geometric(shape.routers, shape.degree, random.Random(1)).links()
-    with shared_verdicts():
+    with shared_work():
         return next(scale.spread(links, shape.routers, (shape.loss,), messages=messages))
 
 
@@ -83,7 +83,7 @@ def _figures(shape: Shape, row: scale.Row, effort: Effort) -> Iterator[Figure]:
 
 
 def long_rows(effort: Effort) -> Iterator[Figure]:
-    """A day of 1,000 routers, and 20,000 messages of 50: tens of minutes each, side by side."""
+    """A day of 1,000 routers, and 20,000 messages of 50: a quarter of an hour each, side by side."""
     names = ("day", "history")
     with ProcessPoolExecutor(WORKERS) as workers:
         for name, row in zip(names, workers.map(at_scale, names), strict=True):
@@ -101,5 +101,5 @@ def long_rows(effort: Effort) -> Iterator[Figure]:
 def at_scale(name: str) -> scale.Row:
     """The one row of a scenario. Raises `AssertionError` where it does not converge."""
     chosen = next(one for one in scale.SCALES if one.name == name)
-    with shared_verdicts():
+    with shared_work():
         return next(scale.run(chosen))

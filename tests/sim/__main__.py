@@ -11,7 +11,7 @@ import click
 from tests.sim import scale
 from tests.sim.plan import Plan, decode, make
 from tests.sim.seeds import failure, shrink, today
-from tests.sim.verdicts import shared_verdicts
+from tests.sim.sharing import shared_work
 
 _SCALES = {one.name: one for one in scale.SCALES}
 
@@ -40,7 +40,7 @@ def main(
     """
     logging.disable(logging.CRITICAL)
     failed = False
-    with shared_verdicts():
+    with shared_work():
         if replay is not None:
             failed = not _report(_plan(replay), whole=whole)
         elif seeds is not None:

@@ -1,6 +1,7 @@
 """Meshes at full scale, run by hand: `python -m tests.sim --scale NAME`. Each states its cost as a table."""
 
 import random
+import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -120,6 +121,7 @@ def _day_of_1000() -> Iterator[Row]:
         "bytes_a_router_a_day": a_day,
         "idle_B_s": rate,
         "idle_share": rate * DAY / a_day,
+        "idle_after_B_s": idle_rate(world, watch=600.0),
         "datagrams": table(tally.datagrams.most_common()),
     }
 
@@ -144,6 +146,7 @@ def _many_messages() -> Iterator[Row]:
         "data_tx": tally.news / count / messages,
         "bytes_a_message": (octets(world) - before) // messages,
         "datagrams": table(tally.datagrams.most_common()),
+        "idle_after_B_s": idle_rate(world),
     }
 
 
@@ -180,12 +183,13 @@ SCALES = (
 
 
 def run(scale: Scale) -> Iterator[Row]:
-    """The scenario's rows, each with the seconds of this machine that it took."""
-    began = time.monotonic()
+    """The scenario's rows, each with the CPU seconds that it took here, and the most memory by then."""
+    began = time.process_time()
     for row in scale.rows():
-        row["ran_s"] = round(time.monotonic() - began)
+        row["cpu_s"] = round(time.process_time() - began)
+        row["peak_MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         yield row
-        began = time.monotonic()
+        began = time.process_time()
 
 
 def as_line(row: Row) -> str:

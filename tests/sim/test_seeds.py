@@ -7,7 +7,7 @@ import pytest
 
 from tests.sim.plan import decode, make
 from tests.sim.seeds import Run, failure, shrink, today
-from tests.sim.verdicts import shared_verdicts
+from tests.sim.sharing import shared_work
 from tests.sim.world import SimRouter
 
 SEED = today()
@@ -18,7 +18,7 @@ SEEDS = int(os.environ.get("MESHCHAT_SEEDS", "24"))
 def test_whatever_happens_the_mesh_comes_together_again(number: int) -> None:
     seed = SEED + number
     print(f"python -m tests.sim --replay {seed}")
-    with shared_verdicts():
+    with shared_work():
         Run(make(seed)).go()
 
 
@@ -28,14 +28,16 @@ def test_a_plan_survives_being_written_down() -> None:
     assert make(1) == plan != make(2)
 
 
-def test_the_same_plan_is_the_same_run() -> None:
+def test_the_same_plan_is_the_same_run_whether_routers_share_their_work_or_not() -> None:
     def run() -> tuple[int, list[list[str]]]:
         plan = make(2)
         once = Run(replace(plan, steps=plan.steps[:30]))
         once.go()
         return once.world.air.octets.total(), [router.texts("1") for router in once.honest]
 
-    assert run() == run()
+    with shared_work():
+        shared = run()
+    assert shared == run()
 
 
 def test_a_fault_is_found_and_shrunk_to_the_steps_that_matter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import heapq
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from meshchat.adapters.logstore import FsyncPolicy, LogStore
@@ -46,6 +47,11 @@ MESH = mesh_id("simulated")
 AIR_RATE = 1_000_000
 
 
+_zone = lru_cache(Zone)
+"""One zone for all routers that have it: each remembers what it computed."""
+
+
+@lru_cache(maxsize=4096)
 def address_of(number: int) -> tuple[str, int]:
     """The IPv4 address and port of router `number`."""
     return f"10.0.{number >> 8}.{number & 255}", PORT
@@ -107,7 +113,7 @@ class SimRouter:
         clock = self.model.clock
         mono = (self.world.now - self._booted_at) * (1 + clock.drift)
         wall = EPOCH_MS + int(self.world.now * 1000) + clock.offset_ms
-        return Instant(mono, max(0, wall), clock.good)
+        return Instant(mono, wall if wall > 0 else 0, clock.good)
 
     # --- Life -------------------------------------------------------------------------------------------
 
@@ -125,7 +131,7 @@ class SimRouter:
     def _start(self) -> None:
         rng = random.Random(self.world.rng.randrange(2**63))
         model = self.model
-        zone = Zone(model.zone)
+        zone = _zone(model.zone)
         store = LogStore(self.logs, self.state, MESH, fsync=model.fsync)
         store.open()
         settings = NodeSettings(
