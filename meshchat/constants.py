@@ -117,6 +117,66 @@ through digests at the paced rate: a script that floods slows itself down and no
 MAX_RELAY_QUEUE = 4096
 """Records that wait to be relayed or are watched on one interface: a second of the fastest honest flood."""
 
+# --- Presence -------------------------------------------------------------------------------------------
+
+PRESENCE_REFRESH = 600.0
+PRESENCE_LIFETIME = 1500.0
+"""Who is present says so again every 10 minutes, and is gone for those who have not heard it for 25: two
+refreshes may get lost. Ten people who do nothing cost a router of a line some 5 B/s."""
+
+PRESENCE_REPEATS = (8.0, 60.0)
+"""What changed is said again after so many seconds (staged refresh: Pan and Schulzrinne, 1997): no digest
+tells who missed a statement, and where half of all frames are lost, a flooding misses a router at times."""
+
+PRESENCE_JITTER = 1.0
+"""Longest random wait before a change is said: rooms opened one after the other make one statement, and when
+a clock moves, not all routers speak as one."""
+
+ACTIVE_FOR = 60.0
+ACTIVE_GRACE = 15.0
+"""Active is who typed within the last minute; others see it for 15 s more, since it is said again only once a
+minute and has to come their way."""
+
+TYPING_EVERY = 20.0
+"""A front end tells at most so often that somebody types: what is fresher than that is now."""
+
+STATEMENT_RATE = 0.2
+STATEMENT_BURST = 10.0
+"""Statements of one key, a second and in a burst: the rest is neither taken nor relayed. Who types on two
+routers makes two a minute."""
+
+STATEMENTS_RATE = 10.0
+STATEMENTS_BURST = 256.0
+"""Statements of all people with an account or a message here, a second and in a burst: 600 who type at once.
+They cost 2 KB/s of the air of a router at the most, and a hundredth of a router's core to verify."""
+
+STRANGERS_RATE = 1.0
+STRANGERS_BURST = 64.0
+"""The same for all other keys, which anyone makes at will; 64 are enough for who starts with no accounts."""
+
+MAX_STATEMENT = 480
+"""Bytes of a presence record as carried: with its age it fits a datagram at the smallest MTU, sealed."""
+
+MAX_PRESENT = 1024
+"""Statements remembered, some 1.5 KB each; those of keys without account or message go first."""
+
+MAX_PLACES = 8
+"""Routers on which one key is present: a router's id in a statement is only its author's word."""
+
+PRESENCE_SHARE = 0.02
+"""Share of the air for telling new neighbours who is present: fifty people in four seconds."""
+
+MAX_TOLD = 256
+"""Statements told to one new neighbour, the latest first."""
+
+TELL_JITTER = 2.0
+"""Longest random wait before that: in a cell one tells, and the others hear what the new one confirms."""
+
+TELL_RATE = 1 / 60
+TELL_BURST = 3.0
+"""New neighbours told for one address, a second and in a burst: a stranger who starts anew with each frame,
+100 bytes of it, gets 60 KB in all a minute, within `PRESENCE_SHARE`."""
+
 # --- Digests (RFC 6206) ---------------------------------------------------------------------------------
 
 TRICKLE_IMIN = 0.25

@@ -20,16 +20,20 @@ from meshchat.adapters.system_clock import SystemClock, boot_id, system_zone
 from meshchat.chat.localtime import Zone, last_wipe
 from meshchat.chat.service import Event, Service
 from meshchat.config import Config
-from meshchat.constants import CAP_ACCOUNTS, NEWS_SHARE, TALK_SHARE, VERSION
+from meshchat.constants import CAP_ACCOUNTS, CONFIRM_WAIT, NEWS_SHARE, TALK_SHARE, VERSION
 from meshchat.errors import ConfigError
 from meshchat.protocol.events import Send
 from meshchat.protocol.port import AirShare
 from meshchat.state.caps import CapLimits
+from meshchat.state.presence import Present
 from meshchat.state.store import StoreLimits
 from meshchat.wire.records import Record, mesh_id
 
 SYNC_EVERY = 5.0
 """Seconds between forcing appended history onto the disk under the policy "interval"."""
+
+FAREWELL = 2 * CONFIRM_WAIT
+"""Seconds to say that the people here have gone, and once more to a neighbour that may have missed it."""
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +66,7 @@ class Daemon:
             boot_id=boot_id(),
             synchronised_boot=lambda: self._clock.synchronised_boot,
         )
-        random = Random(secrets.randbits(128))
+        self._random = random = Random(secrets.randbits(128))
         self._port = MulticastPort(config.group, config.port)
         self.node = Node(settings, logs, state, self._clock.read, random, self)
         self._network = Network(config, self.node, self._port)
@@ -97,6 +101,17 @@ class Daemon:
         if self._service is not None:
             self._service.evicted(records)
 
+    def presence_changed(self, present: Present) -> None:
+        """Somebody came, went, opened or closed a room, began to type or fell idle."""
+        if self._service is not None:
+            self._publish(self._service.presence_changed(present))
+
+    def restate(self) -> None:
+        """Who is present here is to be stated again."""
+        if self._service is not None and self._control is not None:
+            self._service.restate(asyncio.get_running_loop().time())
+            self._control.rearm()
+
     def _publish(self, events: Iterable[Event]) -> None:
         if self._control is not None:
             self._control.publish(events)
@@ -108,7 +123,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self.node.start()
         hello = {"version": VERSION, "mesh": self._config.mesh, "router": self.node.router.hex()}
-        self._service = Service(self.node, self._station, self._zone)
+        self._service = Service(self.node, self._station, self._zone, self._random)
         self._control = ControlServer(self._config.socket, self._service, hello)
         await self._control.start()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -122,6 +137,8 @@ class Daemon:
         finally:
             syncing.cancel()
             await self._control.close()
+            if self._service.farewell(loop.time()):
+                await asyncio.sleep(FAREWELL)
             await self._network.close()
             if self._timer is not None:
                 self._timer.cancel()

@@ -52,6 +52,8 @@ class ControlServer:
         self._server: asyncio.Server | None = None
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="password")
         self._work = 0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at: float | None = None
 
     async def start(self) -> None:
         """Listens. Raises `StoreError` where the socket cannot be made or a daemon answers on it already."""
@@ -69,6 +71,24 @@ class ControlServer:
             writer = self._clients.get(session)
             if writer is not None and not writer.is_closing():
                 self._push(writer, line)
+        self.rearm()
+
+    def rearm(self) -> None:
+        """Sets the alarm to the service's deadline, which may have changed."""
+        deadline = self._service.deadline
+        if deadline == self._alarm_at:
+            return
+        self._alarm_at = deadline
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if deadline is not None:
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_at(max(deadline, loop.time()), self._tick)
+
+    def _tick(self) -> None:
+        self._alarm_at = None
+        self._service.tick(asyncio.get_running_loop().time())
+        self.rearm()
 
     async def close(self) -> None:
         """Stops listening, ends all connections and removes the socket. Unfinished logins are dropped."""
@@ -83,6 +103,8 @@ class ControlServer:
             writer.transport.abort()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _push(self, writer: asyncio.StreamWriter, line: bytes) -> None:
@@ -124,6 +146,7 @@ class ControlServer:
         finally:
             del self._clients[session]
             self._service.close_session(session)
+            self.rearm()
 
     async def _answer(self, session: Session, line: bytes, writer: asyncio.StreamWriter) -> None:
         try:
@@ -147,6 +170,7 @@ class ControlServer:
     async def _settle(self, outcome: Outcome) -> Answer:
         """The answer that `outcome` leads to, when it is due."""
         answer = await self._compute(outcome) if isinstance(outcome, Work) else outcome
+        self.rearm()
         if answer.delay_s > 0:
             await asyncio.sleep(answer.delay_s)
         return answer

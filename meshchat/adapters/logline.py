@@ -30,6 +30,7 @@ from meshchat.wire.records import (
     Space,
     carried_size,
     is_dated,
+    is_ephemeral,
     is_name,
     position,
     stamp_ms,
@@ -151,8 +152,8 @@ def decode_line(mesh: bytes, line: bytes) -> StoredRecord:
 
     Keys it does not know are passed over. Raises `Malformed`, and nothing else whatever the bytes are:
     "line-size", "line-syntax", "line-field" for a field that is missing, of another type or out of range,
-    "line-time" where `time` contradicts the stamp, "name", "size", and "id" where the id is not the hash of
-    the rest, as after any edit. The signature is not checked.
+    "line-time" where `time` contradicts the stamp, "name", "ephemeral" for what no log holds, "size", and
+    "id" where the id is not the hash of the rest, as after any edit. The signature is not checked.
     """
     if len(line) > MAX_LINE:
         raise Malformed("line-size")
@@ -166,6 +167,8 @@ def decode_line(mesh: bytes, line: bytes) -> StoredRecord:
     space, stamp = _uint(fields, "space", 255), _uint(fields, "stamp", MAX_STAMP)
     if not is_name(author) or not (is_name(log) or (log == "" and space != Space.ROOM)):
         raise Malformed("name")
+    if is_ephemeral(space):
+        raise Malformed("ephemeral")
     if _string(fields, "time") != time_text(stamp_ms(stamp)):
         raise Malformed("line-time")
     grade = _GRADES.get(_string(fields, "grade"))

@@ -27,8 +27,10 @@ from meshchat.protocol.events import (
     Append,
     Deliver,
     Output,
+    PresenceChanged,
     Remember,
     Remove,
+    Restate,
     Save,
     Send,
     Stored,
@@ -37,6 +39,7 @@ from meshchat.protocol.horizon import HorizonState
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.port import AirShare
 from meshchat.protocol.router import Router, RouterSettings
+from meshchat.state.presence import Present
 from meshchat.state.recordset import LONGEST_HELD
 from meshchat.state.store import HISTORY_START, HistoryRow, StoreLimits
 from meshchat.wire.packets import START, Carried
@@ -63,6 +66,12 @@ class Listener(Protocol):
 
     def evicted(self, records: Sequence[Record]) -> None:
         """These records of accounts or rooms have gone because they exceeded their budget."""
+
+    def presence_changed(self, present: Present) -> None:
+        """Somebody came, went, opened or closed a room, began to type or fell idle, on any router."""
+
+    def restate(self) -> None:
+        """Who is present here is to be stated again."""
 
     def wake_at(self, deadline: float | None) -> None:
         """Call `tick` at this monotonic time; None: no deadline is set."""
@@ -233,6 +242,10 @@ class Node:
                 self._try(partial(self._state.add_wiped, places), "What was wiped is not noted")
             case Save():
                 self._save()
+            case PresenceChanged(present):
+                self._listener.presence_changed(present)
+            case Restate():
+                self._listener.restate()
 
     def _append(self, batch: tuple[Stored, ...]) -> None:
         now = self._clock()
@@ -351,6 +364,14 @@ class Node:
         if not self.engine.store.holds(record.position):
             return "This did not stay: newer messages fill the space for this author or room."
         return None
+
+    def announce(self, record: Record) -> None:
+        """Floods a statement of who is present on this router."""
+        self._perform(self.engine.announce(record, self._clock()))
+
+    def present(self) -> list[Present]:
+        """Who is present on which router."""
+        return self.engine.presence.view(self._clock())
 
     def rooms(self) -> list[RoomSummary]:
         """The rooms that hold messages."""

@@ -1,21 +1,25 @@
 """What all requests share: the mesh, and the tables that the application keeps over it."""
 
+from collections import defaultdict
 from collections.abc import Mapping
+from random import Random
 
 from meshchat.chat.accounts import Accounts, Login, Sealing
+from meshchat.chat.attendance import Attendance
 from meshchat.chat.limits import FailuresByName
 from meshchat.chat.localtime import Zone, format_rfc3339, parse_when
 from meshchat.chat.names import key_tag, room_name
 from meshchat.chat.ports import NO_RECORDS, Mesh, RoomSummary, Station
 from meshchat.chat.rooms import Rooms
 from meshchat.errors import NameRefused
+from meshchat.state.presence import Present
 from meshchat.wire.records import Kind, Record, stamp_ms
 
 
 class Application:
     """The tables over one mesh, and how records look from outside."""
 
-    def __init__(self, mesh: Mesh, station: Station, zone: Zone, sealing: Sealing) -> None:
+    def __init__(self, mesh: Mesh, station: Station, zone: Zone, sealing: Sealing, random: Random) -> None:
         self.mesh = mesh
         self.station = station
         self.zone = zone
@@ -23,6 +27,7 @@ class Application:
         self.accounts = Accounts(mesh)
         self.rooms = Rooms(mesh)
         self.failures = FailuresByName()
+        self.attendance = Attendance(mesh, random)
 
     def known_room(self, typed: str) -> str:
         """The room meant, in its own spelling; raises `NameRefused` where there is none."""
@@ -44,6 +49,16 @@ class Application:
     def shown_name(self, login: Login) -> str:
         """Who is logged in, as others see him."""
         return self.accounts.display(login.account.name, login.account.key)
+
+    def present(self) -> dict[bytes, list[Present]]:
+        """Where the people are who have an account, by key: the routers where they are active first."""
+        found: dict[bytes, list[Present]] = defaultdict(list)
+        for each in self.mesh.present():
+            if self.accounts.get(each.key) is not None:
+                found[each.key].append(each)
+        for places in found.values():
+            places.sort(key=lambda each: (not each.active, each.router))
+        return found
 
     def message(self, record: Record) -> dict[str, object] | None:
         """A record as front ends see it; None where it is no message that this version can show."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from meshchat.chat.ports import Mesh
 from meshchat.identity import SigningKey, sign_record
-from meshchat.wire.records import Kind, Record, Space
+from meshchat.wire.records import Grade, Kind, Record, Space
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,24 @@ def submit(
     mesh: Mesh, signer: SigningKey, author: str, space: Space, log: str, kind: Kind, body: bytes
 ) -> Submitted:
     """Stamps, signs, stores and floods a record. Raises `StoreError`."""
-    stamp, grade = mesh.stamp()
-    record = sign_record(
+    record = sign(mesh, signer, author, space, log, kind, body)
+    return Submitted(record, mesh.submit(record))
+
+
+def sign(
+    mesh: Mesh,
+    signer: SigningKey,
+    author: str,
+    space: Space,
+    log: str,
+    kind: Kind,
+    body: bytes,
+    *,
+    grade: Grade | None = None,
+) -> Record:
+    """A record that is stamped and signed, of the clock's grade unless another is given."""
+    stamp, by_clock = mesh.stamp()
+    return sign_record(
         signer,
         mesh=mesh.mesh,
         space=space,
@@ -29,7 +45,6 @@ def submit(
         author=author,
         router=mesh.router,
         stamp=stamp,
-        grade=grade,
+        grade=by_clock if grade is None else grade,
         body=body,
     )
-    return Submitted(record, mesh.submit(record))

@@ -14,6 +14,7 @@ from meshchat.chat.answers import Answer, Outcome, Work
 from meshchat.chat.application import Application, stamp_time, with_notice
 from meshchat.chat.authoring import submit
 from meshchat.chat.fields import (
+    FLAG,
     LINES,
     OPTIONAL_COUNT,
     OPTIONAL_FLAG,
@@ -21,6 +22,7 @@ from meshchat.chat.fields import (
     OPTIONAL_WORDS,
     TEXT,
     WORD,
+    WORDS,
     Field,
 )
 from meshchat.chat.localtime import format_rfc3339
@@ -38,6 +40,7 @@ from meshchat.errors import (
 )
 from meshchat.identity import SealedKey, SigningKey
 from meshchat.protocol.clock import LATEST_MS
+from meshchat.state.presence import Present
 from meshchat.wire.records import Kind, Space, make_stamp
 
 T = TypeVar("T")
@@ -75,6 +78,7 @@ def _login(app: Application, session: Session, now: float, *, user: str, passwor
     def enter(login: Login | None) -> Answer:
         if login is None or app.accounts.get(login.account.key) is None:
             raise LoginFailed
+        app.attendance.leave(session)
         session.login = login
         app.accounts.logged_in(login.account)
         return Answer.done(user=app.shown_name(login))
@@ -85,6 +89,7 @@ def _login(app: Application, session: Session, now: float, *, user: str, passwor
 
 
 def _logout(app: Application, session: Session, now: float) -> Outcome:
+    app.attendance.leave(session)
     session.login = None
     return Answer.done()
 
@@ -122,14 +127,55 @@ def _retire(app: Application, session: Session, now: float, *, password: str) ->
 
 
 def _users(app: Application, session: Session, now: float) -> Outcome:
+    present = app.present()
     return Answer.stream(
         {
             "user": app.accounts.display(account.name, account.key),
             "key": key_tag(account.key),
             "since": stamp_time(account.since),
+            "active": any(place.active for place in present.get(account.key, ())),
+            "present": [_place(place) for place in present.get(account.key, ())],
         }
         for account in app.accounts.active()
     )
+
+
+def _place(present: Present) -> dict[str, object]:
+    return {
+        "router": present.router.hex(),
+        "rooms": list(present.rooms),
+        "active": present.active,
+        "idle_s": present.idle_s,
+    }
+
+
+def _present(app: Application, session: Session, now: float, *, rooms: list[str], active: bool) -> Outcome:
+    session.require_login()
+    names = [room_name(room) for room in rooms]
+    opened = tuple(app.rooms.find(name) or name for name in names)
+    app.attendance.present(session, opened, now, typed=active)
+    return Answer.done()
+
+
+def _who(app: Application, session: Session, now: float, *, room: str) -> Outcome:
+    name = app.known_room(room)
+    found = {
+        key: there
+        for key, places in app.present().items()
+        if (there := [place for place in places if name in place.rooms])
+    }
+    users = {account.key: account.name for account in app.accounts.active()}
+    items = [
+        {
+            "user": app.accounts.display(users[key], key),
+            "key": key_tag(key),
+            "active": any(place.active for place in places),
+            "routers": [place.router.hex() for place in places],
+            "idle_s": min((place.idle_s for place in places if place.idle_s is not None), default=None),
+        }
+        for key, places in found.items()
+    ]
+    return Answer.stream(sorted(items, key=lambda item: (not item["active"], fold(str(item["user"])))))
 
 
 def _own_account(app: Application, session: Session) -> Account:
@@ -221,6 +267,7 @@ def _send(
         raise TooFast(f"You write too fast; wait {wait} s and send it again.")
     known = app.rooms.find(name) or _make_room(app, login, name)
     sent = submit(app.mesh, login.signer, login.account.name, Space.ROOM, known, Kind.MESSAGE, body)
+    app.attendance.wrote(session, now)
     stored = {"record": sent.record.id.hex(), "room": known, "time": stamp_time(sent.record.stamp)}
     return Answer.done(**with_notice(stored, sent.notice))
 
@@ -316,6 +363,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "passwd": Operation(_passwd, {"old": TEXT, "new": TEXT}),
     "retire": Operation(_retire, {"password": TEXT}),
     "users": Operation(_users, {}),
+    "present": Operation(_present, {"rooms": WORDS, "active": FLAG}),
+    "who": Operation(_who, {"room": TEXT}),
     "rooms": Operation(_rooms, {}),
     "join": Operation(_join, {"room": TEXT}),
     "send": Operation(_send, {"room": TEXT, "text": TEXT, "person": OPTIONAL_FLAG}),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from meshchat.state.presence import Present
 from meshchat.wire.records import Grade, Record
 
 DIGEST_SIZE = 16
@@ -62,6 +63,12 @@ class Mesh(Protocol):
         A returned line is for the author: his record is kept, but waits (quarantine) or may not last.
         Raises `StoreError` where the disk does not take it; then it was not sent either.
         """
+
+    def announce(self, record: Record) -> None:
+        """Floods a statement of who is present on this router, made here; it is not stored."""
+
+    def present(self) -> list[Present]:
+        """Who is present on which router, in any order. Each change is told to `Service.presence_changed`."""
 
     def rooms(self) -> list[RoomSummary]:
         """The rooms that hold messages, in any order."""

@@ -5,6 +5,7 @@ is told to `deliver`, and the events that follow come out, each with the session
 """
 
 from collections.abc import Iterable, Mapping
+from random import Random
 from typing import TypeAlias
 
 from meshchat.chat import fields
@@ -12,11 +13,13 @@ from meshchat.chat.accounts import Sealing
 from meshchat.chat.answers import Answer, Outcome
 from meshchat.chat.application import Application
 from meshchat.chat.localtime import Zone
+from meshchat.chat.names import key_tag
 from meshchat.chat.operations import OPERATIONS
 from meshchat.chat.ports import Mesh, Station
 from meshchat.chat.render import safe
 from meshchat.chat.sessions import Session
 from meshchat.errors import MeshchatError, UsageError
+from meshchat.state.presence import Present
 from meshchat.wire.records import Record, Space
 
 Event: TypeAlias = tuple[Session, Mapping[str, object]]
@@ -27,11 +30,13 @@ class Service:
     """Answers requests from what the mesh holds; one for each router.
 
     Made, it reads all accounts, rooms and authors from `mesh` once. `zone` is where the router stands: WHEN
-    is read in it. `sealing` is what a new password costs.
+    is read in it. `random` are dice, `sealing` is what a new password costs.
     """
 
-    def __init__(self, mesh: Mesh, station: Station, zone: Zone, *, sealing: Sealing | None = None) -> None:
-        self._app = Application(mesh, station, zone, sealing or Sealing())
+    def __init__(
+        self, mesh: Mesh, station: Station, zone: Zone, random: Random, *, sealing: Sealing | None = None
+    ) -> None:
+        self._app = Application(mesh, station, zone, sealing or Sealing(), random)
         self._sessions: dict[Session, None] = {}
 
     def set_zone(self, zone: Zone) -> None:
@@ -47,6 +52,28 @@ class Service:
     def close_session(self, session: Session) -> None:
         """The front end has gone. Closing twice is harmless."""
         self._sessions.pop(session, None)
+        self._app.attendance.leave(session)
+
+    # --- Time: who is present is said again and again ---------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is to be called, monotonic seconds, or None: any other call may change it."""
+        return self._app.attendance.deadline
+
+    def tick(self, now: float) -> None:
+        """The deadline came."""
+        self._app.attendance.tick(now)
+
+    def restate(self, now: float) -> None:
+        """What was said of who is present here may not count elsewhere any more."""
+        self._app.attendance.restate(now)
+
+    def farewell(self, now: float) -> bool:
+        """The daemon stops: says at once that everybody here has gone; whether anybody was."""
+        return self._app.attendance.farewell(now)
+
+    # --- What front ends ask ----------------------------------------------------------------------------
 
     def handle(self, session: Session, request: Mapping[str, object], now: float) -> Outcome:
         """The answer to a request object, or the work that leads to it. `now` is monotonic seconds.
@@ -62,6 +89,24 @@ class Service:
             return operation.run(self._app, session, now, **values)
         except MeshchatError as error:
             return Answer.refusal(error)
+
+    # --- What becomes known -----------------------------------------------------------------------------
+
+    def presence_changed(self, present: Present) -> list[Event]:
+        """Somebody came, went, opened or closed a room, began to type or fell idle, on any router."""
+        account = self._app.accounts.get(present.key)
+        if account is None:
+            return []
+        return self._to_all(
+            {
+                "event": "presence",
+                "user": self._app.accounts.display(account.name, account.key),
+                "key": key_tag(present.key),
+                "router": present.router.hex(),
+                "rooms": list(present.rooms),
+                "active": present.active,
+            }
+        )
 
     def deliver(self, record: Record, live: bool) -> list[Event]:
         """A record became stored; `live` is False where it came by catching up. The events that follow."""
@@ -105,7 +150,17 @@ class Service:
             for session in self._sessions:
                 if session.login and session.login.account.key == account.key:
                     session.login = None
-        return self._to_all({"event": "user", "name": self._app.accounts.display(account.name, account.key)})
+                    self._app.attendance.leave(session)
+        events = self._to_all(
+            {"event": "user", "name": self._app.accounts.display(account.name, account.key)}
+        )
+        if account.sequence == 1:
+            events += self._known_now(account.key)
+        return events
+
+    def _known_now(self, key: bytes) -> list[Event]:
+        """The account came after what was said of who it is that is present."""
+        return [event for each in self._app.present().get(key, ()) for event in self.presence_changed(each)]
 
     def _room_seen(self, name: str) -> list[Event]:
         return self._to_all({"event": "room", "name": name})

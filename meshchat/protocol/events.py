@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from meshchat.state.presence import Present
 from meshchat.wire.records import Record
 
 
@@ -53,4 +54,14 @@ class Save(NamedTuple):
     """Something was wiped by date: write the small state (horizon, clock floor) before it goes."""
 
 
-Output = Send | Append | Deliver | Remove | Remember | Save
+class PresenceChanged(NamedTuple):
+    """Somebody came, went, opened or closed a room, began to type or fell idle, on any router."""
+
+    present: Present
+
+
+class Restate(NamedTuple):
+    """What was stated of the people here may not count elsewhere: each is to be stated again."""
+
+
+Output = Send | Append | Deliver | Remove | Remember | Save | PresenceChanged | Restate

@@ -144,11 +144,17 @@ class Keeper:
         except Malformed as refusal:
             self.drops[refusal.reason] += 1
             return None
-        if not self._authentic(record, source, now):
+        if record.ephemeral:
+            self.drops["ephemeral"] += 1
+            return None
+        if not self.authentic(record, source, now):
             return None
         return self.place(Admitted(record, carried.age), now)
 
-    def _authentic(self, record: Record, source: Hashable, now: Instant) -> bool:
+    def authentic(self, record: Record, source: Hashable, now: Instant) -> bool:
+        """Whether its author signed it; a forgery is charged to `source`, and whose budget is used up is not
+        heard.
+        """
         if source is None:
             return verify_record(record) or self._refuse_signature()
         budget = self._forgeries.bucket(source)

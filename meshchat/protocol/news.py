@@ -107,12 +107,15 @@ class News:
         for flood in port.flood.watched(now.mono):
             missed = [one for one in flood.underserved(around) if one.router in fresh]
             worth = flood.sent == 1 and len(missed) <= RESEND_UP_TO and flood.carried.size <= capacity
-            if missed and worth and flood.likely_missed(missed):
+            # What no digest tells of is worth it on the slightest doubt.
+            if missed and worth and (flood.carried.ephemeral or flood.likely_missed(missed)):
                 for one in missed:
                     again[one.router].append(flood.carried)
                 port.flood.watch_again(flood, now.mono)
                 continue
             port.flood.forget(flood)
+            if flood.carried.ephemeral:
+                continue
             if missed:
                 if any(self._is_remote(one, around) for one in missed):
                     self._insist(port, now)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from meshchat.constants import NEWS_FRAMES_BURST, NEWS_FRAMES_RATE
+from meshchat.constants import NEWS_FRAMES_BURST, NEWS_FRAMES_RATE, PRESENCE_SHARE
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Output, Send
 from meshchat.protocol.flooding import InterfaceFlood
@@ -58,6 +58,7 @@ class Port:
         self.frames = TokenBucket(NEWS_FRAMES_RATE, NEWS_FRAMES_BURST)
         self.repair = air.bucket(air.repair)
         self.talk = air.bucket(air.talk)
+        self.tell = air.bucket(PRESENCE_SHARE)
         self.source = Source(store, carried, self.repair.rate)
         self.asks_sent = 0
         self.in_step = False

@@ -36,6 +36,7 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Admitted, Keeper
 from meshchat.protocol.news import News
 from meshchat.protocol.port import AirShare, Desk, Port
+from meshchat.protocol.presence import Presence
 from meshchat.protocol.standing import Standing
 from meshchat.state.fragments import Reassembly
 from meshchat.state.limits import BucketTable
@@ -150,6 +151,7 @@ class Router:
             *(settings.router, self._may_answer),
         )
         self._news = News(self._desk, self.neighbours, settings.mesh)
+        self.presence = Presence(self._desk, self.keeper, self._news, settings.mesh, settings.router)
         self._answers: BucketTable[str] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ADDRESSES)
         self._reassembly = Reassembly()
         self._seen = SeenCache(MAX_SEEN)
@@ -238,6 +240,12 @@ class Router:
         self._offer(Admitted(record, 0), None, now, live=True)
         return self._done(now)
 
+    def announce(self, record: Record, now: Instant) -> list[Output]:
+        """A statement, made on this router, of who is present here."""
+        self.presence.announce(record, now)
+        self._news.send_due(now)
+        return self._done(now)
+
     def merge(self, carried: Iterable[Carried], now: Instant) -> tuple[int, Counter[str], list[Output]]:
         """Records from a file, by the same door as a neighbour's.
 
@@ -296,6 +304,7 @@ class Router:
             self._seen.add(record.position)
             if self.store.holds(record.position):
                 shown.append(Deliver(record, pending.live))
+                self.presence.wrote(record, now)
                 if pending.relay:
                     self._relay(pending, now)
         self._news.send_due(now)
@@ -336,6 +345,8 @@ class Router:
                 self.asker.choose(now)
             case ("fetch",):
                 self.asker.check_fetch(now)
+            case ("presence", bytes(place)):
+                self.presence.expire(place, now)
             case (str(what), str(interface)) if interface in self._desk.ports:
                 self._expire_port(what, self._desk.ports[interface], now)
             case (str(what), str(interface), bytes(router)) if interface in self._desk.ports:
@@ -365,6 +376,8 @@ class Router:
             self._exchange.begin(port, neighbour, now)
         elif what == "offer":
             self._giver.send_offer(port, neighbour, now)
+        elif what == "tell":
+            self.presence.tell(port, neighbour, now)
 
     def _housekeep(self, now: Instant) -> None:
         self._follow_clocks(now)
@@ -394,6 +407,7 @@ class Router:
         self.keeper.reset_stamps(now)
         self._desk.emit(*self.keeper.housekeep(now))
         self._release_quarantine(now)
+        self.presence.clock_moved()
 
     def _release_quarantine(self, now: Instant) -> None:
         for admitted in self.keeper.ripe(now):
@@ -420,10 +434,13 @@ class Router:
             case Confirm():
                 neighbour.link.heard(packet.number)
                 self._news.on_confirm(packet, neighbour, port)
+                self.presence.on_confirm(packet, neighbour, port)
             case Digest():
+                self.presence.met(neighbour, packet, port, now)
                 self._exchange.on_digest(neighbour, packet, port, now)
                 self._clock_heard(now)
             case Ask():
+                self.presence.met(neighbour, packet.digest, port, now)
                 self._giver.on_ask(neighbour, packet, port, now)
                 self._clock_heard(now)
             case Offer():
@@ -476,6 +493,9 @@ class Router:
                 self.drops["duplicate"] += 1
                 self._known_here(place[-RECORD_ID_SIZE:], neighbour, port, now, live=live)
                 self._strike(place, carried, neighbour, port, now, live=live)
+                continue
+            if live and carried.ephemeral:
+                self.presence.take_in(carried, neighbour, port, now)
                 continue
             if self._is_too_old(carried) and (live or not self.asker.is_asked_for(neighbour, port, now)):
                 self.drops["age"] += 1

@@ -91,7 +91,7 @@ class Neighbour:
     `token_at`; `sketched`: the last step towards it was a sketch; `beyond_sketches`: since both last agreed,
     one did not tell what differs; `reach` is whom it hears itself; `want_token` is that of its last WANT,
     which came at `wanted_at`, `shown` that of the last one sent to it; `stopped_at`: it was told then that
-    nothing more is wanted.
+    nothing more is wanted; `told` is the boot id of the run in which it was told who is present.
     """
 
     router: bytes
@@ -119,6 +119,7 @@ class Neighbour:
     wanted_at: float = -1e9
     shown: bytes = b""
     stopped_at: float = -1e9
+    told: bytes = b""
     _shunned: int = 0
     backoff: Backoff = field(default_factory=Backoff)
 

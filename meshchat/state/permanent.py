@@ -53,6 +53,10 @@ class PermanentBudget:
             gone.append(oldest)
         return gone
 
+    def is_about(self, subject: bytes) -> bool:
+        """Whether there is a record about it: an account's key, or a room's name in UTF-8."""
+        return subject in self._about
+
     def remove(self, place: bytes) -> None:
         """The record at this position left."""
         item = self._items.pop(place)

@@ -140,6 +140,10 @@ class RecordStore:
         """Whether history written with this public key is held."""
         return key in self._authors.numbers
 
+    def knows(self, key: bytes) -> bool:
+        """Whether history or an account of this public key is held."""
+        return self.has_author(key) or self._permanent.is_about(key)
+
     def held_entries(self, low: bytes = START, high: bytes = END) -> Iterator[Entry]:
         """The entries that are held, by position."""
         return (entry for entry in self.records.entries(low, high) if not entry.absent)

@@ -47,8 +47,19 @@ def rooms(items: Sequence[Item], zone: Zone) -> Iterator[str]:
 
 
 def users(items: Sequence[Item], zone: Zone) -> Iterator[str]:
-    """The accounts as a table."""
-    return table(("USER", "KEY", "SINCE"), [(u["user"], u["key"], local(u["since"], zone)) for u in items])
+    """The accounts as a table, with the rooms that each has open now."""
+    rows = [(user["user"], user["key"], local(user["since"], zone), _here(user)) for user in items]
+    return table(("USER", "KEY", "SINCE", "HERE"), rows)
+
+
+def _here(user: Item) -> str | None:
+    """`active: 1, garden`, or `idle 12 min: 1`; None for who is not present anywhere."""
+    rooms = list(dict.fromkeys(room for place in user["present"] for room in place["rooms"]))
+    if not rooms:
+        return None
+    idle = min((place["idle_s"] for place in user["present"] if place["idle_s"] is not None), default=None)
+    since = "" if idle is None else f" {idle // 60} min"
+    return ("active" if user["active"] else f"idle{since}") + ": " + ", ".join(rooms)
 
 
 def peers(items: Sequence[Item], _: Zone) -> Iterator[str]:

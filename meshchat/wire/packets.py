@@ -15,13 +15,14 @@ from meshchat.constants import MAX_RECORD, SHORT_ID
 from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, uint
 from meshchat.wire.records import (
+    EPHEMERAL,
     MAX_STAMP,
-    PERMANENT,
     POSITION_SIZE,
     RECORD_ID_SIZE,
     ROUTER_ID_SIZE,
     UNKNOWN_GRADE,
     Grade,
+    is_ephemeral,
 )
 
 _HEADER = Struct(">BH")
@@ -57,7 +58,7 @@ _END_MARK = 255
 
 
 class PacketType(IntEnum):
-    """The type byte of a packet. 16 to 31 are reserved for presence, 33 to 47 for further sketches."""
+    """The type byte of a packet. 33 to 47 are reserved for further sketches."""
 
     RECORDS = 1
     DIGEST = 2
@@ -128,7 +129,7 @@ def decode_packets(data: bytes) -> Iterator[Packet | int]:
 class Carried(NamedTuple):
     """A record as it travels: its bytes, and the seconds it was held so far.
 
-    The age is on the wire only where the record's grade is unknown: nothing else is wiped by it.
+    The age is on the wire only where the record's grade is unknown: nothing else is wiped by it, or expires.
     """
 
     data: bytes
@@ -142,7 +143,12 @@ class Carried(NamedTuple):
     @property
     def wiped_by_age(self) -> bool:
         """Whether it is undated history: of what is permanent the age says nothing."""
-        return self.aged and self.data[2] < PERMANENT
+        return self.aged and self.data[2] < EPHEMERAL
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether it is passed on and never kept."""
+        return is_ephemeral(self.data[2])
 
     @property
     def size(self) -> int:

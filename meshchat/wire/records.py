@@ -37,6 +37,9 @@ STAMP_COUNTER_BITS = 16
 MAX_STAMP = 2**64 - 1
 
 
+EPHEMERAL = 64
+"""The first space whose records are passed on and never kept."""
+
 PERMANENT = 128
 """The first space that no wipe touches."""
 
@@ -50,20 +53,25 @@ class Grade(IntEnum):
 
 
 class Space(IntEnum):
-    """What kind of log a record belongs to. From `PERMANENT` on no wipe touches it."""
+    """What kind of log a record belongs to. From `PERMANENT` on no wipe touches it.
+
+    From `EPHEMERAL` to there it belongs to none.
+    """
 
     ROOM = 1
+    PRESENCE = 64
     ACCOUNTS = 128
     ROOMS = 129
 
 
 class Kind(IntEnum):
-    """What a record's body is. Kinds not listed are kept, relayed and not shown."""
+    """What a record's body is. Kinds not listed are kept, relayed and not shown; if ephemeral, dropped."""
 
     MESSAGE = 1
     ACCOUNT = 2
     RETIREMENT = 3
     ROOM = 4
+    PRESENCE = 5
 
 
 UNKNOWN_GRADE = int(Grade.UNKNOWN)
@@ -153,6 +161,11 @@ class Record:
         return _hash(self.signed)
 
     @property
+    def ephemeral(self) -> bool:
+        """Whether it is passed on and never kept."""
+        return is_ephemeral(self.space)
+
+    @property
     def permanent(self) -> bool:
         """Whether it is no history: an account, a room, or a later permanent space."""
         return self.space >= PERMANENT
@@ -173,9 +186,14 @@ class Record:
         return self.stamp, self.id
 
 
+def is_ephemeral(space: int) -> bool:
+    """Whether records of this space are passed on and never kept."""
+    return EPHEMERAL <= space < PERMANENT
+
+
 def is_dated(space: int, grade: int) -> bool:
     """Whether a record of this space, by a clock of this grade, belongs to stratum 1."""
-    return space < PERMANENT and grade != UNKNOWN_GRADE
+    return space < EPHEMERAL and grade != UNKNOWN_GRADE
 
 
 def carried_size(log: str, author: str, body: bytes) -> int:

@@ -28,6 +28,7 @@ from meshchat.protocol.events import Send
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.port import AirShare
 from meshchat.state.caps import CapLimits
+from meshchat.state.presence import Present
 from meshchat.state.store import StoreLimits
 from meshchat.wire.records import Record
 from tests.bench import load
@@ -57,6 +58,12 @@ class Deaf:
 
     def evicted(self, records: Sequence[Record]) -> None:
         """Nobody misses them."""
+
+    def presence_changed(self, present: Present) -> None:
+        """Nobody is there."""
+
+    def restate(self) -> None:
+        """Nobody is there."""
 
     def wake_at(self, deadline: float | None) -> None:
         """Noted for `feed`."""

@@ -29,6 +29,7 @@ from meshchat.protocol.events import Send
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.port import AirShare
 from meshchat.state.caps import CapLimits
+from meshchat.state.presence import Present
 from meshchat.state.recordset import RecordSet
 from meshchat.state.store import StoreLimits
 from meshchat.wire.datagram import PlainDatagram
@@ -99,6 +100,7 @@ class SimRouter:
         self.shown: set[bytes] = set()
         self.acknowledged: list[Record] = []
         self.notices: list[str] = []
+        self.restated: Callable[[], None] = lambda: None
         self._boots = 0
         self._starts = 0
         self._deadline: float | None = None
@@ -207,6 +209,15 @@ class SimRouter:
     def evicted(self, records: Sequence[Record]) -> None:
         """Accounts have gone."""
 
+    def presence_changed(self, present: Present) -> None:
+        """Somebody came, went, or does something else than before."""
+        for watcher in self.world.watchers:
+            watcher(self.number, present)
+
+    def restate(self) -> None:
+        """Who is present here is to be stated again."""
+        self.restated()
+
     def wake_at(self, deadline: float | None) -> None:
         """Schedules the node's next tick."""
         if deadline is None or (self._deadline is not None and self._deadline <= deadline):
@@ -302,6 +313,7 @@ class World:
         self.routers = [SimRouter(self, number, RouterModel()) for number in range(count)]
         self.taps: list[Callable[[int, bytes], None]] = []
         self.viewers: list[Callable[[int, Record], None]] = []
+        self.watchers: list[Callable[[int, Present], None]] = []
 
     def at(self, moment: float, action: Callable[..., None], *arguments: Any) -> None:
         """Calls `action(*arguments)` at a moment."""
@@ -353,13 +365,14 @@ class World:
 class Stranger:
     """Somebody at the place of router `number`, which stays off: sends whatever a test wants, heeds nothing.
 
-    Its records are signed as they should be: anyone can make a key.
+    Its records are signed as they should be: anyone can make a key. `boot` is what it calls its present run.
     """
 
     def __init__(self, world: World, number: int) -> None:
         self.world, self.number = world, number
         self.key = SigningKey.from_seed(world.rng.randbytes(32))
         self.id = router_id(self.key.public)
+        self.boot = bytes(8)
         self._talking = 0
 
     def send(self, *packets: Packet, to: int | None = None) -> None:
@@ -371,7 +384,7 @@ class Stranger:
         """That of a router that holds nothing and claims this clock and this floor."""
         nothing = RecordSet().summary()
         claim = ClockClaim(grade, 0, 0, ms)
-        return Digest(bytes(8), bytes(8), bytes(3), claim, Scope.ALL, make_stamp(floor_ms), nothing, nothing)
+        return Digest(self.boot, bytes(8), bytes(3), claim, Scope.ALL, make_stamp(floor_ms), nothing, nothing)
 
     def lie(self, grade: Grade, ahead_ms: int, *, floor_ms: int = 0, every: float = 10.0) -> None:
         """Claims a clock that is `ahead_ms` before the truth, again and again until it is `quiet`."""

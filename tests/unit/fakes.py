@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from random import Random
 from typing import Any
 
 from meshchat.chat.accounts import Sealing
@@ -12,6 +13,8 @@ from meshchat.chat.service import Event, Service
 from meshchat.chat.sessions import Session
 from meshchat.errors import ConfigError, Malformed, StoreError
 from meshchat.identity import SigningKey, sign_record, verify_record
+from meshchat.state.presence import Entry, Present, place
+from meshchat.wire.presence import Statement, read_statement
 from meshchat.wire.records import (
     Grade,
     Kind,
@@ -43,7 +46,10 @@ class FakeMesh:
         self.disk_full = False
         self.notice: str | None = None
         self.listener: Callable[[Record, bool], object] = lambda record, live: None
+        self.watcher: Callable[[Present], object] = lambda present: None
         self.records: dict[bytes, Record] = {}
+        self.statements: list[Statement] = []
+        self.here: dict[bytes, Present] = {}
         self.mesh_keys: list[str] = []
         self._counter = 0
 
@@ -75,6 +81,20 @@ class FakeMesh:
             other.take(record, live=False)
         for record in list(other.records.values()):
             self.take(record, live=False)
+
+    def announce(self, record: Record) -> None:
+        assert verify_record(record)
+        statement = read_statement(record)
+        self.statements.append(statement)
+        self.see(Entry(record, statement, 0.0).present(0.0))
+
+    def see(self, present: Present) -> None:
+        """Somebody is present, or has gone."""
+        self.here[place(present.key, present.router)] = present
+        self.watcher(present)
+
+    def present(self) -> list[Present]:
+        return [present for present in self.here.values() if present.rooms]
 
     def rooms(self) -> list[RoomSummary]:
         held: dict[str, list[Record]] = {}
@@ -198,14 +218,23 @@ class Chat:
 
     def __init__(self, mesh: FakeMesh | None = None) -> None:
         self.mesh = mesh or FakeMesh()
-        self.service = Service(self.mesh, self.mesh, Zone("UTC"), sealing=CHEAP)
+        self.service = Service(self.mesh, self.mesh, Zone("UTC"), Random(1), sealing=CHEAP)
         self.events: list[Event] = []
         self.mesh.listener = lambda record, live: self.events.extend(self.service.deliver(record, live))
+        self.mesh.watcher = lambda present: self.events.extend(self.service.presence_changed(present))
         self.now = 1000.0
 
     def person(self) -> "Person":
         """Somebody in front of a new session."""
         return Person(self, self.service.open_session())
+
+    def let_pass(self, seconds: float) -> None:
+        """Time passes; what is due meanwhile is done."""
+        end = self.now + seconds
+        while (deadline := self.service.deadline) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            self.service.tick(self.now)
+        self.now = end
 
 
 class Person:

@@ -7,11 +7,13 @@ import json
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from random import Random
 from typing import Any, Self, TypeVar
 
 from meshchat.adapters.control import ControlServer
 from meshchat.chat.localtime import Zone
 from meshchat.chat.service import Service
+from meshchat.state.presence import Present
 from meshchat.wire.records import Record
 from tests.unit.fakes import CHEAP, FakeMesh, key, written
 
@@ -77,6 +79,10 @@ class FakeDaemon:
 
         return self.do(take)
 
+    def see(self, present: Present) -> None:
+        """Somebody is present on another router."""
+        self.do(lambda: self.mesh.see(present))
+
     def texts(self, room: str = "1") -> list[str]:
         """What the room holds."""
         return self.do(lambda: [record.body.decode() for record in self.mesh.messages(room)])
@@ -85,13 +91,14 @@ class FakeDaemon:
         return asyncio.run_coroutine_threadsafe(doing, self._loop).result(PATIENCE)
 
     async def _start(self) -> None:
-        service = Service(self.mesh, self.mesh, Zone("UTC"), sealing=CHEAP)
+        service = Service(self.mesh, self.mesh, Zone("UTC"), Random(1), sealing=CHEAP)
         control = ControlServer(
             self._inner,
             service,
             {"version": "0.1.0", "mesh": "test", "router": self.mesh.router.hex()},
         )
         self.mesh.listener = lambda record, live: control.publish(service.deliver(record, live))
+        self.mesh.watcher = lambda present: control.publish(service.presence_changed(present))
         await control.start()
         self._service, self._control = service, control
         self._relay = await asyncio.start_unix_server(self._accept, str(self.path), limit=2**24)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from meshchat.adapters.client import ControlClient
+from meshchat.state.presence import Present
+from meshchat.wire.records import Space
 from tests.unit.fakeserver import PATIENCE, FakeDaemon
 from tests.unit.people import TOP, Terminal, command, environment, run
 
@@ -166,6 +168,12 @@ def test_lists_for_people_and_scripts(daemon: FakeDaemon) -> None:
     assert "1     1         2026-11-21 22:26\n" in out(chat(daemon, "rooms"))
     assert json.loads(out(chat(daemon, "users", "--json")))["user"] == "abc"
     assert "abc" in out(chat(daemon, "users"))
+    [abc] = daemon.mesh.permanent(Space.ACCOUNTS)
+    daemon.see(Present(abc.key, "abc", b"router-5", ("1", "garden"), False, 150))
+    assert json.loads(out(chat(daemon, "users", "--json")))["present"] == [
+        {"router": b"router-5".hex(), "rooms": ["1", "garden"], "active": False, "idle_s": 150}
+    ]
+    assert out(chat(daemon, "users")).endswith("  idle 2 min: 1, garden\n")
     assert json.loads(out(chat(daemon, "peers", "--json")))["interface"] == "wlan0"
     assert "wlan0" in out(chat(daemon, "peers"))
     assert json.loads(out(chat(daemon, "status", "--json")))["router"] == daemon.mesh.router.hex()

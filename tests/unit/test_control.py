@@ -7,6 +7,7 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -65,6 +66,9 @@ class Running:
         self.server = ControlServer(path, service or self.chat.service, HELLO)
         self.chat.mesh.listener = lambda record, live: self.server.publish(
             self.chat.service.deliver(record, live)
+        )
+        self.chat.mesh.watcher = lambda present: self.server.publish(
+            self.chat.service.presence_changed(present)
         )
 
     async def connect(self) -> Line:
@@ -199,7 +203,9 @@ def test_items_that_fail_half_way_end_in_a_refusal(path: Path) -> None:
             return Answer.stream(items())
 
     async def test() -> None:
-        async with running(path, Failing(FakeMesh(), FakeMesh(), Zone("UTC"), sealing=CHEAP)) as served:
+        async with running(
+            path, Failing(FakeMesh(), FakeMesh(), Zone("UTC"), Random(1), sealing=CHEAP)
+        ) as served:
             line = await served.line()
             line.write({"id": 1, "do": "history"})
             assert await line.read() == {"id": 1, "item": {"n": 1}}
@@ -295,6 +301,30 @@ def test_one_front_end_too_many_is_told_so_until_another_leaves(path: Path) -> N
     drive(test)
 
 
+def test_who_comes_and_goes_is_told_to_subscribers_without_any_other_request(path: Path) -> None:
+    async def test() -> None:
+        async with running(path) as served:
+            served.chat.person().enter("ja")
+            listener, ja = await served.line(), await served.line()
+            listener.write({"id": 1, "do": "subscribe"})
+            assert await listener.read() == {"id": 1, "ok": True}
+            ja.write({"id": 1, "do": "login", "user": "ja", "password": "pass"})
+            assert (await ja.read())["ok"]
+            ja.write({"id": 2, "do": "present", "rooms": ["1"], "active": True})
+            assert await ja.read() == {"id": 2, "ok": True}
+            came = await listener.read()
+            assert (came["event"], came["user"], came["rooms"], came["active"]) == (
+                "presence",
+                "ja",
+                ["1"],
+                True,
+            )
+            ja.writer.close()
+            assert (await listener.read())["rooms"] == []
+
+    asyncio.run(test())
+
+
 # --- Work -----------------------------------------------------------------------------------------------
 
 
@@ -302,7 +332,7 @@ class Slow(Service):
     """Every request is work that lasts until `gate` opens; `running_now` counts what runs at once."""
 
     def __init__(self) -> None:
-        super().__init__(FakeMesh(), FakeMesh(), Zone("UTC"), sealing=CHEAP)
+        super().__init__(FakeMesh(), FakeMesh(), Zone("UTC"), Random(1), sealing=CHEAP)
         self.gate = threading.Event()
         self.started = threading.Event()
         self.running_now = 0

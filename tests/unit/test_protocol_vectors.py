@@ -70,6 +70,7 @@ from meshchat.wire.packets import (
     decode_packets,
     encode_packet,
 )
+from meshchat.wire.presence import Statement
 from meshchat.wire.records import (
     Grade,
     Kind,
@@ -173,6 +174,14 @@ def test_record(vector: Vector) -> None:
     assert read == made
     assert verify_record(read)
     assert record_id(vector.octets("mesh"), vector.octets("carried")) == vector.octets("id")
+
+
+@_named("statement")
+def test_statement(vector: Vector) -> None:
+    rooms = tuple(json.loads(room) for room in vector.all("room"))
+    statement = Statement(vector.number("idle"), rooms)
+    assert statement.encode() == vector.octets("body")
+    assert Statement.decode(vector.octets("body")) == statement
 
 
 @_named("sealed-key")

@@ -55,6 +55,7 @@ from meshchat.wire.packets import (
     encode_packet,
     encoded_range_size,
 )
+from meshchat.wire.presence import LONGEST_IDLE, Statement, fitting, read_statement
 from meshchat.wire.records import (
     MAX_STAMP,
     POSITION_SIZE,
@@ -208,6 +209,39 @@ def test_a_record_comes_out_as_it_went_in_and_its_signature_holds(record: Record
     assert record_id(MESH, record.carried) == record.id
     assert position_stamp(record.position) == record.stamp
     assert verify_record(again)
+
+
+@given(st.integers(0, LONGEST_IDLE), st.lists(names, max_size=3))
+def test_a_statement_comes_out_as_it_went_in(idle: int, rooms: list[str]) -> None:
+    statement = Statement(idle, tuple(rooms))
+    assert Statement.decode(statement.encode()) == statement
+
+
+@given(st.binary(max_size=40))
+def test_a_statement_is_refused_or_says_one_thing(body: bytes) -> None:
+    with suppress(Malformed):
+        assert Statement.decode(body).encode() == body
+
+
+@given(names, st.lists(names, min_size=1, max_size=30))
+def test_what_fits_a_statement_fits_the_smallest_datagram(author: str, rooms: list[str]) -> None:
+    fit = fitting(author, rooms)
+    assert fit
+    record = sign_record(
+        SigningKey.from_seed(bytes(32)),
+        mesh=MESH,
+        space=Space.PRESENCE,
+        log="",
+        kind=Kind.PRESENCE,
+        author=author,
+        router=bytes(8),
+        stamp=1,
+        grade=Grade.UNKNOWN,
+        body=Statement(0, fit).encode(),
+    )
+    assert read_statement(record).rooms == fit == tuple(rooms[: len(fit)])
+    sealed = MIN_MTU - IP_UDP_HEADERS - SEALED_OVERHEAD
+    assert len(encode_packet(Records((Carried(record.carried),)))) <= sealed
 
 
 @given(eight, st.binary(max_size=200))

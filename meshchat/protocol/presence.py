@@ -1,0 +1,262 @@
+"""Who is present: statements that people sign, flooded like news and kept in memory only.
+
+A statement is a record of `Space.PRESENCE`. It is taken once, and relayed only then; of two by one key on one
+router the later stamp counts, in whatever order they come. It expires by the age that it travels with. No
+digest counts it, so nothing but the next one repairs what was lost; only a router that is new to its
+neighbours, or restarted, is told by them what they know.
+"""
+
+import math
+
+from meshchat.constants import (
+    AHEAD_MS,
+    MAX_PRESENT,
+    MAX_TOLD,
+    PRESENCE_LIFETIME,
+    STATEMENT_BURST,
+    STATEMENT_RATE,
+    STATEMENTS_BURST,
+    STATEMENTS_RATE,
+    STRANGERS_BURST,
+    STRANGERS_RATE,
+    TELL_BURST,
+    TELL_JITTER,
+    TELL_RATE,
+)
+from meshchat.errors import Malformed
+from meshchat.protocol.events import PresenceChanged, Restate
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.news import News
+from meshchat.protocol.port import Desk, Port
+from meshchat.state.limits import BucketTable, TokenBucket
+from meshchat.state.neighbours import Neighbour
+from meshchat.state.presence import Entry, PresenceTable, Present, place
+from meshchat.wire.packets import (
+    CONFIRM_ID_SIZE,
+    NO_NUMBER,
+    RECORDS_FIELDS,
+    Carried,
+    Confirm,
+    Digest,
+    Records,
+)
+from meshchat.wire.presence import read_statement
+from meshchat.wire.records import Kind, Record, Space, decode_record, stamp_ms
+
+_MAX_ADDRESSES = 1024
+_MAX_UNTOLD = 8
+"""New neighbours that are told at the same time; the first of more learns the rest from the next refresh."""
+
+
+class Presence:
+    """The statements known to one router. Each method takes the time and leaves its outputs on the desk."""
+
+    def __init__(self, desk: Desk, keeper: Keeper, news: News, mesh: bytes, router: bytes) -> None:
+        self._desk, self._keeper, self._news = desk, keeper, news
+        self._mesh, self._router = mesh, router
+        self._table = PresenceTable(keeper.store.knows)
+        self._keys: BucketTable[bytes] = BucketTable(STATEMENT_RATE, STATEMENT_BURST, MAX_PRESENT)
+        self._people = TokenBucket(STATEMENTS_RATE, STATEMENTS_BURST)
+        self._strangers = TokenBucket(STRANGERS_RATE, STRANGERS_BURST)
+        self._tellings: BucketTable[str] = BucketTable(TELL_RATE, TELL_BURST, _MAX_ADDRESSES)
+        self._untold: dict[tuple[str, bytes], dict[bytes, bytes]] = {}
+
+    def view(self, now: Instant) -> list[Present]:
+        """Who is present, in any order."""
+        return [entry.present(now.mono) for entry in self._table if entry.rooms]
+
+    # --- What comes in ----------------------------------------------------------------------------------
+
+    def announce(self, record: Record, now: Instant) -> None:
+        """A statement made on this router."""
+        self._accept(Entry(record, read_statement(record), now.mono), None, now)
+
+    def take_in(self, carried: Carried, neighbour: Neighbour, port: Port, now: Instant) -> None:
+        """A neighbour sent an ephemeral record as news."""
+        try:
+            record = decode_record(self._mesh, carried.data)
+            statement = read_statement(record)
+        except Malformed as refusal:
+            self._keeper.drops[refusal.reason] += 1
+            return
+        self._strike(record.id[:CONFIRM_ID_SIZE], neighbour, port)
+        if self._is_superseded(record, now):
+            self._keeper.drops["duplicate"] += 1
+            self._news.copy_heard(record.id, neighbour, port, now)
+        elif not self._is_of_now(record.stamp, now):
+            self._keeper.drops["statement"] += 1
+        elif self._may_pass(record, neighbour, now):
+            if record.router == self._router:
+                self._said_before_restart(record)
+                return
+            entry = Entry(record, statement, now.mono - self._age(record.stamp, now, carried.age))
+            self._accept(entry, neighbour, now)
+
+    def _is_superseded(self, record: Record, now: Instant) -> bool:
+        """Whether a statement as late is known.
+
+        One that lies in the future by now, since mesh time was set back, holds no other up.
+        """
+        known = self._table.get(place(record.key, record.router))
+        if known is None or (known.id != record.id and self._keeper.clock.is_ahead(now, known.stamp)):
+            return False
+        return (record.stamp, record.id) <= known.order
+
+    def _is_of_now(self, stamp: int, now: Instant) -> bool:
+        """Whether it can be a statement that counts: a recording of an earlier one does not."""
+        ahead_ms = stamp_ms(stamp) - self._keeper.clock.now_ms(now)
+        return -PRESENCE_LIFETIME * 1000 <= ahead_ms <= AHEAD_MS
+
+    def _may_pass(self, record: Record, neighbour: Neighbour, now: Instant) -> bool:
+        """Whether it is signed, and within what its author and all together may say."""
+        everybody = self._people if self._keeper.store.knows(record.key) else self._strangers
+        if everybody.ready_in(now.mono):
+            self._keeper.drops["presence-rate"] += 1
+            return False
+        if not self._keeper.authentic(record, neighbour.address[0], now):
+            return False
+        if not self._keys.take(record.key, now.mono):
+            self._keeper.drops["presence-rate"] += 1
+            return False
+        return everybody.take(now.mono)
+
+    def _said_before_restart(self, record: Record) -> None:
+        """What this router does not know of itself: its next statement has to be later than that."""
+        self._keeper.drops["statement"] += 1
+        self._keeper.clock.shown(record.stamp)
+        if self._table.get(place(record.key, record.router)) is not None:
+            self._desk.emit(Restate())
+
+    def _age(self, stamp: int, now: Instant, claimed: float = math.inf) -> float:
+        """Seconds since it was made: what the routers it came by say, but no more than its stamp does."""
+        by_stamp = max(0.0, (self._keeper.clock.now_ms(now) - stamp_ms(stamp)) / 1000)
+        return min(claimed, by_stamp)
+
+    def _accept(self, entry: Entry, sender: Neighbour | None, now: Instant) -> None:
+        before = self._shown(entry.place, now)
+        gone = self._table.put(entry)
+        for each in gone:
+            self._desk.timers.cancel(("presence", each.place))
+            if each is not entry:
+                self._tell_people(each.place, each.present(now.mono), now)
+        if entry not in gone:
+            self._watch(entry, now)
+            self._tell_people(entry.place, before, now)
+            self._news.flood(entry.id, self._carried(entry, now), sender, now, by_news=True)
+
+    def wrote(self, record: Record, now: Instant) -> None:
+        """A message was stored: its author is active where it was written, if present there."""
+        entry = self._table.get(place(record.key, record.router))
+        if entry is None or (record.space, record.kind) != (Space.ROOM, Kind.MESSAGE):
+            return
+        before = entry.present(now.mono)
+        entry.wrote_at = max(entry.wrote_at, now.mono - self._age(record.stamp, now))
+        self._watch(entry, now)
+        self._tell_people(entry.place, before, now)
+
+    # --- Time -------------------------------------------------------------------------------------------
+
+    def expire(self, place: bytes, now: Instant) -> None:
+        """Somebody fell idle, or was not heard of for too long."""
+        entry = self._table.get(place)
+        if entry is None:
+            return
+        if now.mono >= entry.expires_at:
+            self._table.remove(place)
+            if entry.rooms:
+                self._desk.emit(PresenceChanged(_gone(entry.present(now.mono))))
+            return
+        self._watch(entry, now)
+        self._desk.emit(PresenceChanged(entry.present(now.mono)))
+
+    def clock_moved(self) -> None:
+        """Mesh time moved: for others, what was said here by the old one is perhaps not of now."""
+        if any(entry.router == self._router for entry in self._table):
+            self._desk.emit(Restate())
+
+    def _watch(self, entry: Entry, now: Instant) -> None:
+        self._desk.timers.set(("presence", entry.place), entry.deadline(now.mono))
+
+    def _shown(self, place: bytes, now: Instant) -> Present | None:
+        entry = self._table.get(place)
+        return None if entry is None else entry.present(now.mono)
+
+    def _tell_people(self, place: bytes, before: Present | None, now: Instant) -> None:
+        """Tells front ends where what they see is another than before."""
+        after = self._shown(place, now)
+        if after is None and before is not None and before.rooms:
+            self._desk.emit(PresenceChanged(_gone(before)))
+        elif after is not None:
+            was = (before.rooms, before.active) if before else ((), False)
+            if was != (after.rooms, after.active):
+                self._desk.emit(PresenceChanged(after))
+
+    def _carried(self, entry: Entry, now: Instant) -> Carried:
+        return Carried(entry.carried, max(0, int(now.mono - entry.stated_at)))
+
+    # --- New neighbours ---------------------------------------------------------------------------------
+
+    def met(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
+        """A neighbour said what it holds: who is new here, or started anew, is told who is present.
+
+        So is one whose clock now agrees with this router's: before, it took what was said for another time's.
+        """
+        if abs(digest.clock.time_ms - self._keeper.clock.now_ms(now)) > AHEAD_MS:
+            neighbour.told = b""
+            return
+        if neighbour.told == digest.boot:
+            return
+        neighbour.told = digest.boot
+        if not len(self._table) or not self._tellings.take(neighbour.address[0], now.mono):
+            return
+        latest = sorted(self._table, key=lambda entry: entry.stated_at, reverse=True)[:MAX_TOLD]
+        ids = {entry.id[:CONFIRM_ID_SIZE]: entry.place for entry in latest}
+        self._untold[port.name, neighbour.router] = ids
+        if len(self._untold) > _MAX_UNTOLD:
+            del self._untold[next(iter(self._untold))]
+        self._desk.soon(("tell", port.name, neighbour.router), now.mono, TELL_JITTER)
+
+    def on_confirm(self, confirm: Confirm, neighbour: Neighbour, port: Port) -> None:
+        """A neighbour has records: of these it is told no more."""
+        for key in confirm.keys:
+            self._strike(key, neighbour, port)
+
+    def _strike(self, key: bytes, neighbour: Neighbour, port: Port) -> None:
+        untold = self._untold.get((port.name, neighbour.router))
+        if untold is not None:
+            untold.pop(key, None)
+
+    def tell(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
+        """The next datagram of what a neighbour is told, by unicast, when the share of the air allows it."""
+        untold = self._untold.get((port.name, neighbour.router))
+        if untold is None:
+            return
+        if not port.tell.ready_in(now.mono):
+            items = self._next(untold, self._desk.capacity(port) - RECORDS_FIELDS, now)
+            if items:
+                sent = self._desk.send(port, [Records(items, NO_NUMBER)], neighbour.address)
+                port.tell.spend(now.mono, sent)
+        if untold:
+            wait = port.tell.ready_in(now.mono)
+            self._desk.timers.set(("tell", port.name, neighbour.router), now.mono + wait)
+        else:
+            del self._untold[port.name, neighbour.router]
+
+    def _next(self, untold: dict[bytes, bytes], room: int, now: Instant) -> tuple[Carried, ...]:
+        """Takes what fits into `room` bytes, less what has been said anew or is not of now any more."""
+        items: list[Carried] = []
+        for key, where in list(untold.items()):
+            entry = self._table.get(where)
+            if entry and entry.id.startswith(key) and self._is_of_now(entry.stamp, now):
+                carried = self._carried(entry, now)
+                room -= carried.size
+                if room < 0:
+                    break
+                items.append(carried)
+            del untold[key]
+        return tuple(items)
+
+
+def _gone(present: Present) -> Present:
+    return Present(present.key, present.name, present.router, (), False, present.idle_s)
