@@ -16,6 +16,7 @@ from pathlib import Path
 
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
 from meshchat.wire.packets import Packet, decode_packets
+from tests.sim.people import Lobby, someone
 from tests.sim.topology import cell
 from tests.sim.world import World
 
@@ -48,7 +49,7 @@ def packets(data: bytes) -> list[Packet]:
 
 
 def overhear() -> dict[str, bytes]:
-    """A datagram with each type of packet that routers send, by the type's name in lower case.
+    """A datagram with each type of packet that routers send, by its name in lower case, and a statement.
 
     From a small mesh in which somebody talks, one router starts empty, and one was out of reach for a while.
     """
@@ -56,11 +57,13 @@ def overhear() -> dict[str, bytes]:
 
     def hear(sender: int, data: bytes) -> None:
         for packet in packets(data):
-            found.setdefault(packet.type.name.lower(), data)
+            is_statement = any(item.ephemeral for item in getattr(packet, "items", ()))
+            found.setdefault("statement" if is_statement else packet.type.name.lower(), data)
 
     world = World(1, cell(9), 9)
     world.taps.append(hear)
     world.boot(range(8))
+    Lobby(world.routers[1]).enter("ann", someone(1), "1", "2", typed=True)
     for number in range(60):
         world.air.conditions.loss = 0.3 if number > 20 else 0.0
         if number == 30:

@@ -38,7 +38,8 @@ from meshchat.wire.packets import (
     decode_packets,
     encode_packet,
 )
-from meshchat.wire.records import POSITION_SIZE, Grade, Kind, Record, Space, decode_record
+from meshchat.wire.records import POSITION_SIZE, Grade, Kind, Record, Space, decode_record, make_stamp
+from tests.sim.people import statement
 from tests.sim.world import MESH, Stranger
 
 LOWEST = bytes(POSITION_SIZE)
@@ -225,9 +226,25 @@ def _records(draw: st.DrawFn, stranger: Stranger) -> Record:
 
 
 @st.composite
+def _statements(draw: st.DrawFn, overheard: Overheard, stranger: Stranger) -> Record:
+    """Who is present: the stranger itself, on any router, at any time."""
+    ahead = draw(st.sampled_from([0, 0, -5, 14, 16, -24, -26]))
+    return statement(
+        stranger.key,
+        draw(_known(overheard.routers, st.binary(min_size=8, max_size=8))),
+        make_stamp(stranger.world.true_ms + ahead * MINUTE_MS, draw(st.sampled_from([0, 1, 65_535]))),
+        draw(st.sampled_from([(), ("1",), ("2", "café"), ("a b",), ("1",) * 200])),
+        idle=draw(st.sampled_from([0, 70, 65_535])),
+        name="stranger",
+        grade=draw(st.sampled_from([Grade.UNKNOWN, Grade.UNKNOWN, Grade.GOOD])),
+    )
+
+
+@st.composite
 def _items(draw: st.DrawFn, overheard: Overheard, stranger: Stranger) -> tuple[Carried, ...]:
     ages = st.sampled_from([0, 59, 61, 90_000, MAX_AGE])
-    own = st.builds(lambda record, age: Carried(record.carried, age), _records(stranger), ages)
+    made = _records(stranger) | _statements(overheard, stranger)
+    own = st.builds(lambda record, age: Carried(record.carried, age), made, ages)
     flipped = st.builds(
         lambda carried, at, bit: Carried(
             bytes(b ^ (bit if i == at % len(carried.data) else 0) for i, b in enumerate(carried.data))

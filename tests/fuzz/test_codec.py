@@ -13,6 +13,7 @@ from meshchat.errors import Malformed
 from meshchat.identity import verify_record
 from meshchat.wire.datagram import PlainDatagram, SealedDatagram, decode_datagram
 from meshchat.wire.packets import Carried, Packet, Records, decode_packets, encode_packet
+from meshchat.wire.presence import read_statement
 from meshchat.wire.records import Record, decode_record
 from tests.fuzz import search
 from tests.unit.test_wire import MESH, packets, records
@@ -62,7 +63,9 @@ def everything(body: bytes) -> list[Packet]:
     for packet in found:
         for item in getattr(packet, "items", ()):
             with suppress(Malformed):
-                decode_record(MESH, item.data)
+                record = decode_record(MESH, item.data)
+                if record.ephemeral:
+                    read_statement(record)
     return found
 
 

@@ -11,12 +11,13 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from meshchat.constants import CAP_ACCOUNTS, CAP_ROUTER, MAX_NEIGHBOURS
+from meshchat.constants import CAP_ACCOUNTS, CAP_ROUTER, MAX_NEIGHBOURS, MAX_PRESENT
 from meshchat.wire.records import Grade, Record
 from tests.fuzz import corpus, search
 from tests.fuzz.stranger import Overheard, datagrams
 from tests.sim.checkers import assert_converges, assert_idle, assert_kept
 from tests.sim.network import AirConditions
+from tests.sim.people import Lobby, Person, names
 from tests.sim.topology import cell
 from tests.sim.world import SimRouter, Stranger, World, address_of
 
@@ -62,6 +63,8 @@ class Conversation(RuleBasedStateMachine):
     overheard: Overheard
     honest: list[SimRouter]
     wanted: list[Record]
+    people: dict[int, Person]
+    present: set[str]
 
     @initialize(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 3))
     def begin(self, seed: int, count: int) -> None:
@@ -72,6 +75,7 @@ class Conversation(RuleBasedStateMachine):
         for path in corpus.paths():
             self.overheard.hear(corpus.read(path))
         self.wanted = []
+        self.people, self.present = {}, set()
         self._answered = 0
         self.world.taps.append(self._overhear)
         self.world.boot(range(count))
@@ -108,6 +112,19 @@ class Conversation(RuleBasedStateMachine):
             said = [router.say(room, f"{len(self.wanted)}-{each} " + "x" * size) for each in range(count)]
             self.wanted += [record for record in said if record is not None]
 
+    @rule(number=st.integers(0, 2), rooms=st.sampled_from([(), ("1",), ("2", "1")]), typed=st.booleans())
+    def come_and_go(self, number: int, rooms: tuple[str, ...], typed: bool) -> None:
+        router = self._alive(number)
+        if router is None:
+            return
+        name = f"user{router.number}"
+        if router.number not in self.people:
+            self.people[router.number] = Lobby(router).enter(name, router.user, *rooms, typed=typed)
+        self.people[router.number].shows(*rooms, typed=typed)
+        self.present.discard(name)
+        if rooms:
+            self.present.add(name)
+
     @rule(seconds=st.sampled_from([0.01, 0.05, 0.3, 1.0, 5.0, 60.0]))
     def wait(self, seconds: float) -> None:
         self.world.run(seconds)
@@ -135,6 +152,8 @@ class Conversation(RuleBasedStateMachine):
         router = self._alive(number)
         if router is None:
             return
+        self.people.pop(router.number, None)
+        self.present.discard(f"user{router.number}")
         if how == "stop":
             router.stop()
         elif how == "power":
@@ -199,6 +218,7 @@ class Conversation(RuleBasedStateMachine):
             engine, now = router.up.engine, router.instant()
             assert sum(1 for _ in engine.neighbours.alive(now.mono)) <= MAX_NEIGHBOURS
             assert engine.store.bytes_held <= CAP_ROUTER + CAP_ACCOUNTS
+            assert len(router.up.present()) <= MAX_PRESENT
             assert len(engine.drops) <= 40
             deadline = engine.next_deadline()
             assert deadline is not None
@@ -218,6 +238,7 @@ class Conversation(RuleBasedStateMachine):
         assert_converges(self.world, HEALED_WITHIN)
         for router in self.honest:
             assert_kept(router, self.wanted)
+            assert names(router) == self.present
         assert_idle(self.world)
 
 
