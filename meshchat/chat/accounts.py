@@ -13,7 +13,7 @@ from meshchat.chat.authoring import submit
 from meshchat.chat.names import Strangers, fold, key_tag, split_tag, tagged
 from meshchat.chat.ports import Mesh
 from meshchat.constants import MAX_ARGON_MEMORY, MAX_LOGIN_CANDIDATES
-from meshchat.errors import Malformed, MeshchatError, PasswordRefused
+from meshchat.errors import Malformed, MeshchatError
 from meshchat.identity import (
     NONCE_SIZE,
     SALT_SIZE,
@@ -26,9 +26,6 @@ from meshchat.identity import (
 )
 from meshchat.wire.codec import Reader, uint
 from meshchat.wire.records import PUBLIC_KEY_SIZE, Kind, Record, Space
-
-MAX_PASSWORD = 1024
-"""UTF-8 bytes of a password: more than anyone types, and Argon2 hashes it in no time."""
 
 SEQUENCE_SIZE = 4
 MAX_SEQUENCE = 2 ** (8 * SEQUENCE_SIZE) - 1
@@ -86,16 +83,6 @@ def decode_retirement(body: bytes) -> int:
     sequence = reader.uint(SEQUENCE_SIZE)
     reader.end()
     return sequence
-
-
-def clean_password(typed: str) -> str:
-    """The password in NFC (RFC 8265, OpaqueString). Raises `PasswordRefused`: empty, or over 1024 bytes."""
-    password = unicodedata.normalize("NFC", typed)
-    if not password:
-        raise PasswordRefused("A password has at least one character.")
-    if len(password.encode("utf-8")) > MAX_PASSWORD:
-        raise PasswordRefused(f"A password has at most {MAX_PASSWORD} bytes of UTF-8.")
-    return password
 
 
 def new_key(password: str, sealing: Sealing) -> tuple[SigningKey, SealedKey]:

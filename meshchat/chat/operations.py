@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from meshchat.chat.accounts import Account, Login, clean_password, new_key, seal, try_login
+from meshchat.chat.accounts import Account, Login, new_key, seal, try_login
 from meshchat.chat.answers import Answer, Outcome, Work
 from meshchat.chat.application import Application, stamp_time, with_notice
 from meshchat.chat.authoring import submit
@@ -27,6 +27,7 @@ from meshchat.chat.fields import (
 )
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import fold, key_tag, room_name, split_tag, user_name
+from meshchat.chat.passwords import clean_password
 from meshchat.chat.sessions import Session
 from meshchat.constants import MAX_TEXT, RELEASED_MS
 from meshchat.errors import (

@@ -4,7 +4,7 @@ import getpass
 import os
 from pathlib import Path
 
-from meshchat.chat.accounts import clean_password
+from meshchat.chat.passwords import clean_password
 from meshchat.errors import MeshchatError, UsageError
 
 VARIABLE = "MESHCHAT_PASSWORD"

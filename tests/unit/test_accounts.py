@@ -5,11 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from meshchat.chat.accounts import (
-    MAX_PASSWORD,
     Account,
     Accounts,
     Sealing,
-    clean_password,
     decode_account,
     decode_retirement,
     encode_account,
@@ -19,6 +17,7 @@ from meshchat.chat.accounts import (
     try_login,
 )
 from meshchat.chat.names import key_tag
+from meshchat.chat.passwords import MAX_PASSWORD, clean_password
 from meshchat.constants import MAX_LOGIN_CANDIDATES
 from meshchat.errors import Malformed, PasswordRefused
 from meshchat.identity import SigningKey
