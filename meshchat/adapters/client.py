@@ -232,7 +232,8 @@ class AsyncControlClient:
             raise no_daemon(name, error) from None
         client = cls(name, reader, writer)
         try:
-            client.greeting = await asyncio.wait_for(client._receive(), CONNECT_TIMEOUT)
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                client.greeting = await client._receive()
             check_greeting(name, client.greeting)
         except TimeoutError:
             writer.close()
@@ -254,7 +255,9 @@ class AsyncControlClient:
         self._asked[number] = (answer, [])
         try:
             self._writer.write(line)
-            return await asyncio.wait_for(answer, ANSWER_TIMEOUT)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the answer.
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                return await answer
         except TimeoutError:
             self._lose(DaemonGone(f"The daemon at {self.path} does not answer: is it overloaded?"))
             raise self._lost or _stopped(self.path) from None
