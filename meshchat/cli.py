@@ -162,16 +162,19 @@ _room_option = click.option(
 @click.option(
     "--socket", type=PATH, envvar="MESHCHAT_SOCKET", metavar="PATH", help="Control socket of the daemon."
 )
+@click.option("--plain", is_flag=True, help="Line by line, for screen readers and poor terminals.")
 @click.pass_context
-def cli(context: click.Context, socket: Path | None) -> int | None:
+def cli(context: click.Context, socket: Path | None, plain: bool) -> int | None:
     """Chat on a mesh of routers. With no command: log in and chat."""
     context.obj = socket
     if context.invoked_subcommand is not None:
         return None
     from meshchat.config import default_socket
-    from meshchat.terminal.app import run
+    from meshchat.lean import without_openssl
 
-    return run(str(socket or default_socket()), _zone())
+    with without_openssl():
+        from meshchat.terminal.app import run
+    return run(str(socket or default_socket()), _zone(), plain=plain)
 
 
 @cli.command()

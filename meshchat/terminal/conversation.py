@@ -1,21 +1,31 @@
-"""In a room: what is typed goes out in order and once, what arrives is shown once."""
+"""The network side of a visit: what is typed goes out in order and once, what arrives is shown once.
+
+`listen`, `send` and `tend` run beside each other for as long as the visit lasts.
+"""
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from typing import Any
 
 from meshchat.adapters.client import AsyncControlClient, Refused
+from meshchat.chat.localtime import format_rfc3339
+from meshchat.chat.names import TAG_MARK
 from meshchat.constants import PERSON_RATE
 from meshchat.errors import DaemonGone, MeshchatError, TextRefused
 from meshchat.terminal.front import Front
+from meshchat.terminal.messages import Message, time_ms
+from meshchat.terminal.model import MAX_ENTRIES, MAX_FRESH, Link, Mark, Model, Room
 from meshchat.terminal.outbox import Line, Outbox, Seen
 from meshchat.terminal.session import LoggedOut, Session
+
+NOTHING_KEPT: dict[str, Any] = {"marks": {}, "ignored": [], "bell": "mentions", "rooms": [], "times": True}
 
 NOT_LOGGED_IN = "not-logged-in"
 """The code of the daemon's refusal when the account was retired meanwhile."""
 
-RECENT = 20
-"""Messages shown on entering a room."""
+RECENT = 200
+"""Messages loaded when a room is first shown."""
 
 MISSED = 500
 """Messages looked through after a loss of the daemon; `/history` shows more."""
@@ -23,20 +33,26 @@ MISSED = 500
 MAX_REFUSED = 100
 """Refused lines kept for `/again`."""
 
+TEND_EVERY = 1.0
+"""Seconds between what is told to the daemon of rooms and marks: a person who leafs through ten rooms makes
+one statement of it."""
+
+TYPING_EVERY = 20.0
+"""Seconds between two statements that somebody is still typing (the control socket's rule)."""
+
 
 class Conversation:
-    """One person in one room at a time. `listen` and `send` run beside each other for as long as it lasts."""
+    """One person in the rooms of `model`; everything that is shown goes to `session.front`."""
 
-    def __init__(self, session: Session, front: Front) -> None:
+    def __init__(self, session: Session, model: Model) -> None:
         self.session = session
-        self.front = front
-        self.room = ""
+        self.model = model
         self.outbox = Outbox()
         self._seen = Seen()
-        self._first_shown: str | None = None
+        self._sent = Seen()
+        """Ids of the lines sent from here, which an echoing front end shows already."""
         self._refused: list[Line] = []
         self._slowed = False
-        self._showing = asyncio.Lock()
         self._loaded = asyncio.Event()
         self._unshown: set[str] = set()
         """Own messages that are stored and not seen yet, where the front end does not echo."""
@@ -44,8 +60,45 @@ class Conversation:
         self._all_shown.set()
         self._answered = asyncio.Event()
         self._answered.set()
+        self._tending = asyncio.Event()
+        self._typed_at = self._said_typing_at = float("-inf")
+        self._said_rooms: list[str] = []
+        self._showing = asyncio.Lock()
+        """Held while a room is loaded, so that what arrives meanwhile waits for it."""
+        self._marks: dict[str, Mark] = {}
+        self._users_stale = False
+
+    @property
+    def front(self) -> Front:
+        """The front end of this moment."""
+        return self.session.front
 
     # --- Reading ----------------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """After the login: learns who is who and what was kept of the last visit. Raises `LoggedOut`."""
+        while True:
+            client = self.session.client
+            try:
+                rooms = await self._learn(client)
+                personal = await _if_known(client, "personal", NOTHING_KEPT)
+                break
+            except DaemonGone:
+                await self.session.restore(client)
+        model = self.model
+        for name, mark in personal["marks"].items():
+            model.room(name).mark = Mark(mark["id"], time_ms(mark["time"]))
+        for name in personal["ignored"]:
+            model.ignore(name)
+        model.bell, model.times = personal["bell"], personal["times"]
+        for name in personal["rooms"]:
+            if name in model.rooms:
+                model.room(name).open = True
+        for item in rooms:
+            # Elsewhere, what is new is what was not read; where nobody has been, what comes from now on.
+            room = model.room(item["name"])
+            last = time_ms(item["last"]) if item["last"] else 0
+            room.counted_to = (room.mark.ms if room.mark and room.open else last) + 1
 
     async def listen(self) -> None:
         """Shows the room, what it gets, and after a loss of the daemon what was missed. Never returns.
@@ -55,100 +108,270 @@ class Conversation:
         while True:
             client = self.session.client
             try:
-                await self._load(client)
+                try:
+                    await self._start(client)
+                except Refused as error:
+                    if error.code == NOT_LOGGED_IN:
+                        raise LoggedOut from None
+                    # The room itself was refused after a restart: the line to stay on is the person's choice.
+                    self.front.show(f"{error} Choose another room: /room NAME")
                 while True:
                     await self._take(await client.next_event())
             except DaemonGone:
+                self.model.connected = False
+                self.front.changed()
                 await self.session.restore(client)
-            except Refused as error:
-                if error.code == NOT_LOGGED_IN:
-                    raise LoggedOut from None
-                # The room itself was refused after a restart: the line to stay on is the person's choice.
-                self.front.show(f"{error} Choose another room: /room NAME")
-                await self._listen_only(client)
 
-    async def enter(self, room: str) -> None:
-        """Goes to `room` and shows its recent history; raises `DaemonGone` or `Refused`."""
+    async def _learn(self, client: AsyncControlClient) -> list[dict[str, Any]]:
+        """Who and which rooms there are; returns the rooms."""
+        model = self.model
+        model.router = self.session.router
+        model.user = self.session.user
+        model.know_users((await client.request("users")).items)
+        model.key = next((key for key, name in model.names.items() if name == model.user), "")
+        rooms = (await client.request("rooms")).items
+        model.know(str(room["name"]) for room in rooms)
+        return rooms
+
+    async def _start(self, client: AsyncControlClient) -> None:
+        """Subscribes, shows the current room and counts what is new elsewhere."""
+        model = self.model
+        room = model.current
+        assert room is not None
+        await client.request("subscribe")
+        rooms = await self._learn(client)
+        mesh = await _if_known(client, "mesh", {})
+        model.link = Link(mesh["neighbours"], mesh["in_step"]) if mesh else None
+        model.connected = True
+        self._said_rooms = []
+        await client.request("join", room=room.name)
+        if room.loaded:
+            await self._catch_up(client, room)
+        else:
+            await self._show(client, room)
+        self._loaded.set()
+        self._look_after()
+        await self._count_elsewhere(client, rooms)
+        self.front.changed()
+
+    async def enter(self, name: str) -> None:
+        """Goes to a room that the daemon knows; raises `DaemonGone` or `Refused`."""
+        client = self.session.client
+        await self._show(client, self.model.room(name))
+        self._shown(*self._unshown)
+        self._look_after()
+        await self.prefer(rooms=[room.name for room in self.model.open_rooms])
+
+    async def _show(self, client: AsyncControlClient, room: Room) -> None:
         async with self._showing:
-            before, self.room = self.room, room
-            if before != room:
-                self._first_shown = None
-                self._shown(*self._unshown)
-        await self._load(self.session.client, again=True)
+            if not room.loaded:
+                items = (await client.request("history", room=room.name, limit=RECENT)).items
+                self._recognise(items)
+                room.load(self._read(items), all_there_is=len(items) < RECENT)
+            self.front.enter(self.model.show(room.name))
+            self._seen_all()
 
-    async def show_history(self, limit: int | None = None, since: str | None = None) -> None:
-        """Shows older messages of the room once more; raises `DaemonGone` or `Refused`."""
-        answer = await self.session.client.request("history", room=self.room, limit=limit, since=since)
+    async def leave(self) -> None:
+        """Closes the current room and goes to another; raises `DaemonGone` or `Refused`."""
+        other = self.model.leave()
+        if other is None:
+            self.front.show("This is the only room that you have open. /quit leaves the chat.")
+            return
+        await self.enter(other.name)
+
+    async def history(self, limit: int | None = None, since: str | None = None) -> list[Message]:
+        """Older messages of the current room, which are loaded; raises `DaemonGone` or `Refused`."""
+        room = self.model.current
+        assert room is not None
         async with self._showing:
-            self.front.new_page()
-            self.front.show(f"--- history of room {self.room} ---")
-            for message in answer.items:
-                self._seen.add(message["id"])
-                self.front.show_message(message)
-            self.front.show("--- end of history ---")
-            self.front.new_page()
+            answer = await self.session.client.request("history", room=room.name, limit=limit, since=since)
+            messages = self._read(answer.items)
+            room.extend_back(messages, all_there_is=limit is not None and len(messages) < limit)
+        return [message for message in messages if self.model.visible(message)]
 
-    async def _listen_only(self, client: AsyncControlClient) -> None:
-        try:
-            while True:
-                await self._take(await client.next_event())
-        except DaemonGone:
-            await self.session.restore(client)
+    async def look_back(self, step: int) -> None:
+        """Loads `step` more of the messages before those that are loaded, where there are more."""
+        room = self.model.current
+        if room is None or room.first_ms is None:
+            return
+        until = format_rfc3339(room.first_ms + 1)
+        client = self.session.client
+        items = (await client.request("history", room=room.name, until=until, limit=step)).items
+        room.extend_back(self._read(items), all_there_is=len(items) < step)
+        self.front.changed()
 
-    async def _load(self, client: AsyncControlClient, again: bool = False) -> None:
-        """Subscribes, then shows the history: the recent one at first, later what was missed."""
-        async with self._showing:
-            await client.request("join", room=self.room)
-            await client.request("subscribe", rooms=[self.room])
-            entering = self._first_shown is None or again
-            limit = RECENT if entering else MISSED
-            messages = (await client.request("history", room=self.room, limit=limit)).items
-            self._recognise(messages)
-            if entering:
-                self.front.new_page()
-                self.front.show(f"--- Room {self.room} --- /help lists the commands")
-                # In a room with less history than that, whatever turns up later was missed.
-                self._first_shown = messages[0]["time"] if len(messages) == RECENT else ""
-            for message in messages:
-                if again or (
-                    message["id"] not in self._seen and message["time"] >= (self._first_shown or "")
-                ):
-                    self._show(message)
-            self._loaded.set()
+    def _read(self, items: Iterable[dict[str, Any]]) -> list[Message]:
+        for item in items:
+            self._seen.add(item["id"])
+            self._shown(item["id"])
+        return [self.model.read(item) for item in items]
+
+    async def _catch_up(self, client: AsyncControlClient, room: Room) -> None:
+        """The daemon was away: shows what was missed meanwhile."""
+        items = (await client.request("history", room=room.name, limit=MISSED)).items
+        self._recognise(items)
+        for message in self._read(items):
+            if not room.has(message.id):
+                self._arrived(message)
+
+    async def _count_elsewhere(self, client: AsyncControlClient, rooms: list[dict[str, Any]]) -> None:
+        """What came into other rooms while nobody listened."""
+        model = self.model
+        for item in rooms:
+            room = model.room(item["name"])
+            last = time_ms(item["last"]) if item["last"] else 0
+            since = room.counted_to
+            if room is model.current or last < since:
+                continue
+            missed = await client.request(
+                "history", room=room.name, since=format_rfc3339(since), limit=MAX_FRESH
+            )
+            for message in self._read([item for item in missed.items if item["id"] not in self._seen]):
+                self._arrived(message)
 
     async def _take(self, event: dict[str, Any]) -> None:
-        kind = event.get("event")
+        kind, model = event.get("event"), self.model
         if kind == "message":
             await self._take_message(event["message"])
+        elif kind == "held":
+            if model.held(event["record"], event["room"], event["by"]):
+                self.front.changed()
+        elif kind == "presence":
+            model.present(event["user"], event["key"], event["router"], event["rooms"], event["active"])
+            self.front.changed()
+        elif kind == "mesh":
+            model.link = Link(event["neighbours"], event["in_step"])
+            self.front.changed()
         elif kind == "room":
-            self.front.show(f"* There is a new room: {event['name']}")
-        elif kind == "wiped" and event.get("messages") and event.get("room") in (None, self.room):
-            self.front.show(f"* {event['messages']} old messages were wiped.")
+            if event["name"] not in model.rooms:
+                room = model.room(event["name"])
+                self.front.show(f"* There is a new room: {room.title}")
+        elif kind == "user":
+            self._users_stale = True
+            self._look_after()
+        elif kind == "wiped" and event.get("messages"):
+            await self._wiped(event.get("room"), event["messages"])
 
-    async def _take_message(self, message: dict[str, Any]) -> None:
-        if message["router"] == self.session.router:
+    async def _wiped(self, name: str | None, messages: int) -> None:
+        """History has gone: what is shown is what the daemon still has."""
+        current = self.model.current
+        for room in self.model.rooms.values():
+            if room is not current and name in (None, room.name):
+                room.unload()
+        if current and name in (None, current.name):
+            items = (await self.session.client.request("history", room=current.name, limit=MAX_ENTRIES)).items
+            current.keep_only({item["id"] for item in items})
+            self.front.show(f"* {messages} old messages were wiped.")
+
+    async def _take_message(self, fields: dict[str, Any]) -> None:
+        if fields["router"] == self.session.router:
             # The event of an own line comes before the answer that tells its id.
             await self._answered.wait()
-        self._recognise([message])
         async with self._showing:
-            if message["room"] == self.room and message["id"] not in self._seen:
-                self._show(message)
+            self._recognise([fields])
+            if fields["id"] not in self._seen:
+                self._seen.add(fields["id"])
+                self._arrived(self.model.read(fields))
 
-    def _show(self, message: dict[str, Any]) -> None:
-        self._seen.add(message["id"])
-        self._shown(message["id"])
-        self.front.show_message(message)
+    def _arrived(self, message: Message) -> None:
+        model = self.model
+        self._shown(message.id)
+        if not model.take(message):
+            return
+        here = model.current is not None and message.room == model.current.name
+        if here and not (self.front.echoes and message.id in self._sent):
+            self.front.add(message)
+        elif not here and message.names_me:
+            self.front.mentioned(message)
+        self._seen_all()
+        if not message.own and (model.bell == "all" or (model.bell == "mentions" and message.names_me)):
+            self.front.ring()
+        self.front.changed()
+
+    def seen_all(self) -> None:
+        """The front end shows the end of the room."""
+        self._seen_all()
+        self.front.changed()
+
+    def _seen_all(self) -> None:
+        mark = self.model.seen_all()
+        if mark and self.model.current:
+            self._marks[self.model.current.name] = mark
+            self._look_after()
 
     def _shown(self, *ids: str) -> None:
         self._unshown.difference_update(ids)
         if not self._unshown:
             self._all_shown.set()
 
+    # --- What the daemon is told beside -----------------------------------------------------------------
+
+    def typed(self) -> None:
+        """The person has typed something."""
+        self._typed_at = asyncio.get_running_loop().time()
+        if self._typed_at - self._said_typing_at >= TYPING_EVERY:
+            self._said_typing_at = self._typed_at
+            self._look_after()
+
+    async def prefer(self, **preferences: Any) -> None:
+        """Has the daemon remember how the person wants it; raises `DaemonGone` or `Refused`."""
+        await _if_known(self.session.client, "prefer", {}, **preferences)
+
+    def _look_after(self) -> None:
+        self._tending.set()
+
+    async def tend(self) -> None:
+        """Tells the daemon what is open and read, at most once a second. Never returns.
+
+        Raises `LoggedOut`.
+        """
+        while True:
+            await self._tending.wait()
+            self._tending.clear()
+            client = self.session.client
+            try:
+                await self._tell(client)
+            except DaemonGone:
+                await self.session.restore(client)
+                self._look_after()
+            except Refused as error:
+                if error.code == NOT_LOGGED_IN:
+                    raise LoggedOut from None
+            await asyncio.sleep(TEND_EVERY)
+
+    async def _tell(self, client: AsyncControlClient) -> None:
+        model = self.model
+        if model.current is None:
+            return
+        shown = [model.current, *(room for room in model.open_rooms if room is not model.current)]
+        rooms, active = [room.name for room in shown], self._typed_at > float("-inf")
+        if active or rooms != self._said_rooms:
+            self._said_rooms, self._typed_at = rooms, float("-inf")
+            await _if_known(client, "present", {}, rooms=rooms, active=active)
+        while self._marks:
+            room, mark = self._marks.popitem()
+            await _if_known(client, "mark", {}, room=room, record=mark.id)
+        if self._users_stale:
+            self._users_stale = False
+            await self._refresh_users(client)
+
+    async def _refresh_users(self, client: AsyncControlClient) -> None:
+        """Accounts came or changed: perhaps names clash, which shows in all messages at once."""
+        model = self.model
+        before = model.user
+        model.know_users((await client.request("users")).items)
+        model.user = self.session.user = model.names.get(model.key, before)
+        if model.user != before and TAG_MARK in model.user:
+            self.front.show(f"* Somebody else has your name too: from now on you are shown as {model.user}")
+        self.front.changed()
+
     # --- Writing ----------------------------------------------------------------------------------------
 
     async def say(self, text: str) -> None:
-        """Takes a line for the room; it is sent as soon as the daemon takes it."""
-        await self.outbox.put(Line(self.room, text))
+        """Takes a line for the current room; it is sent as soon as the daemon takes it."""
+        assert self.model.current is not None
+        await self.outbox.put(Line(self.model.current.name, text))
+        self.front.changed()
 
     async def send(self) -> None:
         """Sends what `say` took, each line once. Never returns; raises `LoggedOut`."""
@@ -173,6 +396,7 @@ class Conversation:
                 return
         await self.outbox.drop_first()
         self._slowed = self._slowed and bool(self.outbox.lines)
+        self.front.changed()
 
     async def _ask_to_send(self, client: AsyncControlClient, line: Line) -> None:
         self._answered.clear()
@@ -187,9 +411,14 @@ class Conversation:
 
     def _acknowledge(self, line: Line, answer: dict[str, Any]) -> None:
         line.sent = True
-        if self.front.echoes:
-            self._seen.add(answer["record"])
-        elif line.room == self.room and answer["record"] not in self._seen:
+        self._sent.add(answer["record"])
+        current = self.model.current
+        if (
+            not self.front.echoes
+            and current
+            and line.room == current.name
+            and answer["record"] not in self._seen
+        ):
             self._unshown.add(answer["record"])
             self._all_shown.clear()
         if answer.get("notice"):
@@ -205,8 +434,8 @@ class Conversation:
 
     def _recognise(self, messages: list[dict[str, Any]]) -> None:
         found = self.outbox.recognise(messages, self._seen, self.session.user, self.session.router)
-        if found and self.front.echoes:
-            self._seen.add(found)
+        if found:
+            self._sent.add(found)
 
     async def _refuse(self, line: Line, error: MeshchatError) -> None:
         if error.code == "slow-down":
@@ -218,6 +447,9 @@ class Conversation:
         if error.code == NOT_LOGGED_IN:
             raise LoggedOut
         await self.outbox.drop_first()
+        if self.front.put_back(line.text):
+            self.front.show(f"Not sent: {error}")
+            return
         self._refused = [*self._refused, line][-MAX_REFUSED:]
         if error.code == TextRefused.code:  # too long to be shown once more
             self.front.show(f"Not sent, kept for /again: {error}")
@@ -227,9 +459,13 @@ class Conversation:
         self.front.show("It is kept: /again sends it once more.")
 
     async def send_refused_again(self) -> None:
-        """Sends once more what was refused."""
+        """Puts back what was refused last, to be edited; sends all of it once more where nobody edits."""
         if not self._refused:
             self.front.show("Nothing was refused.")
+            return
+        if self.front.put_back(self._refused[-1].text):
+            self._refused.pop()
+            return
         refused, self._refused = self._refused, []
         for line in refused:
             await self.outbox.put(line)
@@ -240,7 +476,25 @@ class Conversation:
         Gives up when nothing has moved for `patience` seconds.
         """
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._loaded.wait(), patience)
+            async with asyncio.timeout(patience):
+                await self._loaded.wait()
             while self.outbox.lines:
-                await asyncio.wait_for(self.outbox.shrunk(), patience)
-            await asyncio.wait_for(self._all_shown.wait(), patience)
+                async with asyncio.timeout(patience):
+                    await self.outbox.shrunk()
+            async with asyncio.timeout(patience):
+                await self._all_shown.wait()
+        with contextlib.suppress(MeshchatError, TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._tell(self.session.client)
+
+
+async def _if_known(
+    client: AsyncControlClient, op: str, otherwise: dict[str, Any], **args: Any
+) -> dict[str, Any]:
+    """The fields of the answer, or `otherwise` where the daemon knows no such request."""
+    try:
+        return (await client.request(op, **args)).fields
+    except Refused as error:
+        if error.code != "usage":
+            raise
+        return otherwise

@@ -1,36 +1,46 @@
 """Messages as people read them: local times, and the day above the first message of it."""
 
 import datetime
-from typing import Any
 
-from meshchat.chat.localtime import EPOCH, Zone
-from meshchat.chat.render import message_line
+from meshchat.chat.localtime import Zone
+from meshchat.chat.render import safe
+from meshchat.terminal.messages import Message
 
-
-def time_ms(written: str) -> int:
-    """UTC milliseconds since 1970 of a time as the control socket writes it (RFC 3339)."""
-    since = datetime.datetime.fromisoformat(written) - EPOCH
-    return since // datetime.timedelta(milliseconds=1)
+NEW = "--- new since you left ---"
 
 
 class Days:
     """Turns messages into safe lines in the time zone `zone`, and remembers which day was shown last."""
 
     def __init__(self, zone: Zone) -> None:
-        self._zone = zone
+        self.zone = zone
         self._shown: datetime.date | None = None
 
     def forget(self) -> None:
         """What follows is shown under its day again."""
         self._shown = None
 
-    def lines(self, message: dict[str, Any]) -> list[str]:
-        """The lines that show `message` (user, time, text, grade), its day first where that is another."""
-        local = self._zone.local(time_ms(message["time"]))
-        lines = []
-        if local.date() != self._shown:
-            self._shown = local.date()
-            lines.append(f"--- {local:%A} {local.day} {local:%B} {local.year} ---")
-        unknown = message.get("grade") == "unknown"
-        lines.append(message_line(f"{local:%H:%M}", message["user"], message["text"], unknown=unknown))
-        return lines
+    def heading(self, ms: int) -> str | None:
+        """The line above a message of this moment, where its day is another than that of the last one."""
+        local = self.zone.local(ms)
+        if local.date() == self._shown:
+            return None
+        self._shown = local.date()
+        return day_line(local)
+
+
+def day_line(day: datetime.datetime) -> str:
+    """`--- Saturday 21 November 2026 ---`."""
+    return f"--- {day:%A} {day.day} {day:%B} {day.year} ---"
+
+
+def clock(ms: int, zone: Zone, *, unknown: bool) -> str:
+    """`18:30` in local time; `~18:30` where no good clock stands for it."""
+    return f"{'~' if unknown else ''}{zone.local(ms):%H:%M}"
+
+
+def said(message: Message, name: str) -> str:
+    """`ada: hello`, or `* ada waves`, all of it safe."""
+    if message.action is not None:
+        return f"* {safe(name)} {safe(message.action, multiline=True)}"
+    return f"{safe(name)}: {safe(message.text, multiline=True)}"

@@ -6,10 +6,11 @@
 from typing import Any
 
 from meshchat.adapters.client import Refused
-from meshchat.chat.accounts import clean_password
 from meshchat.chat.names import fold, split_tag, user_name
+from meshchat.chat.passwords import clean_password
 from meshchat.errors import NameRefused, NameTaken, PasswordRefused, TextRefused
 from meshchat.terminal.front import Front
+from meshchat.terminal.model import Model
 from meshchat.terminal.session import Session
 
 YES, NO = frozenset(("y", "yes")), frozenset(("n", "no"))
@@ -116,49 +117,61 @@ async def _password(front: Front, question: str) -> str:
 # --- Rooms ----------------------------------------------------------------------------------------------
 
 
-def numbered(rooms: list[dict[str, Any]]) -> dict[str, str]:
-    """The rooms by the number that chooses each.
-
-    A room whose name is a number has that one, the others get what is free: so no answer has two meanings.
-    """
-    names = [str(room["name"]) for room in rooms]
-    taken = {name for name in names if name.isdecimal()}
-    free = (str(number) for number in range(1, 2 * len(names) + 1) if str(number) not in taken)
-    return {name if name in taken else next(free): name for name in names}
-
-
-def show_rooms(front: Front, rooms: list[dict[str, Any]]) -> None:
+def show_rooms(front: Front, model: Model, rooms: list[dict[str, Any]]) -> None:
     """Lists the rooms with their numbers."""
     messages = {str(room["name"]): int(room["messages"]) for room in rooms}
-    front.show("Rooms:")
-    for number, name in numbered(rooms).items():
-        count = messages[name]
+    model.know(messages)
+    lines = ["Rooms:"]
+    for room in model.rooms.values():
+        if room.name not in messages:
+            continue
+        count = messages[room.name]
         held = "empty" if count == 0 else "1 message" if count == 1 else f"{count} messages"
-        label = number if number == name else f"{number}  {name}"
-        front.show(f"  {label}  ({held})")
+        new = f", {unread} new" if (unread := model.unread(room)) else ""
+        label = room.title.replace(":", "  ", 1)
+        lines.append(f"  {label}  ({held}{new}){' *' if room is model.current else ''}")
+    front.show_lines(lines)
 
 
-async def choose_room(front: Front, session: Session) -> str:
-    """Asks for a room by number or name until there is one to enter; returns its name."""
-    rooms = (await session.call("rooms")).items
-    show_rooms(front, rooms)
+async def choose_room(front: Front, session: Session, model: Model) -> str:
+    """Asks for a room by number or name until there is one to enter; returns its name.
+
+    Nothing chooses the room of the last visit.
+    """
+    show_rooms(front, model, (await session.call("rooms")).items)
+    last = model.open_rooms[0] if model.open_rooms else None
+    if last:
+        front.show(f"Enter alone goes back to room {last.name}.")
     while True:
-        numbers = numbered(rooms)
-        choices = ",".join(list(numbers)[:MAX_CHOICES]) + (",..." if len(numbers) > MAX_CHOICES else "")
-        answer = await front.ask(f"Room Number [{choices}]")
-        room = await find_room(front, session, rooms, answer) if answer else None
+        numbers = [str(room.number) for room in model.rooms.values()]
+        choices = ",".join(numbers[:MAX_CHOICES]) + (",..." if len(numbers) > MAX_CHOICES else "")
+        answer = await front.ask(f"Room Number [{choices}]") or (last.name if last else "")
+        room = await find_room(front, session, model, answer) if answer else None
         if room is not None:
             return room
 
 
-async def find_room(front: Front, session: Session, rooms: list[dict[str, Any]], answer: str) -> str | None:
+async def find_room(front: Front, session: Session, model: Model, answer: str) -> str | None:
     """The room meant by a number or a name, a new one after confirmation; None where there is none."""
-    known = {fold(str(room["name"])) for room in rooms}
-    name = answer if fold(answer) in known else numbered(rooms).get(answer, answer)
+    known = model.find_room(answer)
     try:
-        if fold(name) not in known and not await yes(front, f"There is no room {name} yet. Make it?"):
+        if known is None and not await yes(front, f"There is no room {answer} yet. Make it?"):
             return None
-        return str((await session.call("join", room=name)).fields["room"])
+        return str((await session.call("join", room=known.name if known else answer)).fields["room"])
     except (Refused, TextRefused) as error:
         front.show(str(error))
         return None
+
+
+# --- Passwords ------------------------------------------------------------------------------------------
+
+
+async def change_password(front: Front, session: Session) -> None:
+    """Asks for the old password and a new one, and changes it; nothing typed leaves it as it is."""
+    old = await _password(front, "Old password:")
+    new = old and await _new_password(front)
+    if not new:
+        front.show("The password stays as it is.")
+        return
+    await session.change_password(old, new)
+    front.show("The password has been changed")

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Self
 
 from meshchat.chat import render
-from meshchat.terminal.days import Days
+from meshchat.chat.localtime import Zone
 from meshchat.terminal.editor import Editor, columns
 from meshchat.terminal.keyboard import Keyboard
 from meshchat.terminal.lines import LineFront
+from meshchat.terminal.model import Model
 
 PLAIN_WIDTH = 80
 """Columns of a terminal that does not say how many it has."""
@@ -26,8 +27,8 @@ ANSWER_COLUMNS = 16
 class EditedFront(LineFront):
     """`Front` on a terminal in the hands of `keyboard`; it is drawn only while a line is asked for."""
 
-    def __init__(self, days: Days, keyboard: Keyboard) -> None:
-        super().__init__(days)
+    def __init__(self, model: Model, zone: Zone, keyboard: Keyboard) -> None:
+        super().__init__(model, zone)
         self._keyboard = keyboard
         self._encoding = sys.stdout.encoding
         self._editor = Editor(sys.stdin.encoding, self._drawable)
@@ -54,6 +55,10 @@ class EditedFront(LineFront):
     async def line(self) -> str:
         """The next line; raises `Leave`."""
         return await self._answer("", secret=False)
+
+    def typed_ahead(self) -> str:
+        """What was typed and not asked for yet; it is handed over."""
+        return self._editor.hand_over()
 
     async def ask(self, question: str) -> str:
         """Shows `question` and returns the next line, without the spaces around it."""

@@ -104,6 +104,13 @@ class Editor:
         """Characters that were fed and not looked at yet."""
         return len(self._waiting)
 
+    def hand_over(self) -> str:
+        """What was fed and not made a line of; it is forgotten here."""
+        typed = "".join((*self._typed, *self._waiting))
+        self._typed.clear()
+        self._waiting.clear()
+        return typed
+
     def next_line(self) -> str | None:
         """Edits with what was fed: the next finished line, or None where all of it is used up.
 

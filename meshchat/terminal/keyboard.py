@@ -27,6 +27,8 @@ class Keyboard:
     """
 
     def __init__(self) -> None:
+        self.farewell = b""
+        """What has to be written for the terminal to be as it was, should a signal end the process."""
         self._file = sys.stdin.fileno()
         self._before = termios.tcgetattr(self._file)
 
@@ -56,6 +58,8 @@ class Keyboard:
             termios.tcsetattr(self._file, termios.TCSANOW, self._before)
 
     def _die(self, number: int, _: FrameType | None) -> None:
+        with contextlib.suppress(OSError):  # the terminal was closed
+            os.write(sys.stdout.fileno(), self.farewell)
         self.give_back()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

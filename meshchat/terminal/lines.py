@@ -11,13 +11,21 @@ import sys
 import termios
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Self
 
 from meshchat.chat import render
-from meshchat.terminal.days import Days
+from meshchat.chat.localtime import Zone
+from meshchat.terminal.days import NEW, Days, clock, said
 from meshchat.terminal.front import Leave
+from meshchat.terminal.messages import Message
+from meshchat.terminal.model import Model, Room
 
 READ_SIZE = 65_536
+
+RECENT, MOST_NEW = 20, 100
+"""Messages shown on entering a room, and at most where more are new."""
+
+KEYS = ("Ctrl-U deletes what you have typed, Ctrl-W its last word; Ctrl-C or Ctrl-D leaves.",)
 
 MAX_WAITING_LINES = 200
 """Lines read ahead of what was asked for or sent: a piped file waits in its pipe, not in memory."""
@@ -26,8 +34,11 @@ MAX_WAITING_LINES = 200
 class LineFront:
     """`Front` on standard input and output. Use it in a `with` statement, inside a running loop."""
 
-    def __init__(self, days: Days) -> None:
-        self._days = days
+    def __init__(self, model: Model, zone: Zone) -> None:
+        self._model = model
+        self._days = Days(zone)
+        self._search = ""
+        self._found: Message | None = None
         self._input = sys.stdin.fileno()
         self._tty = os.isatty(self._input)
         self._lines: deque[str] = deque()
@@ -38,8 +49,13 @@ class LineFront:
         self._at_question = False
 
     @property
+    def attended(self) -> bool:
+        """Whether standard input is a terminal."""
+        return self._tty
+
+    @property
     def echoes(self) -> bool:
-        """Whether standard input is a terminal, which shows what is typed."""
+        """A terminal shows what is typed."""
         return self._tty
 
     def __enter__(self) -> Self:
@@ -48,6 +64,11 @@ class LineFront:
 
     def __exit__(self, *_: object) -> None:
         self._pause()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What `/help` says of the keys."""
+        return KEYS
 
     # --- Typing -----------------------------------------------------------------------------------------
 
@@ -77,6 +98,12 @@ class LineFront:
             secret = await self.line()
         self._write("\n")
         return secret
+
+    def typed_ahead(self) -> str:
+        """What was typed and not asked for yet; it is handed over."""
+        lines = "".join(f"{line}\n" for line in self._lines)
+        self._lines.clear()
+        return lines
 
     async def _wait(self) -> None:
         """Returns when more was read; raises `Leave` where there is no more."""
@@ -143,14 +170,67 @@ class LineFront:
         """Shows one line, made safe."""
         self._show_line(render.safe(text))
 
-    def show_message(self, message: dict[str, Any]) -> None:
-        """Shows one message in local time, the day before the first one of it."""
-        for line in self._days.lines(message):
-            self._show_line(line)
+    def show_lines(self, lines: list[str]) -> None:
+        """Shows several lines."""
+        for line in lines:
+            self.show(line)
 
-    def new_page(self) -> None:
-        """Has the day shown again."""
+    def enter(self, room: Room) -> None:
+        """Shows the last messages of a room, and at least those that are new."""
+        self.show(f"--- Room {room.name} --- /help lists the commands")
+        messages = [message for message in room.messages() if self._model.visible(message)]
+        start = max(len(messages) - RECENT, 0)
+        if room.new_from in messages:
+            start = max(min(start, messages.index(room.new_from)), len(messages) - MOST_NEW, 0)
         self._days.forget()
+        for message in messages[start:]:
+            if message is room.new_from:
+                self.show(NEW)
+            self.add(message)
+
+    def add(self, message: Message) -> None:
+        """Shows one message in local time, the day before the first one of it."""
+        if heading := self._days.heading(message.ms):
+            self._show_line(heading)
+        text = said(message, self._model.name(message))
+        time = clock(message.ms, self._days.zone, unknown=message.unknown) + " " if self._model.times else ""
+        self._show_line(time + text)
+
+    def show_found(self, title: str, messages: list[Message]) -> None:
+        """Shows these messages once more."""
+        self.show(f"--- {title} ---")
+        self._days.forget()
+        for message in messages:
+            self.add(message)
+        self.show(f"--- end of {title.partition(' ')[0]} ---")
+        self._days.forget()
+
+    def mentioned(self, message: Message) -> None:
+        """Tells of a message in another room that names the person."""
+        self.show(f"* {self._model.name(message)} names you in room {message.room}: /room {message.room}")
+
+    def search(self, text: str) -> bool:
+        """Shows the newest message that holds `text`, then with no text the ones before it."""
+        if text:
+            self._search, self._found = text, None
+        self._found = self._model.search(self._search, self._found)
+        if self._found:
+            self._days.forget()
+            self.add(self._found)
+            self._days.forget()
+        return self._found is not None
+
+    def changed(self) -> None:
+        """Lines stay as they were shown."""
+
+    def put_back(self, text: str) -> bool:
+        """What was typed is gone."""
+        return False
+
+    def ring(self) -> None:
+        """Rings the bell of a terminal."""
+        if self._tty:
+            self._write("\a")
 
     def end_line(self) -> None:
         """Leaves the cursor at the start of a line, after a `^C` or an unanswered question."""

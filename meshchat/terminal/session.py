@@ -31,15 +31,15 @@ def retry_waits() -> Iterator[float]:
 
 
 class Session:
-    """The connection at `path`, of which `front` is told when it is lost and found.
+    """The connection at `path`, of which `front`, the one of the moment, is told when it is lost and found.
 
     The password is held in memory, to log in again after the daemon was restarted.
     """
 
     def __init__(self, path: str, front: Front) -> None:
         self.user = ""
+        self.front = front
         self._path = path
-        self._front = front
         self._account: tuple[str, str] | None = None
         self._restoring = asyncio.Lock()
         self._client: AsyncControlClient | None = None
@@ -88,6 +88,12 @@ class Session:
         """Whether a name and password are held that the daemon took."""
         return self._account is not None
 
+    async def change_password(self, old: str, new: str) -> None:
+        """Changes the password, here as well; raises `Refused` or `DaemonGone`."""
+        await self.client.request("passwd", old=old, new=new)
+        if self._account:
+            self._account = self._account[0], new
+
     def forget(self) -> None:
         """The name and password are of no use any more."""
         self._account = None
@@ -119,7 +125,7 @@ class Session:
         async with self._restoring:
             if self._client is not lost:
                 return
-            self._front.show(LOST)
+            self.front.show(LOST)
             await lost.close()
             refused = 0
             for wait in retry_waits():
@@ -141,7 +147,7 @@ class Session:
                     self._client, self._account = client, None
                     raise LoggedOut from None
                 self._client = client
-                self._front.show(FOUND)
+                self.front.show(FOUND)
                 return
 
     async def _log_in_again(self, client: AsyncControlClient) -> None:

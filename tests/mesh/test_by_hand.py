@@ -71,7 +71,7 @@ def log_in(pane: Pane) -> None:
     pane.shows("Logged in as: abc")
     pane.shows("Room Number [1,2,3,4]")
     pane.type("1")
-    pane.shows("Room 1")
+    pane.shows("\n 1  ")
 
 
 def test_two_people_chat_in_two_terminals_four_hops_apart(mesh: Command, tmp_path: Path) -> None:

@@ -37,7 +37,10 @@ def key(number: int) -> SigningKey:
 
 
 class FakeMesh:
-    """Implements `Mesh` over a dictionary. `listener` is called with each record that becomes stored."""
+    """Implements `Mesh` over a dictionary.
+
+    `listener` is called with each record that becomes stored, `removed` with the room and the number wiped.
+    """
 
     def __init__(self, number: int = 1) -> None:
         self.mesh = mesh_id("test")
@@ -47,6 +50,7 @@ class FakeMesh:
         self.notice: str | None = None
         self.listener: Callable[[Record, bool], object] = lambda record, live: None
         self.watcher: Callable[[Present], object] = lambda present: None
+        self.removed: Callable[[str | None, int], object] = lambda room, messages: None
         self.records: dict[bytes, Record] = {}
         self.statements: list[Statement] = []
         self.here: dict[bytes, Present] = {}
@@ -139,6 +143,7 @@ class FakeMesh:
         gone = [r for r in self._in_space(Space.ROOM) if room in (None, r.log)]
         for record in gone:
             del self.records[record.id]
+        self.removed(room, len(gone))
         return len(gone)
 
     def take_in(self, lines: Iterable[str]) -> MergeResult:

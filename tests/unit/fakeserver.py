@@ -73,6 +73,7 @@ class FakeDaemon:
         """A message arrives that was written on another router."""
 
         def take() -> Record:
+            self.mesh.ms += 1
             record = written(self.other, key(77), user, text, room=room, stamp=self.mesh.stamp()[0])
             self.mesh.take(record)
             return record
@@ -99,6 +100,7 @@ class FakeDaemon:
         )
         self.mesh.listener = lambda record, live: control.publish(service.deliver(record, live))
         self.mesh.watcher = lambda present: control.publish(service.presence_changed(present))
+        self.mesh.removed = lambda room, messages: control.publish(service.wiped(room, messages))
         await control.start()
         self._service, self._control = service, control
         self._relay = await asyncio.start_unix_server(self._accept, str(self.path), limit=2**24)

@@ -27,7 +27,7 @@ def account(daemon: FakeDaemon, user: str = "abc", password: str = "secret") -> 
 
 
 def sit_down(daemon: FakeDaemon, **variables: str) -> Terminal:
-    return Terminal("--socket", str(daemon.path), **variables)
+    return Terminal("--socket", str(daemon.path), "--plain", **variables)
 
 
 # --- Logging in -----------------------------------------------------------------------------------------

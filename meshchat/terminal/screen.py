@@ -1,0 +1,595 @@
+"""The full screen: messages above, one line of status, the input below, drawn by prompt_toolkit.
+
+prompt_toolkit reads the keys, edits the line and writes what has changed; where everything stands, and in
+which columns, is decided here. This is the only module of the front end that needs it with `cells.py` and
+`view.py`, and it is imported only when there is a terminal for it.
+"""
+
+import asyncio
+import locale
+import os
+import sys
+from collections import defaultdict, deque
+from collections.abc import Callable
+from functools import partial
+from itertools import takewhile
+from typing import Self
+
+from prompt_toolkit.application import Application
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.data_structures import Point
+from prompt_toolkit.document import Document
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout import BufferControl, Container, Dimension, Layout, Window
+from prompt_toolkit.layout.mouse_handlers import MouseHandlers
+from prompt_toolkit.layout.screen import Char, WritePosition
+from prompt_toolkit.layout.screen import Screen as Canvas
+from prompt_toolkit.styles import Style
+
+from meshchat.chat.localtime import Zone
+from meshchat.chat.render import safe
+from meshchat.errors import MeshchatError
+from meshchat.terminal import statusline
+from meshchat.terminal.cells import Cell, Row, cells, clusters, columns, fit, wrap
+from meshchat.terminal.commands import complete
+from meshchat.terminal.conversation import Conversation
+from meshchat.terminal.front import Leave, NotAnswered
+from meshchat.terminal.keyboard import Keyboard
+from meshchat.terminal.messages import Message
+from meshchat.terminal.model import Room
+from meshchat.terminal.palette import has_256
+from meshchat.terminal.view import Look, View
+
+REDRAW_S = 0.05
+"""Shortest time between two redraws: a flood of messages is drawn 20 times a second, a key at once."""
+
+MAX_INPUT_ROWS = 5
+
+MAX_TYPED = 100
+"""Lines that Up brings back."""
+
+LOOK_BACK = 200
+"""Older messages asked for when the oldest loaded one is in view and the person goes on back."""
+
+ROW_CLASSES = 251
+"""Rows with doubtful widths are drawn whole or not at all: each has one of so many style classes, so that
+all cells of a row that replaces another differ from those before. More than the rows of any terminal."""
+
+KEYS = (
+    "PageUp and PageDown leaf back and forth, Home and End go to the oldest message and back to the latest.",
+    "Alt-1 to Alt-9 go to a room, Ctrl-N and Ctrl-P to the next one that is open or has news.",
+    "Tab completes commands, rooms and users. Up and Down bring back what you typed before.",
+    "Alt-Enter begins another line of the same message; a paste of several lines is one message, too.",
+    "Ctrl-R goes to the next older message found by /search, Ctrl-S to the next newer one.",
+    "Ctrl-C drops what you have typed; on an empty line it leaves, and so does Ctrl-D.",
+    "Below the messages: your room, who else is here, the mesh, and [2: 3!] for 3 new messages in room 2,",
+    "with ! if one names you. A ~ before a time: no good clock stands for it.",
+)
+MARKS = "Behind your own message: nothing at first, . once it is stored here, {} if 2 neighbours hold it too."
+
+STYLE = Style.from_dict(
+    {
+        "status": "reverse",
+        "warning": "reverse bold",
+        "line": "bold",
+        "found": "reverse",
+        "mention": "bold",
+        "pending": "italic",
+    }
+)
+
+
+class Screen:
+    """`Front` on a whole terminal, in an `async with` statement. `typed_ahead` is put into its input."""
+
+    def __init__(self, conversation: Conversation, zone: Zone, keyboard: Keyboard, typed_ahead: str) -> None:
+        self._conversation = conversation
+        self._model = conversation.model
+        self._keyboard = keyboard
+        encoding = sys.stdout.encoding
+        self._unicode = locale.nl_langinfo(locale.CODESET).upper() == "UTF-8"
+        look = Look(
+            drawable=lambda text: text.encode(encoding, "backslashreplace").decode(encoding),
+            many_colours=has_256(os.environ),
+            unicode=self._unicode,
+        )
+        self.view = View(self._model, zone, look)
+        self.drawable = look.drawable
+        self.buffer = Buffer(multiline=True, on_text_changed=self._edited)
+        self._typed: deque[str] = deque(maxlen=MAX_TYPED)
+        self._recalled = 0
+        """How far Up has gone back in what was typed."""
+        self.prompt = ""
+        self.secret = False
+        self.choices: list[str] = []
+        """What Tab offers, for as long as nothing else is typed."""
+        self._choice = 0
+        self._completed: tuple[Document, int] | None = None
+        self._completing = False
+        self._lines: asyncio.Queue[str | type[Exception]] = asyncio.Queue()
+        self._app: Application[None] = Application(
+            layout=self._layout(),
+            key_bindings=self._bindings(),
+            style=STYLE,
+            full_screen=True,
+            erase_when_done=True,
+            min_redraw_interval=REDRAW_S,
+            max_render_postpone_time=None,
+            terminal_size_polling_interval=None,
+            enable_page_navigation_bindings=False,
+        )
+        self._app.ttimeoutlen = 0.05
+        self._running: asyncio.Task[None] | None = None
+        self._looking_back: asyncio.Task[None] | None = None
+        *lines, rest = typed_ahead.replace("\r", "\n").split("\n")
+        for line in lines:
+            self._lines.put_nowait(line)
+        self.buffer.insert_text(rest)
+
+    async def __aenter__(self) -> Self:
+        self._keyboard.farewell = b"\x1b[?2004l\x1b[?1049l\x1b[0m\x1b[?25h"
+        self._running = asyncio.create_task(self._app.run_async(set_exception_handler=False))
+        self._running.add_done_callback(lambda _: self._lines.put_nowait(Leave))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._looking_back:
+            self._looking_back.cancel()
+        if self._app.is_running:
+            self._app.exit()
+        if self._running:
+            await asyncio.wait([self._running])
+            error = self._running.exception()
+            if error and not isinstance(error, EOFError):
+                raise error
+        self._keyboard.farewell = b""
+
+    # --- Front ------------------------------------------------------------------------------------------
+
+    @property
+    def attended(self) -> bool:
+        """There is a person."""
+        return True
+
+    @property
+    def echoes(self) -> bool:
+        """What was typed leaves the input; it is shown again among the messages."""
+        return False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What `/help` says of the keys and the marks."""
+        return (*KEYS, MARKS.format("\u27132" if self._unicode else "+2"))
+
+    async def line(self) -> str:
+        """The next line typed; raises `Leave`."""
+        line = await self._lines.get()
+        if not isinstance(line, str):
+            raise Leave
+        return line
+
+    async def ask(self, question: str) -> str:
+        """Shows `question` before the input; raises `NotAnswered` after Ctrl-C."""
+        return (await self._answer(question, secret=False)).strip()
+
+    async def ask_secret(self, question: str) -> str:
+        """The same, with nothing shown of what is typed."""
+        return await self._answer(question, secret=True)
+
+    async def _answer(self, question: str, *, secret: bool) -> str:
+        self.prompt, self.secret = question + " ", secret
+        self.changed()
+        try:
+            line = await self._lines.get()
+            if isinstance(line, str):
+                return line
+            raise line
+        finally:
+            self.prompt, self.secret = "", False
+            self.changed()
+
+    def show(self, text: str) -> None:
+        """Shows a line of the program's own among the messages."""
+        self._model.notice(text)
+        self.changed()
+
+    def show_lines(self, lines: list[str]) -> None:
+        """Shows the lines among the messages; of more than the screen holds the first are in view."""
+        notices = [notice for line in lines if (notice := self._model.notice(line))]
+        self.view.to_end()
+        if notices:
+            self.view.show_from(notices[0])
+        self._moved()
+
+    def enter(self, room: Room) -> None:
+        """The room is in the model; it only has to be drawn."""
+        self._moved()
+
+    def add(self, message: Message) -> None:
+        """The message is in the model; it only has to be drawn."""
+        self.changed()
+
+    def show_found(self, title: str, messages: list[Message]) -> None:
+        """Scrolls back to the first of the messages."""
+        if messages:
+            self.view.show_from(messages[0])
+            self._moved()
+        else:
+            self.show(f"There is no {title}.")
+
+    def mentioned(self, message: Message) -> None:
+        """The status line shows it."""
+        self.changed()
+
+    def search(self, text: str) -> bool:
+        """Scrolls to the next message that holds the text."""
+        found = self.view.search(text)
+        self._moved()
+        return found
+
+    def changed(self) -> None:
+        """Draws the screen again, soon."""
+        self._app.invalidate()
+
+    def put_back(self, text: str) -> bool:
+        """Puts the text into the input for editing, if that is empty."""
+        if self.buffer.text or self.prompt:
+            return False
+        self.buffer.insert_text(text)
+        return True
+
+    def ring(self) -> None:
+        """Rings the terminal's bell."""
+        self._app.output.bell()
+        self._app.output.flush()
+
+    # --- What the painter needs -------------------------------------------------------------------------
+
+    def pending(self) -> list[str]:
+        """The texts on their way to the current room."""
+        current = self._model.current
+        outbox = self._conversation.outbox.lines
+        return [line.text for line in outbox if current and line.room == current.name and not line.sent]
+
+    def status(self, width: int) -> tuple[str, str]:
+        """The status line, as wide as the terminal, and its style."""
+        warning = "" if self.prompt else statusline.bytes_left(self.buffer.text)
+        parts = statusline.status_line(self._model)
+        if self.choices:
+            parts = [("  ".join(safe(choice).strip(" ") for choice in self.choices),)]
+        elif warning:
+            parts = [(warning,), *parts]
+        elif not self.view.at_end:
+            parts = [("End: to the latest", "End"), *parts]
+        return " " + statusline.arrange(parts, width - 2), "class:warning" if warning else "class:status"
+
+    # --- Keys -------------------------------------------------------------------------------------------
+
+    def _layout(self) -> Layout:
+        window = Window(BufferControl(self.buffer))
+        return Layout(_Painter(self, window), focused_element=window)
+
+    def _bindings(self) -> KeyBindings:
+        bindings = KeyBindings()
+
+        def on(*keys: str, do: Callable[[], object]) -> None:
+            @bindings.add(*keys)
+            def run(_: KeyPressEvent) -> None:
+                do()
+
+        for key in ("enter", "c-j"):
+            on(key, do=self._enter)
+        on("escape", "enter", do=lambda: self.buffer.insert_text("\n"))
+        on("tab", do=lambda: self._complete(1))
+        on("s-tab", do=lambda: self._complete(-1))
+        on("c-c", do=self._interrupt)
+        on("<sigint>", do=self._interrupt)
+        on("c-d", do=self._end)
+        on("c-z", do=self._app_suspend)
+        on("pageup", do=lambda: self._scroll(1))
+        on("pagedown", do=lambda: self._scroll(-1))
+        on("home", do=self._to_top)
+        on("end", do=self._to_end)
+        on("c-r", do=lambda: self._search_on(newer=False))
+        on("c-s", do=lambda: self._search_on(newer=True))
+        on("left", do=lambda: self._step(-1))
+        on("right", do=lambda: self._step(1))
+        on("backspace", do=lambda: self._delete(-1))
+        on("delete", do=lambda: self._delete(1))
+        on("up", do=lambda: self._recall(1))
+        on("down", do=lambda: self._recall(-1))
+        on("c-n", do=lambda: self._turn(1))
+        on("c-p", do=lambda: self._turn(-1))
+        for number in range(1, 10):
+            on("escape", str(number), do=partial(self._go, number))
+
+        @bindings.add(Keys.BracketedPaste)
+        def paste(event: KeyPressEvent) -> None:
+            self.buffer.insert_text(event.data.replace("\r\n", "\n").replace("\r", "\n"))
+
+        return bindings
+
+    def _enter(self) -> None:
+        text = self.buffer.text
+        if not self.prompt and statusline.too_long(text):
+            self.ring()
+            return
+        self._clear()
+        self.view.to_end()
+        self._moved()
+        self._lines.put_nowait(text)
+
+    def _clear(self) -> None:
+        """Empties the input, and keeps what was in it for Up."""
+        text = self.buffer.text
+        if not self.prompt and text.strip() and text not in list(self._typed)[-1:]:
+            self._typed.append(text)
+        self.buffer.reset()
+        self.choices, self._recalled = [], 0
+
+    def _recall(self, step: int) -> None:
+        """To the row above or below of the input; at its end, to what was typed before or after it."""
+        document = self.buffer.document
+        inside = document.cursor_position_row > 0 if step > 0 else not document.on_last_line
+        if inside:
+            self.buffer.cursor_up() if step > 0 else self.buffer.cursor_down()
+            return
+        at = self._recalled + step
+        if self.prompt or not 0 <= at <= len(self._typed):
+            return
+        if self._recalled == 0 and self.buffer.text:
+            self._typed.append(self.buffer.text)
+            at += 1
+        self._recalled = at
+        text = self._typed[-at] if at else ""
+        self.buffer.document = Document(text, len(text))
+
+    def _interrupt(self) -> None:
+        if self.buffer.text:
+            self._clear()
+        else:
+            self._lines.put_nowait(NotAnswered if self.prompt else Leave)
+
+    def _end(self) -> None:
+        if self.buffer.text:
+            self._delete(1)
+        else:
+            self._lines.put_nowait(NotAnswered if self.prompt else Leave)
+
+    def _app_suspend(self) -> None:
+        self._app.suspend_to_background()
+
+    def _edited(self, _: Buffer) -> None:
+        if not self._completing:
+            self.choices = []
+        self._conversation.typed()
+
+    def _complete(self, step: int) -> None:
+        """The first Tab completes as far as all choices agree, further ones go through them."""
+        if self.prompt:
+            return
+        if self.choices and self._completed:
+            document, word = self._completed
+            self._choice = (self._choice + step) % len(self.choices)
+            self._insert(document, word, self.choices[self._choice])
+            return
+        document = self.buffer.document
+        word, choices = complete(self._model, document.text_before_cursor)
+        if len(choices) > 1:
+            self._completed, self._choice = (document, word), -1 if step > 0 else 0
+            common = _common_beginning(choices)
+            if len(common) > word:
+                self._insert(document, word, common)
+            self.choices = choices
+        elif choices:
+            self._insert(document, word, choices[0])
+
+    def _insert(self, document: Document, word: int, choice: str) -> None:
+        before = document.text_before_cursor
+        text = before[: len(before) - word] + choice
+        self._completing = True
+        self.buffer.document = Document(text + document.text_after_cursor, len(text))
+        self._completing = False
+
+    def _step(self, way: int) -> None:
+        """To the next character as people see it."""
+        at = self.buffer.cursor_position
+        self.buffer.cursor_position = at + self._cluster(way)
+
+    def _delete(self, way: int) -> None:
+        length = self._cluster(way)
+        if length > 0:
+            self.buffer.delete(length)
+        elif length < 0:
+            self.buffer.delete_before_cursor(-length)
+
+    def _cluster(self, way: int) -> int:
+        """How far it is to the next character before (-1) or after (1) the cursor."""
+        text, at = self.buffer.text, self.buffer.cursor_position
+        if way > 0:
+            return next((len(cluster) for cluster in _parts(text[at:])), 0)
+        last = 0
+        for cluster in _parts(text[:at]):
+            last = len(cluster)
+        return -last
+
+    # --- Moving about -----------------------------------------------------------------------------------
+
+    def _moved(self) -> None:
+        self._model.at_end = self.view.at_end
+        self._conversation.seen_all()
+
+    def _scroll(self, pages: int) -> None:
+        size = self._app.output.get_size()
+        self.view.scroll(pages * max(size.rows - 4, 1))
+        self._moved()
+        if pages > 0 and self.view.at_top:
+            self._look_back()
+
+    def _to_top(self) -> None:
+        if self.buffer.text:
+            self.buffer.cursor_position += self.buffer.document.get_start_of_line_position()
+            return
+        if self.view.at_top:
+            self._look_back(then=self._show_top)
+        self._show_top()
+
+    def _show_top(self) -> None:
+        self.view.to_top()
+        self._moved()
+
+    def _to_end(self) -> None:
+        if self.buffer.text and self.view.at_end:
+            self.buffer.cursor_position += self.buffer.document.get_end_of_line_position()
+            return
+        self.view.to_end()
+        self._moved()
+
+    def _look_back(self, then: Callable[[], None] = lambda: None) -> None:
+        """Has older messages loaded, unless that is under way."""
+
+        async def load() -> None:
+            try:
+                await self._conversation.look_back(LOOK_BACK)
+                then()
+            except MeshchatError as error:
+                self.show(str(error))
+
+        if self._looking_back is None or self._looking_back.done():
+            self._looking_back = asyncio.create_task(load())
+
+    def _search_on(self, *, newer: bool) -> None:
+        if not self.view.search("", newer=newer):
+            self.show(f"Nothing {'newer' if newer else 'older'} holds that. /search TEXT finds another.")
+        self._moved()
+
+    def _turn(self, step: int) -> None:
+        room = self._model.neighbour(step)
+        if room:
+            self._command(f"/room {room.name}")
+
+    def _go(self, number: int) -> None:
+        room = next((room for room in self._model.rooms.values() if room.number == number), None)
+        if room:
+            self._command(f"/room {room.name}")
+
+    def _command(self, line: str) -> None:
+        if not self.prompt:
+            self.view.to_end()
+            self._lines.put_nowait(line)
+
+
+def _common_beginning(words: list[str]) -> str:
+    alike = takewhile(lambda chars: len(set(chars)) == 1, zip(*words, strict=False))
+    return "".join(chars[0] for chars in alike)
+
+
+def _parts(text: str) -> list[str]:
+    """The characters of what is typed, as people see them."""
+    return [cluster for cluster, _ in clusters(text)]
+
+
+class _Painter(Container):
+    """Draws the screen; `window` holds the keys' focus and draws nothing itself."""
+
+    def __init__(self, screen: Screen, window: Window) -> None:
+        self._screen = screen
+        self._window = window
+        self._row_class = 0
+        self._classes: dict[tuple[Cell, ...], int] = {}
+
+    def reset(self) -> None:
+        """Nothing is kept between runs."""
+
+    def preferred_width(self, max_available_width: int) -> Dimension:
+        """All there is."""
+        return Dimension(preferred=max_available_width)
+
+    def preferred_height(self, width: int, max_available_height: int) -> Dimension:
+        """All there is."""
+        return Dimension(preferred=max_available_height)
+
+    def get_children(self) -> list[Container]:
+        """The window whose buffer the keys go to."""
+        return [self._window]
+
+    def write_to_screen(
+        self,
+        screen: Canvas,
+        mouse_handlers: MouseHandlers,
+        write_position: WritePosition,
+        parent_style: str,
+        erase_bg: bool,
+        z_index: int | None,
+    ) -> None:
+        """Draws everything into the rows of `screen`."""
+        width, height = write_position.width, write_position.height
+        # The last column stays free: behind it terminals differ about where the cursor is.
+        inner = max(width - 1, 1)
+        typed, cursor = self._input(inner, max(min(MAX_INPUT_ROWS, height - 2), 1))
+        rows = self._screen.view.rows(inner, max(height - len(typed) - 1, 0), self._screen.pending())
+        text, style = self._screen.status(inner)
+        status = fit(cells(self._screen.drawable(text), style), inner)
+        status += [Cell(" ", 1, style)] * (inner - columns(status))
+        for y, row in enumerate([*rows, status, *typed][-height:]):
+            self._draw(screen, y, row)
+        screen.height, screen.width = height, width
+        screen.set_cursor_position(self._window, Point(cursor.x, height - len(typed) + cursor.y))
+        screen.show_cursor = True
+        screen.visible_windows_to_write_positions[self._window] = write_position
+
+    def _input(self, width: int, most: int) -> tuple[list[Row], Point]:
+        """The rows of the input, the cursor's among them, and where in them it is."""
+        buffer = self._screen.buffer
+        rows = wrap(cells(self._screen.drawable(safe(self._screen.prompt or "> ")), "bold"), width)
+        at, cursor = 0, Point(columns(rows[-1]), len(rows) - 1)
+        for cluster in _parts("" if self._screen.secret else buffer.text):
+            if at == buffer.cursor_position:
+                cursor = Point(columns(rows[-1]), len(rows) - 1)
+            at += len(cluster)
+            if cluster == "\n":
+                rows.append([])
+                continue
+            for cell in cells(self._screen.drawable(safe(cluster))):
+                if columns(rows[-1]) + cell.width > width:
+                    rows.append([])
+                rows[-1].append(cell)
+        if at <= buffer.cursor_position and not self._screen.secret:
+            if columns(rows[-1]) >= width:
+                rows.append([])
+            cursor = Point(columns(rows[-1]), len(rows) - 1)
+        first = max(cursor.y - most + 1, 0) if len(rows) > most else 0
+        return rows[first : first + most], Point(cursor.x, cursor.y - first)
+
+    def _draw(self, screen: Canvas, y: int, row: Row) -> None:
+        line: defaultdict[int, Char] = screen.data_buffer[y]
+        escapes = screen.zero_width_escapes[y]
+        suffix = self._class_of(row) if any(cell.doubtful for cell in row) else ""
+        x, doubtful = 0, False
+        for cell in row:
+            if doubtful:
+                escapes[x] = f"\x1b[{x + 1}G"
+            line[x] = _char(cell.text, cell.width, cell.style + suffix)
+            x, doubtful = x + cell.width, cell.doubtful
+        if doubtful:
+            # prompt_toolkit takes the empty cell for one column, so the blank there is drawn along.
+            escapes[x] = f"\x1b[{x + 1}G "
+            line[x] = _char("", 0, suffix)
+
+    def _class_of(self, row: Row) -> str:
+        """A style class of the row's own, which has no style."""
+        key = tuple(row)
+        number = self._classes.pop(key, None)
+        if number is None:
+            self._row_class = number = (self._row_class + 1) % ROW_CLASSES
+        self._classes[key] = number
+        if len(self._classes) > ROW_CLASSES:
+            del self._classes[next(iter(self._classes))]
+        return f" class:row{number}"
+
+
+def _char(text: str, width: int, style: str) -> Char:
+    char = Char("", style)
+    char.char, char.width = text, width
+    return char

@@ -1,0 +1,164 @@
+"""A real terminal, under tmux, and the person in front of it: what he types, and the screen that he sees."""
+
+import os
+import select
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from tests.unit.fakeserver import PATIENCE
+from tests.unit.people import command, environment
+
+SIZES = ((80, 24), (40, 15), (200, 50))
+"""Columns and rows: the usual terminal, a telephone's, a large one."""
+
+
+class Screen:
+    """`meshchat` with these words in a terminal of `columns` by `rows`; a command of your own with `run`.
+
+    `variables` are those of the environment; "" leaves one out.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *words: str,
+        columns: int = 80,
+        rows: int = 24,
+        run: list[str] | None = None,
+        **variables: str,
+    ) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self._tmux = ["tmux", "-S", str(home / "tmux"), "-f", os.devnull]
+        self._end = home / "end"
+        self._pipe = home / "output"
+        os.mkfifo(self._pipe)
+        # Opened for both, or it would wait for a writer.
+        self._output = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
+        self._call("new-session", "-d", "-x", str(columns), "-y", str(rows), "exec cat")
+        self._call("set-option", "-g", "remain-on-exit", "on")
+        self._call("set-option", "-g", "escape-time", "0")
+        self._call("pipe-pane", f"exec cat >{self._pipe}")
+        clean = environment(**{"TERM": "tmux-256color", "LC_ALL": "C.UTF-8", **variables})
+        settings = [f"{name}={value}" for name, value in clean.items()]
+        self._call("respawn-pane", "-k", "env", "-i", *settings, *(run or command(*words)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call("kill-server", check=False)
+        os.close(self._output)
+
+    # --- Typing -----------------------------------------------------------------------------------------
+
+    def type(self, text: str) -> None:
+        """Types the text, without Enter."""
+        self._call("send-keys", "-l", "--", text)
+
+    def keys(self, *names: str) -> None:
+        """Presses keys by tmux's names: `Enter`, `PageUp`, `M-2`, `C-n`."""
+        self._call("send-keys", *names)
+
+    def say(self, text: str) -> None:
+        """Types a line."""
+        self.type(text)
+        self.keys("Enter")
+
+    def paste(self, text: str) -> None:
+        """Pastes as terminals do: bracketed where the program has asked for that."""
+        subprocess.run([*self._tmux, "load-buffer", "-"], input=text.encode(), check=True, timeout=PATIENCE)
+        self._call("paste-buffer", "-p")
+
+    def log_in(self, user: str = "abc", password: str = "secret", room: str = "1") -> None:
+        """Answers the questions, and waits for the room."""
+        self.shows("Do you have an account? [Yes/No]")
+        self.say("yes")
+        self.shows("Username:")
+        self.say(user)
+        self.shows("Password:")
+        self.say(password)
+        self.shows("Room Number [")
+        self.say(room)
+        self.shows_line("> ", at=-1)
+        self._until(lambda _: "loading" not in self.status, "the room")
+
+    # --- Seeing -----------------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> list[str]:
+        """The rows as they are now, without the blanks at their ends."""
+        shown = self._call("capture-pane", "-p").removesuffix("\n")
+        return [row.rstrip() for row in shown.split("\n")]
+
+    @property
+    def status(self) -> str:
+        """The line between the messages and the input."""
+        return next((row for row in reversed(self.rows[:-1]) if row.startswith(" ")), "")
+
+    @property
+    def styled(self) -> str:
+        """The rows with the escape sequences of their colours."""
+        return self._call("capture-pane", "-p", "-e")
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Column and row of the cursor, from 0."""
+        column, row = self._call("display-message", "-p", "#{cursor_x} #{cursor_y}").split()
+        return int(column), int(row)
+
+    def shows(self, *texts: str) -> list[str]:
+        """Waits until all of these are on the screen; returns its rows."""
+        return self._until(lambda rows: all(text in "\n".join(rows) for text in texts), f"{texts}")
+
+    def shows_not(self, text: str) -> list[str]:
+        """Waits until this is not on the screen any more."""
+        return self._until(lambda rows: text not in "\n".join(rows), f"no {text!r}")
+
+    def shows_line(self, line: str, at: int) -> list[str]:
+        """Waits until this is the row `at`; negative numbers count from below."""
+        return self._until(lambda rows: rows[at] == line.rstrip(), f"{line!r} in row {at}")
+
+    def shows_status(self, *texts: str) -> str:
+        """Waits until the status line has all of these."""
+        self._until(lambda rows: all(text in self.status for text in texts), f"{texts} in the status line")
+        return self.status
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Gives the terminal another size."""
+        self._call("resize-window", "-x", str(columns), "-y", str(rows))
+
+    def ends(self) -> int:
+        """Waits for the end of the program; returns its exit status."""
+        self._until(lambda _: self._call("display-message", "-p", "#{pane_dead}").strip() == "1", "the end")
+        return int(self._call("display-message", "-p", "#{pane_dead_status}").strip() or -1)
+
+    @property
+    def alternate(self) -> bool:
+        """Whether the program draws on the terminal's second screen, so that the first is kept."""
+        return self._call("display-message", "-p", "#{alternate_on}").strip() == "1"
+
+    @property
+    def pid(self) -> int:
+        """The program's process."""
+        return int(self._call("display-message", "-p", "#{pane_pid}"))
+
+    def _until(self, fits: Callable[[list[str]], bool], what: str) -> list[str]:
+        """Looks again whenever something was written to the terminal."""
+        deadline = time.monotonic() + PATIENCE
+        while not fits(rows := self.rows):
+            left = deadline - time.monotonic()
+            assert left > 0, f"{what} is not on the screen:\n" + "\n".join(rows)
+            # A program's end writes nothing: the screen is looked at once a second all the same.
+            if select.select([self._output], [], [], min(left, 1.0))[0]:
+                os.read(self._output, 1 << 20)
+        return rows
+
+    def _call(self, *words: str, check: bool = True) -> str:
+        done = subprocess.run(
+            [*self._tmux, *words], capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
