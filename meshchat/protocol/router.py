@@ -474,7 +474,7 @@ class Router:
     def _on_fragment(self, piece: Fragment, neighbour: Neighbour, port: Port, now: Instant) -> None:
         place = self._seen.place(piece.id)
         if place is not None and self.keeper.knows(place):
-            if not piece.offset:  # once for all its pieces
+            if not piece.offset and self.store.holds(place):  # once for all its pieces
                 self._known_here(piece.id, neighbour, port, now, live=not piece.repair)
             return
         whole = self._reassembly.add(neighbour.router, piece, now.mono)
@@ -491,7 +491,8 @@ class Router:
             place = carried_position(self.settings.mesh, carried.data)
             if self.keeper.knows(place):
                 self.drops["duplicate"] += 1
-                self._known_here(place[-RECORD_ID_SIZE:], neighbour, port, now, live=live)
+                if self.store.holds(place):
+                    self._known_here(place[-RECORD_ID_SIZE:], neighbour, port, now, live=live)
                 self._strike(place, carried, neighbour, port, now, live=live)
                 continue
             if live and carried.ephemeral:

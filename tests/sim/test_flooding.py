@@ -177,6 +177,29 @@ def test_confirmations_are_few_and_short() -> None:
     assert 0 < sizes["Confirm"] < sizes["Records"] / 4
 
 
+def test_what_waits_in_quarantine_is_not_confirmed() -> None:
+    """The other's clock is half an hour late; it hears each message again and does not say that it has it."""
+    world = World(10, line(2), 2, AirConditions(loss=0.3))
+    world.routers[1].model.clock.offset_ms = -1_800_000
+    world.boot()
+    world.run(60)
+    confirms: list[bytes] = []
+
+    def tap(sender: int, data: bytes) -> None:
+        for packet in decode_packets(plain(data)):
+            if isinstance(packet, Confirm) and sender == 1:
+                confirms.extend(packet.keys)
+
+    world.taps.append(tap)
+    for number in range(20):
+        assert world.routers[0].say("1", f"from the future {number}")
+        world.run(5)
+    assert world.routers[1].ids("1") == []
+    assert confirms == []
+    world.run(1800)
+    assert len(world.routers[1].ids("1")) == 20
+
+
 def test_while_people_talk_everywhere_routers_do_not_take_what_is_on_its_way_for_lost() -> None:
     world = settled(8, line(6), 6)
     before = world.air.octets.total()
