@@ -181,11 +181,20 @@ def cli(context: click.Context, socket: Path | None, plain: bool) -> int | None:
 @_room_argument
 @click.argument("text", required=False, default="-", metavar="[TEXT | -]")
 @click.option("--user", required=True, shell_complete=_complete_user, help="Your user name.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0, max=3600),
+    metavar="SECONDS",
+    help="Say how many neighbours hold it by then, or as soon as all do.",
+)
 @_password_option
 @_socket_option
-def send(room: str, text: str, user: str, password_file: Path | None, socket: Path | None) -> None:
+def send(
+    room: str, text: str, user: str, wait: float | None, password_file: Path | None, socket: Path | None
+) -> None:
     """Send TEXT to ROOM and print its id; with -, send each line of standard input.
 
+    Done means stored on this router; --wait does not change the status.
     The password is asked for, or read from MESHCHAT_PASSWORD or --password-file.
     A text that begins with - needs -- before it:
 
@@ -193,8 +202,14 @@ def send(room: str, text: str, user: str, password_file: Path | None, socket: Pa
     """
     from meshchat.terminal.passwords import known_password
 
+    if wait is not None and text == "-":
+        raise click.UsageError("--wait goes with one TEXT.")
     with _connect(socket) as client:
         client.request("login", user=user, password=known_password(password_file))
+        if wait is not None:
+            client.request("subscribe", rooms=[])
+            _await_holders(client, _send(client, room, text), wait)
+            return
         if text != "-":
             _send(client, room, text)
             return
@@ -212,11 +227,28 @@ def send(room: str, text: str, user: str, password_file: Path | None, socket: Pa
                 ) from None
 
 
-def _send(client: "ControlClient", room: str, text: str) -> None:
+def _send(client: "ControlClient", room: str, text: str) -> str:
+    """Sends, prints and returns the id."""
     answer = client.request("send", room=room, text=text)
     click.echo(answer["record"])
     if answer.get("notice"):
         click.echo(answer["notice"], err=True)
+    return str(answer["record"])
+
+
+def _await_holders(client: "ControlClient", record: str, seconds: float) -> None:
+    """Says how many neighbours hold a record after so many seconds, or as soon as all do."""
+    by, of = 0, 0
+    for held in client.stream("held", records=[record]):
+        by, of = held["by"], held["of"]
+    for event in client.events(0 if by >= of > 0 else seconds):
+        if event["event"] == "held" and event["record"] == record:
+            by, of = event["by"], event["of"]
+        elif event["event"] == "mesh":
+            of = event["neighbours"]
+        if by >= of > 0:
+            break
+    click.echo(f"Held by {by} of {of} neighbours.", err=True)
 
 
 def _input_lines() -> Iterator[tuple[int, str]]:

@@ -437,6 +437,17 @@ PERSON_RATE = 3.0
 PERSON_BURST = 10.0
 """Messages a person may type, a second and in a burst."""
 
+MAX_RECEIPTS = 1024
+"""Messages written on a router of which it remembers which neighbours hold them: over five minutes of one
+person who types as fast as he may, in 300 KB of RAM."""
+
+HELD_WAIT = 0.3
+"""Seconds in which more neighbours that hold a message are told of together: those that relay it or confirm
+it do so within 0.15 s."""
+
+MESH_STATE_WAIT = 1.0
+"""Seconds from what may have changed how the mesh looks to telling front ends of it: at most one a second."""
+
 MAX_CONTROL_LINE = 256 * 1024
 """Bytes of one request on the control socket."""
 

@@ -22,7 +22,7 @@ from meshchat.chat.service import Event, Service
 from meshchat.config import Config
 from meshchat.constants import CAP_ACCOUNTS, CONFIRM_WAIT, NEWS_SHARE, TALK_SHARE, VERSION
 from meshchat.errors import ConfigError
-from meshchat.protocol.events import Send
+from meshchat.protocol.events import Held, MeshState, Send
 from meshchat.protocol.port import AirShare
 from meshchat.state.caps import CapLimits
 from meshchat.state.presence import Present
@@ -111,6 +111,16 @@ class Daemon:
         if self._service is not None and self._control is not None:
             self._service.restate(asyncio.get_running_loop().time())
             self._control.rearm()
+
+    def held(self, held: Held) -> None:
+        """More neighbours hold a message that was written here."""
+        if self._service is not None:
+            self._publish(self._service.held(held))
+
+    def mesh_changed(self, state: MeshState) -> None:
+        """The mesh looks otherwise than before."""
+        if self._service is not None:
+            self._publish(self._service.mesh_changed(state))
 
     def _publish(self, events: Iterable[Event]) -> None:
         if self._control is not None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -147,13 +148,22 @@ class ControlClient:
         asked = self._ask(op, args)
         return (line["item"] for line in self._answer(asked) if "item" in line)
 
-    def events(self) -> Iterator[Fields]:
-        """Yields events, waiting without end, once `subscribe` was asked for; raises `DaemonGone`."""
-        self._socket.settimeout(None)
+    def events(self, seconds: float | None = None) -> Iterator[Fields]:
+        """Yields events, once `subscribe` was asked for, without end or for `seconds`, after which nothing
+        more can be asked here; raises `DaemonGone`.
+        """
+        end = None if seconds is None else time.monotonic() + seconds
         while True:
             while self._events:
                 yield self._events.popleft()
-            line = self._receive()
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            self._socket.settimeout(left)
+            try:
+                line = decode_line(self.path, self._read_line())
+            except TimeoutError:
+                return
             if "event" in line:
                 yield line
 
@@ -193,12 +203,17 @@ class ControlClient:
 
     def _receive(self) -> Fields:
         try:
-            line = self._reader.readline(MAX_ANSWER_LINE)
+            return decode_line(self.path, self._read_line())
         except TimeoutError:
             raise DaemonGone(f"The daemon at {self.path} does not answer: is it overloaded?") from None
+
+    def _read_line(self) -> bytes:
+        try:
+            return self._reader.readline(MAX_ANSWER_LINE)
+        except TimeoutError:
+            raise
         except OSError:
             raise _stopped(self.path) from None
-        return decode_line(self.path, line)
 
 
 # --- Front ends that read and write at once -------------------------------------------------------------

@@ -26,6 +26,8 @@ from meshchat.protocol.clock import LATEST_MS
 from meshchat.protocol.events import (
     Append,
     Deliver,
+    Held,
+    MeshState,
     Output,
     PresenceChanged,
     Remember,
@@ -72,6 +74,12 @@ class Listener(Protocol):
 
     def restate(self) -> None:
         """Who is present here is to be stated again."""
+
+    def held(self, held: Held) -> None:
+        """More neighbours than before are known to hold a message that was written here."""
+
+    def mesh_changed(self, state: MeshState) -> None:
+        """The mesh looks otherwise than before."""
 
     def wake_at(self, deadline: float | None) -> None:
         """Call `tick` at this monotonic time; None: no deadline is set."""
@@ -246,6 +254,10 @@ class Node:
                 self._listener.presence_changed(present)
             case Restate():
                 self._listener.restate()
+            case Held():
+                self._listener.held(output)
+            case MeshState():
+                self._listener.mesh_changed(output)
 
     def _append(self, batch: tuple[Stored, ...]) -> None:
         now = self._clock()
@@ -401,6 +413,15 @@ class Node:
             record = self._logs.read(place)
             if record is not None:
                 yield record
+
+    def held_by(self, record_id: bytes) -> int | None:
+        """How many neighbours are known to hold a message; None where it is not known here."""
+        receipt = self.engine.receipts.get(record_id)
+        return None if receipt is None else receipt.by
+
+    def mesh_state(self) -> MeshState:
+        """How the mesh looks from here."""
+        return self.engine.mesh_state(self._clock())
 
     def has_room(self, room: str) -> bool:
         """Whether anything in this room is held."""

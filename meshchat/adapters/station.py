@@ -56,7 +56,7 @@ class LocalStation:
                 {"name": one.name, "addresses": list(one.addresses), "mtu": one.mtu}
                 for one in self._network.used.values()
             ],
-            "neighbours": len(self._neighbours()),
+            "neighbours": engine.neighbours_heard(now),
             "clock": self.clock(),
             "horizon": format_rfc3339(engine.horizon.state.horizon_ms),
             "records": engine.store.held,
@@ -75,11 +75,6 @@ class LocalStation:
                 "network": dict(sorted(self._network.errors.items())),
             },
         }
-
-    def _neighbours(self) -> set[bytes]:
-        """The ids of the routers heard: one that is heard on two interfaces is one."""
-        now = self._node.instant()
-        return {one.router for one in self._node.engine.neighbours.alive(now.mono)}
 
     def peers(self) -> list[Mapping[str, object]]:
         """The neighbours."""
@@ -195,7 +190,7 @@ class LocalStation:
             )
         else:
             differ = len({one.router for one in neighbours if one.differs_since is not None})
-            yield "ok", "neighbours", f"{len(self._neighbours())} heard.", ""
+            yield "ok", "neighbours", f"{engine.neighbours_heard(now)} heard.", ""
             if differ:
                 yield (
                     "warn",

@@ -12,6 +12,7 @@ from meshchat.chat.names import key_tag, room_name
 from meshchat.chat.ports import NO_RECORDS, Mesh, RoomSummary, Station
 from meshchat.chat.rooms import Rooms
 from meshchat.errors import NameRefused
+from meshchat.protocol.events import MeshState
 from meshchat.state.presence import Present
 from meshchat.wire.records import Kind, Record, stamp_ms
 
@@ -68,6 +69,7 @@ class Application:
             text = record.body.decode("utf-8")
         except UnicodeDecodeError:
             return None
+        held = self.mesh.held_by(record.id) if record.router == self.mesh.router else None
         return {
             "id": record.id.hex(),
             "room": record.log,
@@ -77,12 +79,19 @@ class Application:
             "router": record.router.hex(),
             "grade": record.grade.name.lower(),
             "key": key_tag(record.key),
+            **({} if held is None else {"held": held}),
         }
 
 
 def stamp_time(stamp: int) -> str:
     """The time of a stamp as RFC 3339 in UTC."""
     return format_rfc3339(stamp_ms(stamp))
+
+
+def shown_mesh(state: MeshState) -> dict[str, object]:
+    """How the mesh looks from here, as front ends see it."""
+    clock = state.clock.name.lower()
+    return {"neighbours": state.neighbours, "in_step": state.in_step, "clock": clock}
 
 
 def with_notice(fields: Mapping[str, object], notice: str | None) -> dict[str, object]:

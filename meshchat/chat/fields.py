@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from meshchat.errors import UsageError
+from meshchat.wire.records import RECORD_ID_SIZE
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,15 @@ OPTIONAL_FLAG = Field("true or false", _is_flag, required=False)
 WORDS = Field("a list of texts without control characters", _are_words)
 OPTIONAL_WORDS = Field("a list of texts", _are_words, required=False)
 LINES = Field("a list of texts", _are_texts)
+
+
+def parse_id(text: str) -> bytes | None:
+    """A record id from hex; None where it is none."""
+    try:
+        record_id = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return record_id if len(record_id) == RECORD_ID_SIZE else None
 
 
 def read(request: Mapping[str, object], fields: Mapping[str, Field]) -> dict[str, object]:

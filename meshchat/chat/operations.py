@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from meshchat.chat.accounts import Account, Login, new_key, seal, try_login
 from meshchat.chat.answers import Answer, Outcome, Work
-from meshchat.chat.application import Application, stamp_time, with_notice
+from meshchat.chat.application import Application, shown_mesh, stamp_time, with_notice
 from meshchat.chat.authoring import submit
 from meshchat.chat.fields import (
     FLAG,
@@ -24,6 +24,7 @@ from meshchat.chat.fields import (
     WORD,
     WORDS,
     Field,
+    parse_id,
 )
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import fold, key_tag, room_name, split_tag, user_name
@@ -312,6 +313,15 @@ def _import(app: Application, session: Session, now: float, *, lines: list[str])
     return Answer.done(added=result.added, known=result.known, refused=dict(result.refused))
 
 
+def _held(app: Application, session: Session, now: float, *, records: list[str]) -> Outcome:
+    of = app.mesh.mesh_state().neighbours
+    ids = dict.fromkeys(record_id for text in records if (record_id := parse_id(text)))
+    known = ((record_id, app.mesh.held_by(record_id)) for record_id in ids)
+    return Answer.stream(
+        {"record": record_id.hex(), "by": by, "of": of} for record_id, by in known if by is not None
+    )
+
+
 # --- The router -----------------------------------------------------------------------------------------
 
 
@@ -324,6 +334,10 @@ def _status(app: Application, session: Session, now: float) -> Outcome:
         {"name": room.name, "messages": room.messages, "digest": room.digest} for room in app.room_list()
     ]
     return Answer.done(status={**app.station.status(), "rooms": rooms})
+
+
+def _mesh(app: Application, session: Session, now: float) -> Outcome:
+    return Answer.done(**shown_mesh(app.mesh.mesh_state()))
 
 
 def _check(app: Application, session: Session, now: float) -> Outcome:
@@ -377,6 +391,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "wipe": Operation(_wipe, {"room": OPTIONAL_WORD}),
     "export": Operation(_export, {"room": OPTIONAL_WORD}),
     "import": Operation(_import, {"lines": LINES}),
+    "held": Operation(_held, {"records": LINES}),
+    "mesh": Operation(_mesh, {}),
     "peers": Operation(_peers, {}),
     "status": Operation(_status, {}),
     "check": Operation(_check, {}),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from meshchat.protocol.events import MeshState
 from meshchat.state.presence import Present
 from meshchat.wire.records import Grade, Record
 
@@ -80,6 +81,14 @@ class Mesh(Protocol):
         self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
     ) -> Iterator[Record]:
         """The records of a room with since <= stamp < until, oldest first; of many, the newest `limit`."""
+
+    def held_by(self, record_id: bytes) -> int | None:
+        """How many neighbours are known to hold a message; None where this is not watched: it was not
+        written on this router, or not since it started, or long ago. Cheap.
+        """
+
+    def mesh_state(self) -> MeshState:
+        """How the mesh looks from here."""
 
     def has_room(self, room: str) -> bool:
         """Whether anything in this room is held. Cheap: nothing is read from disk."""

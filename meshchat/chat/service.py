@@ -11,7 +11,7 @@ from typing import TypeAlias
 from meshchat.chat import fields
 from meshchat.chat.accounts import Sealing
 from meshchat.chat.answers import Answer, Outcome
-from meshchat.chat.application import Application
+from meshchat.chat.application import Application, shown_mesh
 from meshchat.chat.localtime import Zone
 from meshchat.chat.names import key_tag
 from meshchat.chat.operations import OPERATIONS
@@ -19,6 +19,7 @@ from meshchat.chat.ports import Mesh, Station
 from meshchat.chat.render import safe
 from meshchat.chat.sessions import Session
 from meshchat.errors import MeshchatError, UsageError
+from meshchat.protocol.events import Held, MeshState
 from meshchat.state.presence import Present
 from meshchat.wire.records import Record, Space
 
@@ -133,6 +134,25 @@ class Service:
                 self._app.accounts.drop(record)
             elif record.space == Space.ROOMS:
                 self._app.rooms.drop(record)
+
+    def held(self, held: Held) -> list[Event]:
+        """More neighbours hold a message that was written here: its author's front ends hear of it."""
+        event = {
+            "event": "held",
+            "record": held.record.hex(),
+            "room": held.room,
+            "by": held.by,
+            "of": held.of,
+        }
+        return [
+            (session, event)
+            for session in self._sessions
+            if session.subscribed and session.login and session.login.account.key == held.author
+        ]
+
+    def mesh_changed(self, state: MeshState) -> list[Event]:
+        """The mesh looks otherwise than before."""
+        return self._to_all({"event": "mesh", **shown_mesh(state)})
 
     def _message_seen(self, record: Record, live: bool) -> list[Event]:
         listeners = [session for session in self._sessions if session.wants(record.log)]

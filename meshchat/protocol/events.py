@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from meshchat.state.presence import Present
-from meshchat.wire.records import Record
+from meshchat.wire.records import Grade, Record
 
 
 class Send(NamedTuple):
@@ -64,4 +64,27 @@ class Restate(NamedTuple):
     """What was stated of the people here may not count elsewhere: each is to be stated again."""
 
 
-Output = Send | Append | Deliver | Remove | Remember | Save | PresenceChanged | Restate
+class Held(NamedTuple):
+    """A message that was written here: `by` neighbours are known to hold it, more than was told before.
+
+    `record` is its id, `author` its author's key, `of` how many neighbours are heard now.
+    """
+
+    record: bytes
+    room: str
+    author: bytes
+    by: int
+    of: int
+
+
+class MeshState(NamedTuple):
+    """How the mesh looks from here, whenever it changed: neighbours heard, whether none is known to hold
+    other records and no dump is coming in, and the grade of this router's clock.
+    """
+
+    neighbours: int
+    in_step: bool
+    clock: Grade
+
+
+Output = Send | Append | Deliver | Remove | Remember | Save | PresenceChanged | Restate | Held | MeshState

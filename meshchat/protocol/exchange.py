@@ -121,6 +121,7 @@ class Exchange:
         verdict, _ = self._standing.compare(digest, now)
         if verdict is Verdict.EQUAL:
             port.agrees(neighbour)
+            self._standing.agreed(neighbour, digest, now)
             neighbour.differs_since = None
             neighbour.backoff.over()
             neighbour.beyond_sketches = neighbour.sketched = False

@@ -18,7 +18,9 @@ from meshchat.constants import (
     ANSWER_RATE,
     AUTHOR_BURST,
     AUTHOR_RATE,
+    HELD_WAIT,
     MAX_SEEN,
+    MESH_STATE_WAIT,
     NEWS_MS,
     STALL,
 )
@@ -27,7 +29,7 @@ from meshchat.identity import Sealer
 from meshchat.protocol.asker import Asker
 from meshchat.protocol.clock import Heard, MeshClock
 from meshchat.protocol.envelope import Envelope
-from meshchat.protocol.events import Append, Deliver, Output, Send, Stored
+from meshchat.protocol.events import Append, Deliver, Held, MeshState, Output, Send, Stored
 from meshchat.protocol.exchange import Exchange
 from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.giver import Giver
@@ -41,10 +43,12 @@ from meshchat.protocol.standing import Standing
 from meshchat.state.fragments import Reassembly
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.state.receipts import Receipts
 from meshchat.state.seen import SeenCache
 from meshchat.state.store import HistoryRow, RecordStore, StoreLimits
 from meshchat.wire.datagram import LaterVersion
 from meshchat.wire.packets import (
+    CONFIRM_ID_SIZE,
     Ask,
     Carried,
     Confirm,
@@ -59,7 +63,7 @@ from meshchat.wire.packets import (
     Want,
     decode_packets,
 )
-from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, carried_position, stamp_ms
+from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, Space, carried_position, stamp_ms
 
 HOUSEKEEPING = 30.0
 """Seconds between looks at the wipe, the quarantine and the neighbours' clocks: short against the 15 minutes
@@ -134,6 +138,7 @@ class Router:
             settings.mesh, self.store, self.clock, self.horizon, settings.wipe_moment, settings.run, now
         )
         self.neighbours = Neighbours()
+        self.receipts = Receipts(self.store.holds)
         self.traffic = Traffic()
         self.later_versions: dict[str, int] = {}
         self._read = read
@@ -141,7 +146,8 @@ class Router:
         self._desk = Desk(random, Envelope(settings.mesh, settings.router, settings.boot, sealer))
         fetch = Fetch()
         self._standing = Standing(
-            self._desk, self.keeper, self.neighbours, fetch, settings.boot, settings.secret
+            *(self._desk, self.keeper, self.neighbours, self.receipts, fetch),
+            *(settings.boot, settings.secret),
         )
         shared = (self._desk, self.keeper, self.neighbours, self._standing)
         self.asker = Asker(*shared, fetch, settings.router)
@@ -157,6 +163,7 @@ class Router:
         self._seen = SeenCache(MAX_SEEN)
         self._authors: BucketTable[bytes] = BucketTable(AUTHOR_RATE, AUTHOR_BURST, _MAX_AUTHORS)
         self._pending: dict[bytes, _Pending] = {}
+        self._mesh_state: MeshState | None = None
         self._desk.timers.set(("housekeeping",), now.mono)
         self._desk.timers.set(("sketch",), now.mono + _SKETCH_PAUSE)
 
@@ -204,6 +211,7 @@ class Router:
         """An interface is gone."""
         self._desk.ports.pop(name, None)
         self.neighbours.forget_interface(name)
+        self._mesh_may_have_changed(now)
         return self._done(now)
 
     def receive(self, data: bytes, interface: str, address: Address, now: Instant) -> list[Output]:
@@ -222,6 +230,7 @@ class Router:
                 # New, or back from afar: it may hold what is not known here, so do not wait half a minute.
                 neighbour.greeted = True
                 self._desk.hurry(port, now.mono)
+                self._mesh_may_have_changed(now)
             for packet in decode_packets(body):
                 if isinstance(packet, int):
                     self.drops["unknown-packet"] += 1
@@ -237,6 +246,8 @@ class Router:
 
     def submit(self, record: Record, now: Instant) -> list[Output]:
         """A record made on this router; its `Append` is among the outputs."""
+        if record.space == Space.ROOM:
+            self.receipts.add(record)
         self._offer(Admitted(record, 0), None, now, live=True)
         return self._done(now)
 
@@ -315,6 +326,7 @@ class Router:
         """These records of an `Append` could not be written; for a while nothing more is fetched."""
         for one in ids:
             del self._pending[one]
+            self.receipts.discard(one)
             self.drops["disk"] += 1
         self.asker.block(now, DISK_RETRY)
         return self._done(now)
@@ -338,6 +350,10 @@ class Router:
                 self._housekeep(now)
             case ("clocks",):
                 self._follow_clocks(now)
+            case ("held",):
+                self._tell_held(now)
+            case ("mesh",):
+                self._tell_mesh_state(now)
             case ("sketch",):
                 if self.store.records.sketch_on(_SKETCH_STEPS):
                     self._desk.timers.set(("sketch",), now.mono + _SKETCH_PAUSE)
@@ -383,7 +399,35 @@ class Router:
         self._follow_clocks(now)
         self._desk.emit(*self.keeper.housekeep(now))
         self._release_quarantine(now)
+        self._mesh_may_have_changed(now)
         self._desk.timers.set(("housekeeping",), now.mono + HOUSEKEEPING)
+
+    # --- What front ends are told of the mesh -----------------------------------------------------------
+
+    def neighbours_heard(self, now: Instant) -> int:
+        """How many routers are heard: one that is heard on two interfaces is one."""
+        return len({one.router for one in self.neighbours.alive(now.mono)})
+
+    def mesh_state(self, now: Instant) -> MeshState:
+        """How the mesh looks from here by now."""
+        differs = any(one.differs_since is not None for one in self.neighbours.alive(now.mono))
+        in_step = not differs and not self._standing.is_fetching(now)
+        return MeshState(self.neighbours_heard(now), in_step, self.clock.grade(now))
+
+    def _mesh_may_have_changed(self, now: Instant) -> None:
+        if self.mesh_state(now) != self._mesh_state:
+            self._desk.timers.set_if_unset(("mesh",), now.mono + MESH_STATE_WAIT)
+
+    def _tell_mesh_state(self, now: Instant) -> None:
+        state = self.mesh_state(now)
+        if state != self._mesh_state:
+            self._mesh_state = state
+            self._desk.emit(state)
+
+    def _tell_held(self, now: Instant) -> None:
+        heard = self.neighbours_heard(now)
+        for each in self.receipts.tell():
+            self._desk.emit(Held(each.id, each.room, each.author, each.by, heard))
 
     # --- Clocks -----------------------------------------------------------------------------------------
 
@@ -435,10 +479,13 @@ class Router:
                 neighbour.link.heard(packet.number)
                 self._news.on_confirm(packet, neighbour, port)
                 self.presence.on_confirm(packet, neighbour, port)
+                for key in packet.keys:
+                    self.receipts.has(key, neighbour)
             case Digest():
                 self.presence.met(neighbour, packet, port, now)
                 self._exchange.on_digest(neighbour, packet, port, now)
                 self._clock_heard(now)
+                self._mesh_may_have_changed(now)
             case Ask():
                 self.presence.met(neighbour, packet.digest, port, now)
                 self._giver.on_ask(neighbour, packet, port, now)
@@ -529,6 +576,7 @@ class Router:
         self, known: bytes, neighbour: Neighbour, port: Port, now: Instant, *, live: bool
     ) -> None:
         """A neighbour was heard with a record that is known, as news or in a repair."""
+        self.receipts.has(known[:CONFIRM_ID_SIZE], neighbour)
         if live:
             self._news.copy_heard(known, neighbour, port, now)
         else:
@@ -574,6 +622,8 @@ class Router:
 
     def _done(self, now: Instant) -> list[Output]:
         self._now = now
+        if self.receipts.grown:
+            self._desk.timers.set_if_unset(("held",), now.mono + HELD_WAIT)
         self._flush(now)
         return self._desk.collect()
 

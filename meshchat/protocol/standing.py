@@ -13,6 +13,7 @@ from meshchat.protocol.spans import Span
 from meshchat.state.flow import Flow
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.state.reach import Reach, hears_filter
+from meshchat.state.receipts import Receipts
 from meshchat.wire.packets import BOOT_ID_SIZE, SALT_SIZE, Digest, Scope, Summary
 from meshchat.wire.records import MAX_STAMP, Grade, make_stamp, position
 
@@ -54,10 +55,18 @@ class Standing:
     """Digests in both directions, and the tokens and salts that go with what is said."""
 
     def __init__(
-        self, desk: Desk, keeper: Keeper, neighbours: Neighbours, fetch: Fetch, boot: bytes, secret: bytes
+        self,
+        desk: Desk,
+        keeper: Keeper,
+        neighbours: Neighbours,
+        receipts: Receipts,
+        fetch: Fetch,
+        boot: bytes,
+        secret: bytes,
     ) -> None:
         """`boot` is 8 random bytes, `secret` 16: tokens are made from it."""
         self._desk, self._keeper, self._neighbours, self._fetch = desk, keeper, neighbours, fetch
+        self._receipts = receipts
         self._boot, self._secret = boot, secret
         self._flow = Flow()
 
@@ -169,6 +178,13 @@ class Standing:
             neighbour.gave = False
             neighbour.backoff.moved()
         neighbour.digest, neighbour.digest_at = digest, now.mono
+        self._receipts.spoke(neighbour)
+
+    def agreed(self, neighbour: Neighbour, digest: Digest, now: Instant) -> None:
+        """A digest is EQUAL: the neighbour has what was written here, of all that both speak for."""
+        if digest.scope & Scope.ALL == Scope.ALL:
+            undated, dated = self._keeper.spans(now, digest.floor, self._ceiling(digest))
+            self._receipts.agrees(neighbour, undated, dated)
 
     def count(self, now: Instant) -> int:
         """How many records this router speaks for."""

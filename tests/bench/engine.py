@@ -24,7 +24,7 @@ from meshchat.constants import (
     NEWS_SHARE,
     TALK_SHARE,
 )
-from meshchat.protocol.events import Send
+from meshchat.protocol.events import Held, MeshState, Send
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.port import AirShare
 from meshchat.state.caps import CapLimits
@@ -64,6 +64,12 @@ class Deaf:
 
     def restate(self) -> None:
         """Nobody is there."""
+
+    def held(self, held: Held) -> None:
+        """Nobody asks who holds it."""
+
+    def mesh_changed(self, state: MeshState) -> None:
+        """Nobody looks."""
 
     def wake_at(self, deadline: float | None) -> None:
         """Noted for `feed`."""

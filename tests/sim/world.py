@@ -25,7 +25,7 @@ from meshchat.constants import (
 )
 from meshchat.errors import StoreError
 from meshchat.identity import SigningKey, sign_record, verify_record
-from meshchat.protocol.events import Send
+from meshchat.protocol.events import Held, MeshState, Send
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.port import AirShare
 from meshchat.state.caps import CapLimits
@@ -101,6 +101,8 @@ class SimRouter:
         self.acknowledged: list[Record] = []
         self.notices: list[str] = []
         self.restated: Callable[[], None] = lambda: None
+        self.told: list[Held] = []
+        self.mesh_state: MeshState | None = None
         self._boots = 0
         self._starts = 0
         self._deadline: float | None = None
@@ -217,6 +219,14 @@ class SimRouter:
     def restate(self) -> None:
         """Who is present here is to be stated again."""
         self.restated()
+
+    def held(self, held: Held) -> None:
+        """More neighbours are said to hold a message of this router."""
+        self.told.append(held)
+
+    def mesh_changed(self, state: MeshState) -> None:
+        """How the mesh looks from here now."""
+        self.mesh_state = state
 
     def wake_at(self, deadline: float | None) -> None:
         """Schedules the node's next tick."""

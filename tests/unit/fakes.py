@@ -13,6 +13,7 @@ from meshchat.chat.service import Event, Service
 from meshchat.chat.sessions import Session
 from meshchat.errors import ConfigError, Malformed, StoreError
 from meshchat.identity import SigningKey, sign_record, verify_record
+from meshchat.protocol.events import MeshState
 from meshchat.state.presence import Entry, Present, place
 from meshchat.wire.presence import Statement, read_statement
 from meshchat.wire.records import (
@@ -55,6 +56,9 @@ class FakeMesh:
         self.statements: list[Statement] = []
         self.here: dict[bytes, Present] = {}
         self.mesh_keys: list[str] = []
+        self.holders: dict[bytes, int] = {}
+        self.held_at_once = 0
+        self.state = MeshState(3, True, Grade.GOOD)
         self._counter = 0
 
     def now_ms(self) -> int:
@@ -67,6 +71,8 @@ class FakeMesh:
     def submit(self, record: Record) -> str | None:
         if self.disk_full:
             raise StoreError("The disk is full: free some space.")
+        if record.space == Space.ROOM:
+            self.holders[record.id] = self.held_at_once
         self.take(record)
         return self.notice
 
@@ -126,6 +132,12 @@ class FakeMesh:
             and (until is None or record.stamp < until)
         ]
         return iter(records if limit is None else records[-limit:])
+
+    def held_by(self, record_id: bytes) -> int | None:
+        return self.holders.get(record_id)
+
+    def mesh_state(self) -> MeshState:
+        return self.state
 
     def has_room(self, room: str) -> bool:
         return any(record.log == room for record in self._in_space(Space.ROOM))

@@ -56,6 +56,20 @@ def account(daemon: FakeDaemon) -> None:
 # --- Accounts and sending -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("holders", "seconds"), [(0, "0.1"), (2, "0.1"), (3, "3600")])
+def test_send_says_how_many_neighbours_hold_it_and_is_done_all_the_same(
+    daemon: FakeDaemon, holders: int, seconds: str
+) -> None:
+    """With all three of them it does not wait any longer."""
+    account(daemon)
+    daemon.mesh.held_at_once = holders
+    sent = chat(daemon, "send", "1", "soup", "--user", "abc", "--wait", seconds, env=PASSWORD)
+    assert sent.returncode == 0
+    assert sent.stderr.decode() == f"Held by {holders} of 3 neighbours.\n"
+    assert len(sent.stdout.decode().strip()) == 32
+    assert "one TEXT" in chat(daemon, "send", "1", "--user", "abc", "--wait", "1").stderr.decode()
+
+
 def test_register_send_history(daemon: FakeDaemon) -> None:
     assert out(chat(daemon, "register", "abc", env=PASSWORD)) == "Your account has been created\n"
     assert "taken" in failed(chat(daemon, "register", "abc", env=PASSWORD))

@@ -151,6 +151,7 @@ def test_a_text_is_stored_exactly_as_typed(text: str) -> None:
         "router": chat.mesh.router.hex(),
         "grade": "good",
         "key": person.items("users")[0]["key"],
+        "held": 0,
     }
 
 

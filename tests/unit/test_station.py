@@ -60,6 +60,8 @@ class Router:
             delivered=lambda record, live: None,
             removed=lambda room, messages: None,
             evicted=lambda records: None,
+            held=lambda held: None,
+            mesh_changed=lambda state: None,
         )
         self.node = Node(settings, logs, self.state, self._now, Random(number), cast(Listener, listener))
         self.node.start()
