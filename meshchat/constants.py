@@ -448,6 +448,19 @@ it do so within 0.15 s."""
 MESH_STATE_WAIT = 1.0
 """Seconds from what may have changed how the mesh looks to telling front ends of it: at most one a second."""
 
+MAX_PEOPLE = 128
+MAX_MARKS = 64
+MAX_IGNORED = 64
+MAX_OPEN_ROOMS = 16
+MAX_PERSONAL = 128 * 1024
+"""People of whom a router remembers something; rooms of each that were read, users he ignores, rooms he left
+open; and bytes of it all on flash. Whoever can log in can make accounts without end, and evicts those not
+used for longest: in RAM at most 5 MB, with names of 128 bytes everywhere, else a few hundred bytes each."""
+
+PERSONAL_EVERY = 300.0
+"""Longest that what people read is not on flash, in seconds: while one reads, at most 288 writes a day, of a
+few KB each."""
+
 MAX_CONTROL_LINE = 256 * 1024
 """Bytes of one request on the control socket."""
 

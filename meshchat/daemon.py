@@ -14,6 +14,7 @@ from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.multicast import MulticastPort
 from meshchat.adapters.network import Network
 from meshchat.adapters.node import Node, NodeSettings
+from meshchat.adapters.personalfile import PersonalFile
 from meshchat.adapters.statestore import StateStore
 from meshchat.adapters.station import LocalStation
 from meshchat.adapters.system_clock import SystemClock, boot_id, system_zone
@@ -30,7 +31,8 @@ from meshchat.state.store import StoreLimits
 from meshchat.wire.records import Record, mesh_id
 
 SYNC_EVERY = 5.0
-"""Seconds between forcing appended history onto the disk under the policy "interval"."""
+"""Seconds between forcing appended history onto the disk under the policy "interval", and between looks at
+whether what people have read is to be written."""
 
 FAREWELL = 2 * CONFIRM_WAIT
 """Seconds to say that the people here have gone, and once more to a neighbour that may have missed it."""
@@ -71,6 +73,7 @@ class Daemon:
         self.node = Node(settings, logs, state, self._clock.read, random, self)
         self._network = Network(config, self.node, self._port)
         self._station = LocalStation(config, self.node, self._network, state, logs)
+        self._personal = PersonalFile(state_files, self._clock.read().mono)
         self._service: Service | None = None
         self._control: ControlServer | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -133,7 +136,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self.node.start()
         hello = {"version": VERSION, "mesh": self._config.mesh, "router": self.node.router.hex()}
-        self._service = Service(self.node, self._station, self._zone, self._random)
+        people = self._personal.people
+        self._service = Service(self.node, self._station, self._zone, self._random, personal=people)
         self._control = ControlServer(self._config.socket, self._service, hello)
         await self._control.start()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -150,6 +154,7 @@ class Daemon:
             if self._service.farewell(loop.time()):
                 await asyncio.sleep(FAREWELL)
             await self._network.close()
+            self._personal.keep(self._clock.read().mono, last=True)
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -162,6 +167,7 @@ class Daemon:
         while True:
             await asyncio.sleep(SYNC_EVERY)
             self.node.sync()
+            self._personal.keep(self._clock.read().mono)
 
     # --- Time -------------------------------------------------------------------------------------------
 

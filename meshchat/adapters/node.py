@@ -45,7 +45,7 @@ from meshchat.state.presence import Present
 from meshchat.state.recordset import LONGEST_HELD
 from meshchat.state.store import HISTORY_START, HistoryRow, StoreLimits
 from meshchat.wire.packets import START, Carried
-from meshchat.wire.records import MAX_STAMP, Grade, Record, Space, position
+from meshchat.wire.records import MAX_STAMP, Grade, Record, Space, position, position_stamp
 
 _MERGE_BATCH = 64
 _RESTORE_BATCH = 256
@@ -413,6 +413,13 @@ class Node:
             record = self._logs.read(place)
             if record is not None:
                 yield record
+
+    def stamp_of(self, room: str, record_id: bytes) -> int | None:
+        """The stamp of a record of this room by its id; None where it is not held."""
+        entries = self.engine.store.room_entries(room, newest_first=True)
+        places = (entry.position for entry in entries if entry.position.endswith(record_id))
+        place = next(places, None)
+        return None if place is None else position_stamp(place)
 
     def held_by(self, record_id: bytes) -> int | None:
         """How many neighbours are known to hold a message; None where it is not known here."""

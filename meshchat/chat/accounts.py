@@ -6,7 +6,7 @@ are shown with the tag of their key, and nobody's name is taken by a record that
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from meshchat.chat.authoring import submit
@@ -190,14 +190,21 @@ class Accounts:
 
     def display(self, name: str, key: bytes) -> str:
         """The name as people are shown it: with the tag of its key where other keys use the name too."""
-        folded = fold(name)
-        keys = self._by_name.get(folded, {}).keys() | self._strangers.keys(folded)
-        return tagged(name, key) if keys - {key} else name
+        return tagged(name, key) if self.keys(name) - {key} else name
 
     def taken(self, name: str) -> bool:
         """Whether the name is in use, retired, or that of somebody whose messages are held."""
+        return bool(self.keys(name))
+
+    def keys(self, name: str) -> Set[bytes]:
+        """The public keys that use a name: of accounts, retired ones too, and of those who write under it."""
         folded = fold(name)
-        return folded in self._by_name or bool(self._strangers.keys(folded))
+        return self._by_name.get(folded, {}).keys() | self._strangers.keys(folded)
+
+    def name(self, key: bytes) -> str | None:
+        """The name of the account of a key; None where it has none here."""
+        account = self._by_key.get(key)
+        return account.name if account else None
 
     def active(self) -> list[Account]:
         """The accounts that can log in, by name."""

@@ -9,6 +9,7 @@ from meshchat.chat.attendance import Attendance
 from meshchat.chat.limits import FailuresByName
 from meshchat.chat.localtime import Zone, format_rfc3339, parse_when
 from meshchat.chat.names import key_tag, room_name
+from meshchat.chat.personal import Personal
 from meshchat.chat.ports import NO_RECORDS, Mesh, RoomSummary, Station
 from meshchat.chat.rooms import Rooms
 from meshchat.errors import NameRefused
@@ -20,13 +21,22 @@ from meshchat.wire.records import Kind, Record, stamp_ms
 class Application:
     """The tables over one mesh, and how records look from outside."""
 
-    def __init__(self, mesh: Mesh, station: Station, zone: Zone, sealing: Sealing, random: Random) -> None:
+    def __init__(
+        self,
+        mesh: Mesh,
+        station: Station,
+        zone: Zone,
+        sealing: Sealing,
+        random: Random,
+        personal: Personal,
+    ) -> None:
         self.mesh = mesh
         self.station = station
         self.zone = zone
         self.sealing = sealing
         self.accounts = Accounts(mesh)
         self.rooms = Rooms(mesh)
+        self.personal = personal
         self.failures = FailuresByName()
         self.attendance = Attendance(mesh, random)
 

@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from meshchat.chat.personal import BELLS
 from meshchat.errors import UsageError
 from meshchat.wire.records import RECORD_ID_SIZE
 
@@ -48,6 +49,7 @@ OPTIONAL_WORD = Field(WORD.wanted, _is_word, required=False)
 OPTIONAL_COUNT = Field("a whole number from 1 on", _is_count, required=False)
 FLAG = Field("true or false", _is_flag)
 OPTIONAL_FLAG = Field("true or false", _is_flag, required=False)
+OPTIONAL_BELL = Field(" or ".join(BELLS), BELLS.__contains__, required=False)
 WORDS = Field("a list of texts without control characters", _are_words)
 OPTIONAL_WORDS = Field("a list of texts", _are_words, required=False)
 LINES = Field("a list of texts", _are_texts)

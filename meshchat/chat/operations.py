@@ -16,6 +16,7 @@ from meshchat.chat.authoring import submit
 from meshchat.chat.fields import (
     FLAG,
     LINES,
+    OPTIONAL_BELL,
     OPTIONAL_COUNT,
     OPTIONAL_FLAG,
     OPTIONAL_WORD,
@@ -29,6 +30,7 @@ from meshchat.chat.fields import (
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import fold, key_tag, room_name, split_tag, user_name
 from meshchat.chat.passwords import clean_password
+from meshchat.chat.remembering import mark, personal, prefer
 from meshchat.chat.sessions import Session
 from meshchat.constants import MAX_TEXT, RELEASED_MS
 from meshchat.errors import (
@@ -92,6 +94,8 @@ def _login(app: Application, session: Session, now: float, *, user: str, passwor
 
 def _logout(app: Application, session: Session, now: float) -> Outcome:
     app.attendance.leave(session)
+    if session.login:
+        app.personal.left(session.login.account.key)
     session.login = None
     return Answer.done()
 
@@ -392,6 +396,18 @@ OPERATIONS: Mapping[str, Operation] = {
     "export": Operation(_export, {"room": OPTIONAL_WORD}),
     "import": Operation(_import, {"lines": LINES}),
     "held": Operation(_held, {"records": LINES}),
+    "personal": Operation(personal, {}),
+    "mark": Operation(mark, {"room": TEXT, "record": WORD}),
+    "prefer": Operation(
+        prefer,
+        {
+            "bell": OPTIONAL_BELL,
+            "times": OPTIONAL_FLAG,
+            "rooms": OPTIONAL_WORDS,
+            "ignore": OPTIONAL_WORD,
+            "unignore": OPTIONAL_WORD,
+        },
+    ),
     "mesh": Operation(_mesh, {}),
     "peers": Operation(_peers, {}),
     "status": Operation(_status, {}),

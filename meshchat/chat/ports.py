@@ -82,6 +82,9 @@ class Mesh(Protocol):
     ) -> Iterator[Record]:
         """The records of a room with since <= stamp < until, oldest first; of many, the newest `limit`."""
 
+    def stamp_of(self, room: str, record_id: bytes) -> int | None:
+        """The stamp of a record of this room; None where it is not held. Nothing is read from disk."""
+
     def held_by(self, record_id: bytes) -> int | None:
         """How many neighbours are known to hold a message; None where this is not watched: it was not
         written on this router, or not since it started, or long ago. Cheap.

@@ -15,6 +15,7 @@ from meshchat.chat.application import Application, shown_mesh
 from meshchat.chat.localtime import Zone
 from meshchat.chat.names import key_tag
 from meshchat.chat.operations import OPERATIONS
+from meshchat.chat.personal import Personal
 from meshchat.chat.ports import Mesh, Station
 from meshchat.chat.render import safe
 from meshchat.chat.sessions import Session
@@ -31,13 +32,21 @@ class Service:
     """Answers requests from what the mesh holds; one for each router.
 
     Made, it reads all accounts, rooms and authors from `mesh` once. `zone` is where the router stands: WHEN
-    is read in it. `random` are dice, `sealing` is what a new password costs.
+    is read in it. `random` are dice, `sealing` is what a new password costs, `personal` who is remembered.
     """
 
     def __init__(
-        self, mesh: Mesh, station: Station, zone: Zone, random: Random, *, sealing: Sealing | None = None
+        self,
+        mesh: Mesh,
+        station: Station,
+        zone: Zone,
+        random: Random,
+        *,
+        sealing: Sealing | None = None,
+        personal: Personal | None = None,
     ) -> None:
-        self._app = Application(mesh, station, zone, sealing or Sealing(), random)
+        remembered = Personal() if personal is None else personal
+        self._app = Application(mesh, station, zone, sealing or Sealing(), random, remembered)
         self._sessions: dict[Session, None] = {}
 
     def set_zone(self, zone: Zone) -> None:
@@ -54,6 +63,8 @@ class Service:
         """The front end has gone. Closing twice is harmless."""
         self._sessions.pop(session, None)
         self._app.attendance.leave(session)
+        if session.login:
+            self._app.personal.left(session.login.account.key)
 
     # --- Time: who is present is said again and again ---------------------------------------------------
 

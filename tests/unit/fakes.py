@@ -8,6 +8,7 @@ from typing import Any
 from meshchat.chat.accounts import Sealing
 from meshchat.chat.answers import Answer, Outcome, Work
 from meshchat.chat.localtime import Zone
+from meshchat.chat.personal import Personal
 from meshchat.chat.ports import MergeResult, RoomSummary
 from meshchat.chat.service import Event, Service
 from meshchat.chat.sessions import Session
@@ -133,6 +134,10 @@ class FakeMesh:
         ]
         return iter(records if limit is None else records[-limit:])
 
+    def stamp_of(self, room: str, record_id: bytes) -> int | None:
+        record = self.records.get(record_id)
+        return record.stamp if record and record.log == room else None
+
     def held_by(self, record_id: bytes) -> int | None:
         return self.holders.get(record_id)
 
@@ -235,7 +240,10 @@ class Chat:
 
     def __init__(self, mesh: FakeMesh | None = None) -> None:
         self.mesh = mesh or FakeMesh()
-        self.service = Service(self.mesh, self.mesh, Zone("UTC"), Random(1), sealing=CHEAP)
+        self.personal = Personal()
+        self.service = Service(
+            self.mesh, self.mesh, Zone("UTC"), Random(1), sealing=CHEAP, personal=self.personal
+        )
         self.events: list[Event] = []
         self.mesh.listener = lambda record, live: self.events.extend(self.service.deliver(record, live))
         self.mesh.watcher = lambda present: self.events.extend(self.service.presence_changed(present))

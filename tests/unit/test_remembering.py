@@ -1,8 +1,12 @@
 """What a front end is told of deliveries and of the mesh, and what the router remembers for it."""
 
+from meshchat.chat.names import key_tag
+from meshchat.constants import MAX_OPEN_ROOMS
 from meshchat.protocol.events import Held, MeshState
 from meshchat.wire.records import Grade
 from tests.unit.fakes import Chat, FakeMesh, Person, key, written
+
+NOTHING = {"marks": {}, "ignored": [], "ignored_keys": [], "bell": "mentions", "rooms": [], "times": True}
 
 
 def login(chat: Chat, user: str) -> Person:
@@ -59,3 +63,81 @@ def test_the_state_of_the_mesh_is_told_and_can_be_asked_for() -> None:
     person.ask("subscribe")
     chat.events += chat.service.mesh_changed(MeshState(1, False, Grade.UNKNOWN))
     assert person.heard() == [{"event": "mesh", "neighbours": 1, "in_step": False, "clock": "unknown"}]
+
+
+# --- What is remembered ---------------------------------------------------------------------------------
+
+
+def test_each_user_has_his_own_and_needs_a_login() -> None:
+    chat = Chat()
+    for do, fields in (("personal", {}), ("mark", {"room": "1", "record": "00"}), ("prefer", {})):
+        assert chat.person().refused(do, **fields) == "not-logged-in"
+    ja, bo = chat.person().enter("ja"), chat.person().enter("bo")
+    assert ja.ask("personal") == NOTHING
+    changed = ja.ask("prefer", bell="all", times=False, rooms=["2", "new", "2"])
+    assert changed == {**NOTHING, "bell": "all", "times": False, "rooms": ["2", "new"]}
+    assert login(chat, "ja").ask("personal") == changed
+    assert bo.ask("personal") == NOTHING
+    assert ja.refused("prefer", bell="loud") == "usage"
+    assert ja.refused("prefer", bell="off", rooms=["../etc"]) == "name"
+    assert ja.ask("personal") == changed, "all or nothing"
+    many = [f"r{number}" for number in range(MAX_OPEN_ROOMS + 4)]
+    assert ja.ask("prefer", rooms=many)["rooms"] == many[:MAX_OPEN_ROOMS]
+
+
+def test_a_mark_moves_forward_only_and_outlives_its_message() -> None:
+    chat = Chat()
+    ja = chat.person().enter("ja")
+    first, second = say(ja, "one"), say(ja, "two")
+    assert ja.ask("mark", room="1", record=second)["record"] == second
+    assert ja.ask("mark", room="1", record=first)["record"] == second
+    assert ja.refused("mark", room="2", record=second) == "usage"
+    assert ja.refused("mark", room="1", record="zz") == "usage"
+    assert ja.refused("mark", room="nowhere", record=second) == "name"
+    item = ja.items("history", room="1")[-1]
+    ja.ask("wipe", room="1")
+    assert ja.ask("personal")["marks"] == {"1": {"id": second, "time": item["time"]}}
+
+
+def test_who_is_ignored_stays_ignored_whatever_he_is_called() -> None:
+    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
+    ja, bo = here.person().enter("ja"), here.person().enter("bo")
+    assert ja.refused("prefer", ignore="nobody") == "name"
+    assert ja.refused("prefer", ignore="ja") == "name"
+    assert ja.refused("prefer", unignore="bo") == "name"
+    ignoring = ja.ask("prefer", ignore="BO")
+    assert ignoring["ignored"] == ["bo"]
+    (tag,) = ignoring["ignored_keys"]
+    assert tag == next(user["key"] for user in ja.items("users") if user["user"] == "bo")
+    there.person().enter("bo", "other")
+    here.mesh.meet(there.mesh)
+    assert ja.ask("personal")["ignored"] == [f"bo~{tag}"], "the name has become that of two"
+    assert ja.refused("prefer", ignore="bo") == "name", "which one?"
+    other = next(user["user"] for user in ja.items("users") if user["user"] not in ("ja", f"bo~{tag}"))
+    assert ja.ask("prefer", ignore=other)["ignored"] == [f"bo~{tag}", other]
+    assert ja.ask("prefer", unignore=f"bo~{tag}")["ignored"] == [other]
+    assert ja.ask("prefer", unignore="bo")["ignored"] == []
+    assert bo.ask("personal") == NOTHING
+
+
+def test_somebody_without_an_account_here_can_be_ignored() -> None:
+    chat = Chat()
+    ja = chat.person().enter("ja")
+    stranger = written(FakeMesh(2), key(9), "far", "hello", stamp=chat.mesh.stamp()[0])
+    chat.mesh.take(stranger)
+    assert ja.ask("prefer", ignore="far") == {
+        **NOTHING,
+        "ignored": ["far"],
+        "ignored_keys": [key_tag(key(9).public)],
+    }
+
+
+def test_who_leaves_having_changed_something_has_it_written_soon() -> None:
+    chat = Chat()
+    ja, reader = chat.person().enter("ja"), chat.person().enter("bo")
+    ja.ask("prefer", bell="off")
+    reader.ask("personal")
+    chat.service.close_session(reader.session)
+    assert not chat.personal.is_due
+    ja.ask("logout")
+    assert chat.personal.is_due
