@@ -8,7 +8,7 @@ Whoever sent a record looks a moment later for neighbours that may have missed i
 
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -29,7 +29,7 @@ from meshchat.constants import (
 from meshchat.protocol.coverage import is_doubtful, may_have_missed
 from meshchat.state.limits import TokenBucket
 from meshchat.state.neighbours import Neighbour
-from meshchat.wire.packets import CONFIRM_ID_SIZE, Carried
+from meshchat.wire.packets import CONFIRM_KEY, Carried
 
 
 @dataclass(eq=False)
@@ -64,12 +64,14 @@ class Flood:
 class InterfaceFlood:
     """What waits to be relayed, what is to be confirmed, and what was sent and should be confirmed.
 
-    Records are told apart by the first `CONFIRM_ID_SIZE` bytes of their ids. Times are seconds, monotonic.
+    Records are told apart by their `CONFIRM_KEY`. Times are seconds, monotonic.
     """
 
-    def __init__(self, random: Random, is_peer: bool) -> None:
-        """`is_peer`: the interface is a configured unicast peer, to which nothing is suppressed."""
-        self._random = random
+    def __init__(self, random: Random, is_peer: bool, holds: Callable[[bytes], bool]) -> None:
+        """`is_peer`: the interface is a configured unicast peer, to which nothing is suppressed; `holds` says
+        whether a position is held here.
+        """
+        self._random, self._holds = random, holds
         self._is_peer = is_peer
         self._floods: OrderedDict[bytes, Flood] = OrderedDict()
         self._order = count()
@@ -81,9 +83,9 @@ class InterfaceFlood:
 
     # --- What comes in ----------------------------------------------------------------------------------
 
-    def begin(self, record_id: bytes, carried: Carried, now: float, *, is_own: bool) -> None:
+    def begin(self, place: bytes, carried: Carried, now: float, *, is_own: bool) -> None:
         """A record is new here: relay it after a random wait, or at once where it was made here."""
-        flood = Flood(record_id[:CONFIRM_ID_SIZE], carried, is_own)
+        flood = Flood(place[CONFIRM_KEY], carried, is_own)
         self._floods[flood.key] = flood
         at = now if is_own else now + self._random.uniform(0, RELAY_JITTER)
         heapq.heappush(self._queue, (at, next(self._order), flood))
@@ -91,15 +93,15 @@ class InterfaceFlood:
             _, oldest = self._floods.popitem(last=False)
             oldest.waiting = False
 
-    def copy_heard(self, record_id: bytes, sender: Neighbour, now: float) -> bool:
+    def copy_heard(self, place: bytes, sender: Neighbour, now: float) -> bool:
         """A neighbour was heard sending a record that is known. Returns whether that moved the `deadline`.
 
-        Long after it was flooded that is somebody who does not know that this router has it.
+        Long after it was flooded that is somebody who does not know that this router has it, if it has.
         """
-        key = record_id[:CONFIRM_ID_SIZE]
+        key = place[CONFIRM_KEY]
         flood = self._floods.get(key)
         if flood is None:
-            doubts = is_doubtful([sender]) and self._late.take(now)
+            doubts = is_doubtful([sender]) and self._late.take(now) and self._holds(place)
         else:
             doubts = sender.router in flood.senders and not flood.waiting
             flood.senders[sender.router] = sender
@@ -116,9 +118,9 @@ class InterfaceFlood:
             if flood is not None:
                 flood.having.add(neighbour.router)
 
-    def has(self, record_id: bytes, neighbour: Neighbour) -> None:
+    def has(self, place: bytes, neighbour: Neighbour) -> None:
         """A neighbour was heard with the record in a repair."""
-        self.confirmed((record_id[:CONFIRM_ID_SIZE],), neighbour)
+        self.confirmed((place[CONFIRM_KEY],), neighbour)
 
     # --- What is due ------------------------------------------------------------------------------------
 

@@ -19,16 +19,16 @@ class News:
         self._desk, self._neighbours, self._mesh = desk, neighbours, mesh
 
     def flood(
-        self, record_id: bytes, carried: Carried, sender: Neighbour | None, now: Instant, *, by_news: bool
+        self, place: bytes, carried: Carried, sender: Neighbour | None, now: Instant, *, by_news: bool
     ) -> None:
         """A record is new here: from `sender`, as news or in a repair, or made on this router."""
         for port in self._desk.ports.values():
             heard_from = sender if sender and sender.interface == port.name else None
-            port.flood.begin(record_id, carried, now.mono, is_own=sender is None)
+            port.flood.begin(place, carried, now.mono, is_own=sender is None)
             if heard_from and by_news:
-                port.flood.copy_heard(record_id, heard_from, now.mono)
+                port.flood.copy_heard(place, heard_from, now.mono)
             elif heard_from:
-                port.flood.has(record_id, heard_from)
+                port.flood.has(place, heard_from)
             self._arm(port)
 
     def send_due(self, now: Instant) -> None:
@@ -37,14 +37,14 @@ class News:
             if port.flood.relay_due(now.mono):
                 self.expire(port, now)
 
-    def copy_heard(self, record_id: bytes, sender: Neighbour, port: Port, now: Instant) -> None:
+    def copy_heard(self, place: bytes, sender: Neighbour, port: Port, now: Instant) -> None:
         """A neighbour sent, as news, a record that is known."""
-        if port.flood.copy_heard(record_id, sender, now.mono):
+        if port.flood.copy_heard(place, sender, now.mono):
             self._arm(port)
 
-    def has(self, record_id: bytes, neighbour: Neighbour, port: Port) -> None:
+    def has(self, place: bytes, neighbour: Neighbour, port: Port) -> None:
         """A neighbour was heard with a known record in a repair."""
-        port.flood.has(record_id, neighbour)
+        port.flood.has(place, neighbour)
 
     def on_confirm(self, confirm: Confirm, neighbour: Neighbour, port: Port) -> None:
         """A neighbour has records that it need not relay."""

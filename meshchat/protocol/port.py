@@ -53,7 +53,7 @@ class Port:
         """`mtu` is bytes; `carried` gives a held record by position."""
         self.name, self.mtu, self.is_peer = name, mtu, is_peer
         self.trickle = Trickle(random, now)
-        self.flood = InterfaceFlood(random, is_peer)
+        self.flood = InterfaceFlood(random, is_peer, store.holds)
         self.news = air.bucket(air.news)
         self.frames = TokenBucket(NEWS_FRAMES_RATE, NEWS_FRAMES_BURST)
         self.repair = air.bucket(air.repair)

@@ -48,7 +48,7 @@ from meshchat.state.seen import SeenCache
 from meshchat.state.store import HistoryRow, RecordStore, StoreLimits
 from meshchat.wire.datagram import LaterVersion
 from meshchat.wire.packets import (
-    CONFIRM_ID_SIZE,
+    CONFIRM_KEY,
     Ask,
     Carried,
     Confirm,
@@ -63,7 +63,7 @@ from meshchat.wire.packets import (
     Want,
     decode_packets,
 )
-from meshchat.wire.records import RECORD_ID_SIZE, Grade, Record, Space, carried_position, stamp_ms
+from meshchat.wire.records import Grade, Record, Space, carried_position, stamp_ms
 
 HOUSEKEEPING = 30.0
 """Seconds between looks at the wipe, the quarantine and the neighbours' clocks: short against the 15 minutes
@@ -138,7 +138,7 @@ class Router:
             settings.mesh, self.store, self.clock, self.horizon, settings.wipe_moment, settings.run, now
         )
         self.neighbours = Neighbours()
-        self.receipts = Receipts(self.store.holds)
+        self.receipts = Receipts(self.store.holds, self._tell_held_soon)
         self.traffic = Traffic()
         self.later_versions: dict[str, int] = {}
         self._read = read
@@ -424,6 +424,9 @@ class Router:
             self._mesh_state = state
             self._desk.emit(state)
 
+    def _tell_held_soon(self) -> None:
+        self._desk.timers.set_if_unset(("held",), self._now.mono + HELD_WAIT)
+
     def _tell_held(self, now: Instant) -> None:
         heard = self.neighbours_heard(now)
         for each in self.receipts.tell():
@@ -521,8 +524,8 @@ class Router:
     def _on_fragment(self, piece: Fragment, neighbour: Neighbour, port: Port, now: Instant) -> None:
         place = self._seen.place(piece.id)
         if place is not None and self.keeper.knows(place):
-            if not piece.offset and self.store.holds(place):  # once for all its pieces
-                self._known_here(piece.id, neighbour, port, now, live=not piece.repair)
+            if not piece.offset:  # once for all its pieces
+                self._known_here(place, neighbour, port, now, live=not piece.repair)
             return
         whole = self._reassembly.add(neighbour.router, piece, now.mono)
         if whole is not None and len(whole) >= 4:
@@ -538,8 +541,7 @@ class Router:
             place = carried_position(self.settings.mesh, carried.data)
             if self.keeper.knows(place):
                 self.drops["duplicate"] += 1
-                if self.store.holds(place):
-                    self._known_here(place[-RECORD_ID_SIZE:], neighbour, port, now, live=live)
+                self._known_here(place, neighbour, port, now, live=live)
                 self._strike(place, carried, neighbour, port, now, live=live)
                 continue
             if live and carried.ephemeral:
@@ -573,14 +575,15 @@ class Router:
         return carried.wiped_by_age and carried.age > NEWS_MS // 1000
 
     def _known_here(
-        self, known: bytes, neighbour: Neighbour, port: Port, now: Instant, *, live: bool
+        self, place: bytes, neighbour: Neighbour, port: Port, now: Instant, *, live: bool
     ) -> None:
         """A neighbour was heard with a record that is known, as news or in a repair."""
-        self.receipts.has(known[:CONFIRM_ID_SIZE], neighbour)
+        if (key := place[CONFIRM_KEY]) in self.receipts.watched:
+            self.receipts.has(key, neighbour)
         if live:
-            self._news.copy_heard(known, neighbour, port, now)
+            self._news.copy_heard(place, neighbour, port, now)
         else:
-            self._news.has(known, neighbour, port)
+            self._news.has(place, neighbour, port)
 
     def _offer(self, admitted: Admitted, sender: Neighbour | None, now: Instant, *, live: bool) -> None:
         """Into the batch for the disk, once. What is repaired while still news is relayed like news."""
@@ -609,7 +612,7 @@ class Router:
             self.drops["author-rate"] += 1
             return
         carried = Carried(record.carried, pending.admitted.age)
-        self._news.flood(record.id, carried, pending.sender, now, by_news=pending.by_news)
+        self._news.flood(record.position, carried, pending.sender, now, by_news=pending.by_news)
 
     def _carry(self, place: bytes) -> Carried | None:
         """A held record as it goes into a packet, with its age by now."""
@@ -622,8 +625,6 @@ class Router:
 
     def _done(self, now: Instant) -> list[Output]:
         self._now = now
-        if self.receipts.grown:
-            self._desk.timers.set_if_unset(("held",), now.mono + HELD_WAIT)
         self._flush(now)
         return self._desk.collect()
 

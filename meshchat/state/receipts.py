@@ -64,48 +64,48 @@ class _Holder:
 
 
 class Receipts:
-    """The newest `MAX_RECEIPTS` messages. `holds` says whether a position is held here."""
+    """The newest `MAX_RECEIPTS` messages; `watched` has them by their `CONFIRM_KEY`."""
 
-    def __init__(self, holds: Callable[[bytes], bool]) -> None:
-        self._holds = holds
-        self._receipts: OrderedDict[bytes, Receipt] = OrderedDict()
+    def __init__(self, holds: Callable[[bytes], bool], grown: Callable[[], None] = lambda: None) -> None:
+        """`holds` says whether a position is held here; `grown` is called when `tell` has something."""
+        self._holds, self._on_growth = holds, grown
+        self.watched: OrderedDict[bytes, Receipt] = OrderedDict()
         self._holders: OrderedDict[bytes, _Holder] = OrderedDict()
         self._free = [1 << number for number in range(MAX_NEIGHBOURS)]
         self._number = 0
-        self.grown: dict[bytes, None] = {}
-        """The keys of what is held by more routers than was told."""
+        self._grown: dict[bytes, None] = {}
 
     def add(self, record: Record) -> None:
         """A message was written here; as yet nobody else has it."""
         self._number += 1
         receipt = Receipt(record.position, record.log, record.key, self._number)
-        self._receipts[record.id[:CONFIRM_ID_SIZE]] = receipt
-        if len(self._receipts) > MAX_RECEIPTS:
-            self._receipts.popitem(last=False)
+        self.watched[record.id[:CONFIRM_ID_SIZE]] = receipt
+        if len(self.watched) > MAX_RECEIPTS:
+            self.watched.popitem(last=False)
 
     def discard(self, record_id: bytes) -> None:
         """The message could not be kept."""
-        self._receipts.pop(record_id[:CONFIRM_ID_SIZE], None)
+        self.watched.pop(record_id[:CONFIRM_ID_SIZE], None)
 
     def get(self, record_id: bytes) -> Receipt | None:
         """What is known of a message; None where it was not written here since the start, or long ago."""
-        return self._receipts.get(record_id[:CONFIRM_ID_SIZE])
+        return self.watched.get(record_id[:CONFIRM_ID_SIZE])
 
     # --- What is learnt ---------------------------------------------------------------------------------
 
     def has(self, key: bytes, neighbour: Neighbour) -> None:
-        """A neighbour was heard with the record whose id begins with the `CONFIRM_ID_SIZE` bytes `key`."""
-        receipt = self._receipts.get(key)
+        """A neighbour was heard with the record that has this `CONFIRM_KEY`."""
+        receipt = self.watched.get(key)
         if receipt is not None:
             self._credit(key, receipt, self._holder(neighbour))
 
     def agrees(self, neighbour: Neighbour, undated: Span, dated: Span) -> None:
         """A neighbour accounts for just what is accounted for here in these spans of the two strata."""
-        if not self._receipts:
+        if not self.watched:
             return
         holder = self._holder(neighbour)
         settled = self._number
-        for key, receipt in reversed(self._receipts.items()):
+        for key, receipt in reversed(self.watched.items()):
             if receipt.number <= holder.settled:
                 break
             low, high = undated if receipt.place < HISTORY_START else dated
@@ -125,7 +125,8 @@ class Receipts:
         if not receipt.holders & holder.bit:
             receipt.holders |= holder.bit
             if receipt.by > receipt.told:
-                self.grown[key] = None
+                self._grown[key] = None
+                self._on_growth()
 
     def _holder(self, neighbour: Neighbour) -> _Holder:
         holder = self._holders.get(neighbour.router)
@@ -142,7 +143,7 @@ class Receipts:
         gone = [self._holders.pop(router).bit for router in routers]
         self._free += gone
         left = ~sum(gone)
-        for receipt in self._receipts.values():
+        for receipt in self.watched.values():
             receipt.holders &= left
             receipt.told = min(receipt.told, receipt.by)
 
@@ -151,10 +152,10 @@ class Receipts:
     def tell(self) -> list[Receipt]:
         """The messages that more routers hold than was told, which counts as told now."""
         told = []
-        for key in self.grown:
-            receipt = self._receipts.get(key)
+        for key in self._grown:
+            receipt = self.watched.get(key)
             if receipt is not None and receipt.by > receipt.told:
                 receipt.told = receipt.by
                 told.append(receipt)
-        self.grown.clear()
+        self._grown.clear()
         return told

@@ -44,6 +44,8 @@ ITEM_HEADER = _ITEM.size
 AGE_SIZE = 4
 HEARS_SIZE = 8
 CONFIRM_ID_SIZE = 8
+CONFIRM_KEY = slice(POSITION_SIZE - RECORD_ID_SIZE, POSITION_SIZE - RECORD_ID_SIZE + CONFIRM_ID_SIZE)
+"""Where in a position the first bytes of the id stand, by which a CONFIRM names a record."""
 MAX_AGE = 2**32 - 1
 MIN_PIECE = 256
 """No piece of a record but its last is shorter, at the smallest MTU served too: so whoever puts one together
