@@ -163,6 +163,10 @@ MAX_PRESENT = 1024
 MAX_PLACES = 8
 """Routers on which one key is present: a router's id in a statement is only its author's word."""
 
+MAX_UNTIMELY = 256
+"""Statements set aside that are stamped for another time than it is here, 128 KB in all: a clock that is
+adopted a moment later makes them good."""
+
 PRESENCE_SHARE = 0.02
 """Share of the air for telling new neighbours who is present: fifty people in four seconds."""
 

@@ -27,6 +27,9 @@ from meshchat.state.limits import TokenBucket
 from meshchat.wire.presence import LONGEST_IDLE, Statement, fitting
 from meshchat.wire.records import Grade, Kind, Space
 
+_RESTATEMENTS = 3.0
+"""Moves of the clock that are followed at once: one is adopted, a better one is found, and one is set."""
+
 
 @dataclass
 class _Person:
@@ -61,6 +64,8 @@ class Attendance:
     def __init__(self, mesh: Mesh, random: Random) -> None:
         self._mesh, self._random = mesh, random
         self._people: dict[bytes, _Person] = {}
+        self._restatements = TokenBucket(1 / ACTIVE_FOR, _RESTATEMENTS)
+        self._restate_at = -math.inf
 
     @property
     def deadline(self) -> float | None:
@@ -110,10 +115,21 @@ class Attendance:
                 person.due = -math.inf
 
     def restate(self, now: float) -> None:
-        """What was stated may not count elsewhere: all of it is said once more."""
+        """What was stated may not count elsewhere: all of it is said once more, once a minute at most.
+
+        Whoever lies about the time to routers without a clock could make everybody talk all the time.
+        """
+        if now < self._restate_at:
+            return
+        self._restate_at = now + self._restatements.ready_in(now)
+        self._restatements.spend(now, 1)
         for person in self._people.values():
-            person.refresh_at = person.due = min(person.due, self._soon(now))
-            person.repeat = 0
+            self._refresh_by(person, self._soon(self._restate_at))
+
+    @staticmethod
+    def _refresh_by(person: _Person, at: float) -> None:
+        person.refresh_at = min(person.refresh_at, at)
+        person.due = min(person.due, at)
 
     def farewell(self, now: float) -> bool:
         """The daemon stops: says at once that everybody has gone; whether anybody was here."""
@@ -152,6 +168,8 @@ class Attendance:
         statement = Statement(_seconds(now - person.known_at), person.said)
         person.refresh_at = person.due = now + self._next_refresh(person)
         person.repeat += 1
+        if now < self._restate_at:
+            self._refresh_by(person, self._soon(self._restate_at))
         login, body = person.login, statement.encode()
         name = login.account.name
         record = sign(

@@ -5,11 +5,12 @@ is told to `deliver`, and the events that follow come out, each with the session
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from random import Random
 from typing import TypeAlias
 
 from meshchat.chat import fields
-from meshchat.chat.accounts import Sealing
+from meshchat.chat.accounts import Account, Sealing
 from meshchat.chat.answers import Answer, Outcome
 from meshchat.chat.application import Application, shown_mesh
 from meshchat.chat.localtime import Zone
@@ -107,13 +108,14 @@ class Service:
     def presence_changed(self, present: Present) -> list[Event]:
         """Somebody came, went, opened or closed a room, began to type or fell idle, on any router."""
         account = self._app.accounts.get(present.key)
-        if account is None:
-            return []
+        return [] if account is None else self._presence(account, present)
+
+    def _presence(self, account: Account, present: Present) -> list[Event]:
         return self._to_all(
             {
                 "event": "presence",
                 "user": self._app.accounts.display(account.name, account.key),
-                "key": key_tag(present.key),
+                "key": key_tag(account.key),
                 "router": present.router.hex(),
                 "rooms": list(present.rooms),
                 "active": present.active,
@@ -174,6 +176,7 @@ class Service:
         return [(session, event) for session in listeners]
 
     def _account_seen(self, record: Record) -> list[Event]:
+        was_known = self._app.accounts.get(record.key) is not None
         account = self._app.accounts.feed(record)
         if account is None:
             return []
@@ -182,16 +185,18 @@ class Service:
                 if session.login and session.login.account.key == account.key:
                     session.login = None
                     self._app.attendance.leave(session)
-        events = self._to_all(
-            {"event": "user", "name": self._app.accounts.display(account.name, account.key)}
-        )
-        if account.sequence == 1:
-            events += self._known_now(account.key)
+        name = self._app.accounts.display(account.name, account.key)
+        events = self._to_all({"event": "user", "name": name})
+        if was_known != (account.sealed is not None):
+            events += self._came_or_retired(account)
         return events
 
-    def _known_now(self, key: bytes) -> list[Event]:
-        """The account came after what was said of who it is that is present."""
-        return [event for each in self._app.present().get(key, ()) for event in self.presence_changed(each)]
+    def _came_or_retired(self, account: Account) -> list[Event]:
+        """Who is present without an account is not shown: from now on he is, or is not any more."""
+        places = [each for each in self._app.mesh.present() if each.key == account.key]
+        if account.sealed is None:
+            places = [replace(each, rooms=(), active=False) for each in places]
+        return [event for each in places for event in self._presence(account, each)]
 
     def _room_seen(self, name: str) -> list[Event]:
         return self._to_all({"event": "room", "name": name})

@@ -7,11 +7,13 @@ neighbours, or restarted, is told by them what they know.
 """
 
 import math
+from dataclasses import dataclass
 
 from meshchat.constants import (
     AHEAD_MS,
     MAX_PRESENT,
     MAX_TOLD,
+    MAX_UNTIMELY,
     PRESENCE_LIFETIME,
     STATEMENT_BURST,
     STATEMENT_RATE,
@@ -49,6 +51,16 @@ _MAX_UNTOLD = 8
 """New neighbours that are told at the same time; the first of more learns the rest from the next refresh."""
 
 
+@dataclass(frozen=True)
+class _Untimely:
+    """A statement as it came, and when (seconds, monotonic): stamped for another time than it is here."""
+
+    carried: Carried
+    neighbour: Neighbour
+    port: Port
+    since: float
+
+
 class Presence:
     """The statements known to one router. Each method takes the time and leaves its outputs on the desk."""
 
@@ -60,6 +72,7 @@ class Presence:
         self._people = TokenBucket(STATEMENTS_RATE, STATEMENTS_BURST)
         self._strangers = TokenBucket(STRANGERS_RATE, STRANGERS_BURST)
         self._tellings: BucketTable[str] = BucketTable(TELL_RATE, TELL_BURST, _MAX_ADDRESSES)
+        self._untimely: dict[bytes, _Untimely] = {}
         self._untold: dict[tuple[str, bytes], dict[bytes, bytes]] = {}
 
     def view(self, now: Instant) -> list[Present]:
@@ -81,11 +94,12 @@ class Presence:
             self._keeper.drops[refusal.reason] += 1
             return
         self._strike(record.id[:CONFIRM_ID_SIZE], neighbour, port)
-        if self._is_superseded(record, now):
+        if self._is_superseded(record):
             self._keeper.drops["duplicate"] += 1
             self._news.copy_heard(record.id, neighbour, port, now)
         elif not self._is_of_now(record.stamp, now):
             self._keeper.drops["statement"] += 1
+            self._set_aside(place(record.key, record.router), _Untimely(carried, neighbour, port, now.mono))
         elif self._may_pass(record, neighbour, now):
             if record.router == self._router:
                 self._said_before_restart(record)
@@ -93,20 +107,22 @@ class Presence:
             entry = Entry(record, statement, now.mono - self._age(record.stamp, now, carried.age))
             self._accept(entry, neighbour, now)
 
-    def _is_superseded(self, record: Record, now: Instant) -> bool:
-        """Whether a statement as late is known.
-
-        One that lies in the future by now, since mesh time was set back, holds no other up.
-        """
+    def _is_superseded(self, record: Record) -> bool:
+        """Whether this statement, or one as late, is known."""
         known = self._table.get(place(record.key, record.router))
-        if known is None or (known.id != record.id and self._keeper.clock.is_ahead(now, known.stamp)):
-            return False
-        return (record.stamp, record.id) <= known.order
+        return known is not None and (known.id == record.id or (record.stamp, record.id) <= known.order)
 
     def _is_of_now(self, stamp: int, now: Instant) -> bool:
         """Whether it can be a statement that counts: a recording of an earlier one does not."""
         ahead_ms = stamp_ms(stamp) - self._keeper.clock.now_ms(now)
         return -PRESENCE_LIFETIME * 1000 <= ahead_ms <= AHEAD_MS
+
+    def _set_aside(self, where: bytes, untimely: "_Untimely") -> None:
+        """It may be this router whose clock is wrong: when that has moved, it is looked at again."""
+        self._untimely.pop(where, None)
+        self._untimely[where] = untimely
+        if len(self._untimely) > MAX_UNTIMELY:
+            del self._untimely[next(iter(self._untimely))]
 
     def _may_pass(self, record: Record, neighbour: Neighbour, now: Instant) -> bool:
         """Whether it is signed, and within what its author and all together may say."""
@@ -170,8 +186,18 @@ class Presence:
         self._watch(entry, now)
         self._desk.emit(PresenceChanged(entry.present(now.mono)))
 
-    def clock_moved(self) -> None:
-        """Mesh time moved: for others, what was said here by the old one is perhaps not of now."""
+    def clock_moved(self, now: Instant) -> None:
+        """Mesh time moved: what was of another time may be of now, and what was said here be it no more.
+
+        Where it was set back, what is stamped later than now holds up nothing that is said from now on.
+        """
+        for entry in self._table:
+            if stamp_ms(entry.stamp) > self._keeper.clock.now_ms(now):
+                entry.stamp = 0
+        again, self._untimely = self._untimely, {}
+        for each in again.values():
+            age = each.carried.age + int(now.mono - each.since)
+            self.take_in(Carried(each.carried.data, age), each.neighbour, each.port, now)
         if any(entry.router == self._router for entry in self._table):
             self._desk.emit(Restate())
 
@@ -198,13 +224,7 @@ class Presence:
     # --- New neighbours ---------------------------------------------------------------------------------
 
     def met(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
-        """A neighbour said what it holds: who is new here, or started anew, is told who is present.
-
-        So is one whose clock now agrees with this router's: before, it took what was said for another time's.
-        """
-        if abs(digest.clock.time_ms - self._keeper.clock.now_ms(now)) > AHEAD_MS:
-            neighbour.told = b""
-            return
+        """A neighbour said what it holds: who is new here, or started anew, is told who is present."""
         if neighbour.told == digest.boot:
             return
         neighbour.told = digest.boot

@@ -454,7 +454,7 @@ class Router:
         self.keeper.reset_stamps(now)
         self._desk.emit(*self.keeper.housekeep(now))
         self._release_quarantine(now)
-        self.presence.clock_moved()
+        self.presence.clock_moved(now)
 
     def _release_quarantine(self, now: Instant) -> None:
         for admitted in self.keeper.ripe(now):

@@ -8,7 +8,14 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from meshchat.constants import ACTIVE_FOR, ACTIVE_GRACE, MAX_PLACES, MAX_PRESENT, PRESENCE_LIFETIME
+from meshchat.constants import (
+    ACTIVE_FOR,
+    ACTIVE_GRACE,
+    AHEAD_MS,
+    MAX_PLACES,
+    MAX_PRESENT,
+    PRESENCE_LIFETIME,
+)
 from meshchat.wire.presence import LONGEST_IDLE, Statement
 from meshchat.wire.records import Record
 
@@ -63,8 +70,8 @@ class Entry:
 
     @property
     def expires_at(self) -> float:
-        """From then on it is not believed any more."""
-        return self.stated_at + PRESENCE_LIFETIME
+        """From then on it is not believed any more; that somebody has gone, when nothing older is either."""
+        return self.stated_at + PRESENCE_LIFETIME + (0.0 if self.rooms else AHEAD_MS / 1000)
 
     @property
     def _active_until(self) -> float:

@@ -15,6 +15,7 @@ from meshchat.constants import (
 )
 from meshchat.state.presence import Present
 from meshchat.wire.presence import LONGEST_IDLE, Statement
+from meshchat.wire.records import Space
 from tests.unit.fakes import Chat, FakeMesh, Person
 
 SETTLED = sum(PRESENCE_REPEATS) * 1.2 + PRESENCE_JITTER
@@ -99,6 +100,20 @@ def test_a_stranger_without_an_account_is_shown_once_the_account_has_come() -> N
     here.mesh.take(account)
     assert [event["event"] for event in listener.heard()] == ["user", "presence"]
     assert [who["user"] for who in listener.items("who", room="1")] == ["ja"]
+
+
+def test_who_is_retired_is_shown_nowhere_any_more() -> None:
+    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
+    ja = there.person().enter("ja")
+    listener = here.person()
+    here.mesh.meet(there.mesh)
+    [account] = here.mesh.permanent(Space.ACCOUNTS)
+    here.mesh.see(Present(account.key, "ja", b"router-2", ("1",), True, 0))
+    listener.ask("subscribe")
+    ja.ask("retire", password="pass")
+    here.mesh.meet(there.mesh)
+    assert [event.get("rooms") for event in listener.heard()] == [None, []]
+    assert listener.items("who", room="1") == listener.items("users") == []
 
 
 def test_somebody_else_with_a_known_name_is_shown_with_another_tag() -> None:
@@ -241,6 +256,10 @@ def test_when_the_clock_moved_or_the_daemon_stops_all_of_it_is_said_at_once() ->
     chat.service.restate(chat.now)
     chat.let_pass(PRESENCE_JITTER)
     assert said(chat) == [Statement(LONGEST_IDLE, ("1",))]
+    for _ in range(600):
+        chat.service.restate(chat.now)
+        chat.let_pass(1)
+    assert 10 <= len(said(chat)) <= 14, "a clock that jumps to and fro makes nobody talk all the time"
     chat.service.farewell(chat.now)
     assert said(chat) == [Statement(LONGEST_IDLE, ())]
 
