@@ -347,7 +347,7 @@ class Conversation:
         rooms, active = [room.name for room in shown], self._typed_at > float("-inf")
         if active or rooms != self._said_rooms:
             self._said_rooms, self._typed_at = rooms, float("-inf")
-            await _if_known(client, "present", {}, rooms=rooms, active=active)
+            await client.request("present", rooms=rooms, active=active)
         while self._marks:
             room, mark = self._marks.popitem()
             await _if_known(client, "mark", {}, room=room, record=mark.id)

@@ -77,6 +77,30 @@ def test_two_people_talk_on_two_screens(daemon: FakeDaemon) -> None:
     assert daemon.texts() == ["is anybody there?", "/me waves"]
 
 
+def test_who_is_here_shows_while_they_come_and_go(daemon: FakeDaemon) -> None:
+    account(daemon, "ann", "ben")
+    with sit_down(daemon, "one") as ann:
+        ann.log_in("ann")
+        ann.shows_status("nobody else here")
+        with sit_down(daemon, "two", columns=40, rows=15) as ben:
+            ben.log_in("ben")
+            ann.shows_status("with ben")
+            ben.shows_status("with ann")
+            ben.say("/room 2")
+            ben.shows_status(" 2 ")
+            ben.say("/room 1")
+            ben.shows_status(" 1 ")
+            ben.say("/leave")
+            ann.shows_status("nobody else here")
+            ann.say("/who 2")
+            ann.shows("Here in room 2:", "  ben  active")
+            ann.say("/room 2")
+            ann.shows_status(" 2 ", "with ben")
+            ben.say("/quit")
+            assert ben.ends() == 0
+        ann.shows_status("nobody else here")
+
+
 def test_what_is_new_in_other_rooms_is_counted_and_found(daemon: FakeDaemon) -> None:
     account(daemon)
     with sit_down(daemon) as person:
