@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import intern
 from typing import Any
 
 from meshchat.chat.localtime import EPOCH
@@ -61,9 +62,9 @@ def read_message(fields: Mapping[str, Any], user: str, key: str, router: str) ->
     here = own and fields["router"] == router
     return Message(
         id=fields["id"],
-        room=fields["room"],
-        user=fields["user"],
-        key=fields["key"],
+        room=intern(fields["room"]),
+        user=intern(fields["user"]),
+        key=intern(fields["key"]),
         text=fields["text"],
         ms=time_ms(fields["time"]),
         unknown=fields.get("grade") == "unknown",

@@ -17,8 +17,9 @@ from meshchat.terminal.messages import ACTION, Entry, Message, Notice
 from meshchat.terminal.model import Model, Room
 from meshchat.terminal.palette import style_of
 
-KEPT_LAYOUTS = 500
-"""Messages whose rows are kept: more than any terminal shows, so that a redraw lays out only what is new."""
+KEPT_LAYOUTS = 120
+"""Messages whose rows are kept, 4 KB each: about what a large terminal shows, so that a redraw lays out only
+what is new."""
 
 INDENT = 6
 """Columns before the further rows of a message whose own beginning is too long to hang them below."""

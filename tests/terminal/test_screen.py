@@ -3,12 +3,14 @@
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from meshchat.adapters.client import ControlClient
 from tests.terminal.tmux import SIZES, Screen
+from tests.unit.fakes import Chat
 from tests.unit.fakeserver import FakeDaemon
 
 
@@ -396,7 +398,82 @@ def test_colours_and_none(daemon: FakeDaemon) -> None:
         assert "\x1b[3" not in person.styled.replace("\x1b[39m", "")
 
 
+# --- Who one is -----------------------------------------------------------------------------------------
+
+
+def test_two_people_with_one_name_are_told_apart_and_both_log_in(daemon: FakeDaemon) -> None:
+    account(daemon, "ja")
+    with sit_down(daemon, "one") as one:
+        one.log_in("ja")
+        one.say("I am ja")
+        one.shows("22:26 ja: I am ja .")
+        other = Chat(daemon.other)
+        other.person().enter("ja", "another")
+        for record in daemon.other.records.values():
+            daemon.do(partial(daemon.mesh.take, record))
+        tag = one.shows("Somebody else has your name too")[-3].rpartition("ja~")[2]
+        one.shows(f"ja~{tag}: I am ja .")
+        with sit_down(daemon, "two", columns=40, rows=15) as two:
+            two.log_in("ja", "another")
+            two.say("so am I")
+            two.shows("so am I .")
+            rows = one.shows(": so am I")
+            assert rows[-3].startswith("22:26 ja~")
+            assert tag not in rows[-3]
+
+
+def test_wrong_passwords_never_lock_anybody_out(daemon: FakeDaemon) -> None:
+    account(daemon)
+    with sit_down(daemon) as person:
+        person.shows("[Yes/No]")
+        person.say("y")
+        for refused in range(4):
+            person.shows_times("is invalid", refused)
+            person.shows_times("Username:", refused + 1)
+            person.say("abc")
+            person.shows_times("Password:", refused + 1)
+            person.say("wrong")
+        person.shows_times("Username:", 5)
+        person.say("abc")
+        person.shows_times("Password:", 5)
+        person.say("secret")
+        person.shows("Logged in as: abc")
+
+
 # --- Commands -------------------------------------------------------------------------------------------
+
+
+def test_the_bell_rings_when_it_was_asked_to(daemon: FakeDaemon) -> None:
+    account(daemon)
+    with sit_down(daemon) as person:
+        person.log_in()
+        daemon.hear("bob", "nothing of yours")
+        person.shows("nothing of yours")
+        assert not person.rang
+        daemon.hear("bob", "abc!", room="2")
+        person.shows_status("[2: 1!]")
+        assert person.rang
+    with sit_down(daemon, "off") as person:
+        person.log_in()
+        person.say("/bell off")
+        person.shows("The bell rings for: off.")
+        daemon.hear("bob", "abc! again")
+        person.shows("abc! again")
+        assert not person.rang
+        person.say("/bell")
+        person.shows("/bell off|mentions|all")
+
+
+def test_times_are_hidden_and_shown(daemon: FakeDaemon) -> None:
+    account(daemon)
+    daemon.hear("bob", "hello")
+    with sit_down(daemon) as person:
+        person.log_in()
+        person.shows("22:26 bob: hello")
+        person.say("/time")
+        person.shows("\nbob: hello")
+        person.say("/time")
+        person.shows("22:26 bob: hello")
 
 
 def test_help_begins_at_its_beginning(daemon: FakeDaemon) -> None:

@@ -34,6 +34,7 @@ class Screen:
         self._tmux = ["tmux", "-S", str(home / "tmux"), "-f", os.devnull]
         self._end = home / "end"
         self._pipe = home / "output"
+        self._bells = 0
         os.mkfifo(self._pipe)
         # Opened for both, or it would wait for a writer.
         self._output = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
@@ -117,6 +118,10 @@ class Screen:
         """Waits until this is not on the screen any more."""
         return self._until(lambda rows: text not in "\n".join(rows), f"no {text!r}")
 
+    def shows_times(self, text: str, times: int) -> None:
+        """Waits until this is on the screen so many times."""
+        self._until(lambda rows: "\n".join(rows).count(text) == times, f"{text!r} {times} times")
+
     def shows_line(self, line: str, at: int) -> list[str]:
         """Waits until this is the row `at`; negative numbers count from below."""
         return self._until(lambda rows: rows[at] == line.rstrip(), f"{line!r} in row {at}")
@@ -136,6 +141,12 @@ class Screen:
         return int(self._call("display-message", "-p", "#{pane_dead_status}").strip() or -1)
 
     @property
+    def rang(self) -> bool:
+        """Whether the bell has rung."""
+        self._drain(0.0)
+        return self._bells > 0
+
+    @property
     def alternate(self) -> bool:
         """Whether the program draws on the terminal's second screen, so that the first is kept."""
         return self._call("display-message", "-p", "#{alternate_on}").strip() == "1"
@@ -152,9 +163,13 @@ class Screen:
             left = deadline - time.monotonic()
             assert left > 0, f"{what} is not on the screen:\n" + "\n".join(rows)
             # A program's end writes nothing: the screen is looked at once a second all the same.
-            if select.select([self._output], [], [], min(left, 1.0))[0]:
-                os.read(self._output, 1 << 20)
+            self._drain(min(left, 1.0))
         return rows
+
+    def _drain(self, seconds: float) -> None:
+        """Waits so long for something to be written to the terminal, and takes it away."""
+        if select.select([self._output], [], [], seconds)[0]:
+            self._bells += os.read(self._output, 1 << 20).count(b"\a")
 
     def _call(self, *words: str, check: bool = True) -> str:
         done = subprocess.run(
