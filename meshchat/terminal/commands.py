@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from meshchat.chat.names import fold
+from meshchat.chat.personal import BELLS
 from meshchat.terminal.conversation import Conversation
 from meshchat.terminal.dialogue import change_password, find_room, show_rooms, yes
 from meshchat.terminal.front import Leave
@@ -13,8 +14,6 @@ from meshchat.terminal.tables import fields
 
 DEFAULT_HISTORY = 100
 """Messages that a bare `/history` shows."""
-
-BELLS = ("off", "mentions", "all")
 
 STATUS_SHOWN = ("router", "mesh", "version", "uptime_s", "neighbours", "records", "disk_trouble")
 """What `/status` shows of the daemon's long answer; `meshchat status` shows all."""
@@ -160,23 +159,16 @@ async def _search(conversation: Conversation, text: str) -> None:
 
 
 async def _ignore(conversation: Conversation, user: str) -> None:
-    model, show = conversation.model, conversation.front.show
-    if not user:
-        ignored = ", ".join(model.ignored.values())
-        show(f"You ignore {ignored}. /unignore USER ends it." if ignored else "You ignore nobody.")
+    show = conversation.front.show
+    if user:
+        await conversation.prefer(ignore=user)
+        show(f"You see nothing of {user} any more, not even under another name. /unignore {user} ends it.")
         return
-    if fold(user) == fold(model.user):
-        show("That is you.")
-        return
-    await conversation.prefer(ignore=user)
-    model.ignore(user)
-    show(f"You see nothing of {user} any more, on any router. /unignore {user} ends it.")
+    ignored = ", ".join(conversation.model.ignored.values())
+    show(f"You ignore {ignored}. /unignore USER ends it." if ignored else "You ignore nobody.")
 
 
 async def _unignore(conversation: Conversation, user: str) -> None:
-    if not conversation.model.unignore(user):
-        conversation.front.show(f"You do not ignore {user}." if user else "/unignore USER")
-        return
     await conversation.prefer(unignore=user)
     conversation.front.show(f"You see {user} again.")
 
@@ -186,14 +178,12 @@ async def _bell(conversation: Conversation, when: str) -> None:
         conversation.front.show(f"The bell rings for: {conversation.model.bell}. /bell {'|'.join(BELLS)}")
         return
     await conversation.prefer(bell=when)
-    conversation.model.bell = when
     conversation.front.show(f"The bell rings for: {when}.")
 
 
 async def _time(conversation: Conversation, _: str) -> None:
     model = conversation.model
     await conversation.prefer(times=not model.times)
-    model.times = not model.times
     conversation.front.show(f"Times are {'shown' if model.times else 'hidden'}.")
 
 

@@ -19,8 +19,6 @@ from meshchat.terminal.model import MAX_ENTRIES, MAX_FRESH, Link, Mark, Model, R
 from meshchat.terminal.outbox import Line, Outbox, Seen
 from meshchat.terminal.session import LoggedOut, Session
 
-NOTHING_KEPT: dict[str, Any] = {"marks": {}, "ignored": [], "bell": "mentions", "rooms": [], "times": True}
-
 NOT_LOGGED_IN = "not-logged-in"
 """The code of the daemon's refusal when the account was retired meanwhile."""
 
@@ -81,19 +79,19 @@ class Conversation:
             client = self.session.client
             try:
                 rooms = await self._learn(client)
-                personal = await _if_known(client, "personal", NOTHING_KEPT)
+                personal = (await client.request("personal")).fields
                 break
             except DaemonGone:
                 await self.session.restore(client)
         model = self.model
         for name, mark in personal["marks"].items():
             model.room(name).mark = Mark(mark["id"], time_ms(mark["time"]))
-        for name in personal["ignored"]:
-            model.ignore(name)
-        model.bell, model.times = personal["bell"], personal["times"]
+        model.remember(personal)
         for name in personal["rooms"]:
             if name in model.rooms:
-                model.room(name).open = True
+                room = model.room(name)
+                # Left open without a mark: it was empty then.
+                room.open, room.mark = True, room.mark or Mark("", 0)
         for item in rooms:
             # Elsewhere, what is new is what was not read; where nobody has been, what comes from now on.
             room = model.room(item["name"])
@@ -140,8 +138,8 @@ class Conversation:
         assert room is not None
         await client.request("subscribe")
         rooms = await self._learn(client)
-        mesh = await _if_known(client, "mesh", {})
-        model.link = Link(mesh["neighbours"], mesh["in_step"]) if mesh else None
+        mesh = (await client.request("mesh")).fields
+        model.link = Link(mesh["neighbours"], mesh["in_step"])
         model.connected = True
         self._said_rooms = []
         await client.request("join", room=room.name)
@@ -315,7 +313,8 @@ class Conversation:
 
     async def prefer(self, **preferences: Any) -> None:
         """Has the daemon remember how the person wants it; raises `DaemonGone` or `Refused`."""
-        await _if_known(self.session.client, "prefer", {}, **preferences)
+        self.model.remember((await self.session.client.request("prefer", **preferences)).fields)
+        self.front.changed()
 
     def _look_after(self) -> None:
         self._tending.set()
@@ -337,6 +336,8 @@ class Conversation:
             except Refused as error:
                 if error.code == NOT_LOGGED_IN:
                     raise LoggedOut from None
+                if self._marks:  # one was of a message that has been wiped
+                    self._look_after()
             await asyncio.sleep(TEND_EVERY)
 
     async def _tell(self, client: AsyncControlClient) -> None:
@@ -350,7 +351,7 @@ class Conversation:
             await client.request("present", rooms=rooms, active=active)
         while self._marks:
             room, mark = self._marks.popitem()
-            await _if_known(client, "mark", {}, room=room, record=mark.id)
+            await client.request("mark", room=room, record=mark.id)
         if self._users_stale:
             self._users_stale = False
             await self._refresh_users(client)
@@ -486,15 +487,3 @@ class Conversation:
         with contextlib.suppress(MeshchatError, TimeoutError):
             async with asyncio.timeout(patience):
                 await self._tell(self.session.client)
-
-
-async def _if_known(
-    client: AsyncControlClient, op: str, otherwise: dict[str, Any], **args: Any
-) -> dict[str, Any]:
-    """The fields of the answer, or `otherwise` where the daemon knows no such request."""
-    try:
-        return (await client.request(op, **args)).fields
-    except Refused as error:
-        if error.code != "usage":
-            raise
-        return otherwise

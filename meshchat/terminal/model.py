@@ -43,10 +43,7 @@ class Mark:
 class _Fresh:
     """What is remembered of an unread message, also where the message itself is not kept."""
 
-    id: str
-    ms: int
     key: str
-    user: str
     names_me: bool
 
 
@@ -213,7 +210,7 @@ class Model:
         self.names: dict[str, str] = {}
         """The name shown for each key."""
         self.ignored: dict[str, str] = {}
-        """The names of ignored users, by key, or by folded name where no key is known."""
+        """The names of ignored users, by key."""
         self._present: dict[tuple[str, str], Presence] = {}
         self._loaded: list[Room] = []
 
@@ -317,7 +314,7 @@ class Model:
         if not new:
             return False
         if not (message.own or (room is self.current and self.at_end)):
-            room.fresh.append(_Fresh(message.id, message.ms, message.key, message.user, message.names_me))
+            room.fresh.append(_Fresh(message.key, message.names_me))
         return not self.ignores(message)
 
     def notice(self, text: str) -> Notice | None:
@@ -384,27 +381,13 @@ class Model:
         return self.names.get(message.key, message.user)
 
     def ignores(self, message: Message | _Fresh) -> bool:
-        """Whether the person wants to see nothing of its author."""
-        ignored = self.ignored
-        return bool(ignored) and (message.key in ignored or fold(message.user) in ignored)
+        """Whether the person wants to see nothing of its author, whatever his name is now."""
+        return message.key in self.ignored
 
-    def ignore(self, user: str) -> None:
-        """Hides a user; one who is known by his key, so that another name does not help."""
-        self.ignored[self._handle(user)] = user
-
-    def unignore(self, user: str) -> bool:
-        """Shows a user again; says whether he was ignored."""
-        wanted = fold(user)
-        gone = [handle for handle, name in self.ignored.items() if wanted in (fold(name), handle)]
-        gone += [key for key in self.ignored if fold(self.names.get(key, "")) == wanted and key not in gone]
-        for handle in gone:
-            del self.ignored[handle]
-        return bool(gone)
-
-    def _handle(self, user: str) -> str:
-        wanted = fold(user)
-        keys = [key for key, name in self.names.items() if fold(name) == wanted]
-        return keys[0] if len(keys) == 1 else wanted
+    def remember(self, personal: Mapping[str, Any]) -> None:
+        """What the daemon keeps of the person's wishes."""
+        self.ignored = dict(zip(personal["ignored_keys"], personal["ignored"], strict=True))
+        self.bell, self.times = personal["bell"], personal["times"]
 
     def know_users(self, users: Iterable[Mapping[str, Any]]) -> None:
         """These are the accounts of the mesh, with where each is present."""
@@ -415,10 +398,6 @@ class Model:
             self.names[user["key"]] = user["user"]
             for place in user.get("present", ()):
                 self.present(user["user"], user["key"], place["router"], place["rooms"], place["active"])
-        self.ignored = {
-            self._handle(name) if handle == fold(name) else handle: name
-            for handle, name in self.ignored.items()
-        }
 
     def present(self, user: str, key: str, router: str, rooms: Iterable[str], active: bool) -> None:
         """A user has these rooms open on a router; none: he has gone."""

@@ -568,7 +568,10 @@ class _Painter(Container):
         suffix = self._class_of(row) if any(cell.doubtful for cell in row) else ""
         x, doubtful = 0, False
         for cell in row:
-            if doubtful:
+            if cell.doubtful:
+                # Should the terminal make it narrower, nothing of what was there before shows behind it.
+                escapes[x] = f"\x1b[{x + 1}G{' ' * cell.width}\x1b[{x + 1}G"
+            elif doubtful:
                 escapes[x] = f"\x1b[{x + 1}G"
             line[x] = _char(cell.text, cell.width, cell.style + suffix)
             x, doubtful = x + cell.width, cell.doubtful

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from meshchat.adapters.client import ControlClient
+from meshchat.protocol.events import MeshState
+from meshchat.wire.records import Grade
 from tests.terminal.tmux import SIZES, Screen
 from tests.unit.fakes import Chat
 from tests.unit.fakeserver import FakeDaemon
@@ -140,6 +142,68 @@ def test_the_status_says_more_where_there_is_room(daemon: FakeDaemon) -> None:
         assert len(status) < 40
         person.resize(200, 50)
         person.shows_status("[5:room-0 1]", "[6:room-1 1]", "nobody else here")
+
+
+def test_what_is_new_since_one_left_is_marked_and_the_rest_remembered(daemon: FakeDaemon) -> None:
+    account(daemon)
+    for number in range(3):
+        daemon.hear("bob", f"old {number}")
+    with sit_down(daemon, "first") as person:
+        person.log_in()
+        assert "new since you left" not in "\n".join(person.shows("bob: old 2"))
+        person.say("/room 3")
+        person.shows_status(" 3 ")
+        person.say("/ignore bob")
+        person.shows("You see nothing of bob any more")
+        person.say("/unignore bob")
+        person.shows("You see bob again")
+        person.say("/bell off")
+        person.shows("The bell rings for: off.")
+        person.say("/quit")
+        assert person.ends() == 0
+    daemon.hear("bob", "missed")
+    daemon.hear("bob", "missed in 3, abc", room="3")
+    with sit_down(daemon, "second", columns=40, rows=15) as person:
+        person.log_in(room="")
+        rows = person.shows("bob: old 2", "bob: missed")
+        at = rows.index("--- new since you left ---")
+        assert (rows[at - 1], rows[at + 1]) == ("22:26 bob: old 2", "22:26 bob: missed")
+        person.shows_status("[3: 1!]")
+        assert not person.rang
+        person.keys("M-3")
+        person.shows("--- new since you left ---", "bob: missed in 3, abc")
+        person.keys("M-1")
+        person.shows_not("--- new since you left ---")
+        person.keys("C-d")
+        assert person.ends() == 0
+    with sit_down(daemon, "third") as person:
+        person.log_in()
+        assert "new since you left" not in "\n".join(person.shows("bob: missed"))
+
+
+def test_marks_tell_who_holds_a_message(daemon: FakeDaemon) -> None:
+    account(daemon)
+    with sit_down(daemon) as person, sit_down(daemon, "ascii", LC_ALL="C") as other:
+        person.log_in()
+        other.log_in()
+        person.say("does it spread?")
+        person.shows_line("22:26 abc: does it spread? .", at=-3)
+        daemon.hold("does it spread?", 1)
+        person.shows_line("22:26 abc: does it spread? \u27131", at=-3)
+        daemon.hold("does it spread?", 2)
+        person.shows_line("22:26 abc: does it spread? \u27132", at=-3)
+        other.shows_line("22:26 abc: does it spread? +2", at=-3)
+
+
+def test_the_link_to_the_mesh_is_in_the_status_line(daemon: FakeDaemon) -> None:
+    account(daemon)
+    with sit_down(daemon) as person:
+        person.log_in()
+        person.shows_status("3 neighbours, in step")
+        daemon.stand(MeshState(3, False, Grade.GOOD))
+        person.shows_status("3 neighbours, catching up")
+        daemon.stand(MeshState(0, True, Grade.UNKNOWN))
+        person.shows_status("alone: no neighbour heard")
 
 
 # --- Typing ---------------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from typing import Any, Self, TypeVar
 
 from meshchat.adapters.control import ControlServer
 from meshchat.chat.localtime import Zone
+from meshchat.chat.personal import Personal
 from meshchat.chat.service import Service
+from meshchat.protocol.events import Held, MeshState
 from meshchat.state.presence import Present
 from meshchat.wire.records import Record
 from tests.unit.fakes import CHEAP, FakeMesh, key, written
@@ -34,6 +36,7 @@ class FakeDaemon:
         self.path = directory / "meshchat.sock"
         self.mesh = FakeMesh()
         self.other = FakeMesh(2)
+        self.personal = Personal()
         self.die_at: str | None = None
         self.died = threading.Event()
         self._inner = directory / "inner.sock"
@@ -84,6 +87,28 @@ class FakeDaemon:
         """Somebody is present on another router."""
         self.do(lambda: self.mesh.see(present))
 
+    def hold(self, text: str, by: int) -> None:
+        """So many neighbours are known to hold the message with this text, which was made here."""
+
+        def learn() -> None:
+            record = next(each for each in self.mesh.records.values() if each.body == text.encode())
+            self.mesh.holders[record.id] = by
+            if self._control and self._service:
+                held = Held(record.id, record.log, record.key, by, self.mesh.state.neighbours)
+                self._control.publish(self._service.held(held))
+
+        self.do(learn)
+
+    def stand(self, state: MeshState) -> None:
+        """The router stands to its mesh like this from now on."""
+
+        def change() -> None:
+            self.mesh.state = state
+            if self._control and self._service:
+                self._control.publish(self._service.mesh_changed(state))
+
+        self.do(change)
+
     def texts(self, room: str = "1") -> list[str]:
         """What the room holds."""
         return self.do(lambda: [record.body.decode() for record in self.mesh.messages(room)])
@@ -92,7 +117,7 @@ class FakeDaemon:
         return asyncio.run_coroutine_threadsafe(doing, self._loop).result(PATIENCE)
 
     async def _start(self) -> None:
-        service = Service(self.mesh, self.mesh, Zone("UTC"), Random(1), sealing=CHEAP)
+        service = Service(self.mesh, self.mesh, Zone("UTC"), Random(1), sealing=CHEAP, personal=self.personal)
         control = ControlServer(
             self._inner,
             service,

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import fold
-from meshchat.terminal.commands import BELLS, COMMANDS, complete
+from meshchat.chat.personal import BELLS
+from meshchat.terminal.commands import COMMANDS, complete
 from meshchat.terminal.messages import Message, names
 from meshchat.terminal.model import MAX_ENTRIES, MAX_FRESH, MAX_LOADED, MAX_TEXT_HELD, Mark, Model
 from tests.unit.fakes import START_MS
@@ -181,29 +182,23 @@ def test_older_messages_are_let_in_only_when_they_are_asked_for() -> None:
 # --- People ---------------------------------------------------------------------------------------------
 
 
+def wishes(**changed: object) -> dict[str, object]:
+    return {"ignored": [], "ignored_keys": [], "bell": "mentions", "times": True, **changed}
+
+
 def test_ignoring_hides_what_was_and_will_be_written_and_follows_the_key() -> None:
     made = model()
-    made.know_users([{"user": "bob", "key": "keyofbob"}, {"user": ME, "key": MY_KEY}])
     show(made, "1", message(made, 1))
     made.take(message(made, 2, "ada", room="2"))
-    made.ignore("BOB")
+    made.remember(wishes(ignored=["bob"], ignored_keys=["keyofbob"]))
     assert made.current is not None
     assert not [m for m in made.current.messages() if made.visible(m)]
     assert made.elsewhere() == []
     made.know_users([{"user": "bob~abcdefgh", "key": "keyofbob"}])
     assert not made.take(message(made, 3))
-    assert made.unignore("bob~abcdefgh")
-    assert not made.unignore("bob")
+    made.remember(wishes())
     assert made.visible(made.current.entries[0])
     assert made.mentions(made.rooms["2"]) == 1
-
-
-def test_a_name_without_an_account_is_ignored_by_name() -> None:
-    made = model()
-    show(made, "1", message(made, 1, user="stranger"))
-    made.ignore("Stranger")
-    assert made.current is not None
-    assert not made.visible(made.current.entries[0])
 
 
 def test_who_is_here_on_whatever_router() -> None:
@@ -270,7 +265,7 @@ def test_completion_knows_what_may_follow() -> None:
     assert complete(made, "/room g") == (1, ["garden "])
     assert complete(made, "/bell ") == (0, sorted(f"{when} " for when in BELLS))
     assert complete(made, "/ignore b") == (1, ["Berta ", "bob "])
-    made.ignore("bob")
+    made.remember(wishes(ignored=["bob"], ignored_keys=["keyofbob"]))
     assert complete(made, "/unignore ") == (0, ["bob "])
     assert complete(made, "/quit b") == (1, ["Berta "])
     assert complete(made, "b") == (1, ["Berta: "])
