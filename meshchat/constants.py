@@ -181,6 +181,10 @@ TELL_BURST = 3.0
 """New neighbours told for one address, a second and in a burst: a stranger who starts anew with each frame,
 100 bytes of it, gets 60 KB in all a minute, within `PRESENCE_SHARE`."""
 
+TELL_ALL_RATE = 1.0
+TELL_ALL_BURST = 16.0
+"""The same for all addresses: to look through what is known takes a router 5 ms, and addresses are free."""
+
 # --- Digests (RFC 6206) ---------------------------------------------------------------------------------
 
 TRICKLE_IMIN = 0.25

@@ -21,6 +21,8 @@ from meshchat.constants import (
     STATEMENTS_RATE,
     STRANGERS_BURST,
     STRANGERS_RATE,
+    TELL_ALL_BURST,
+    TELL_ALL_RATE,
     TELL_BURST,
     TELL_JITTER,
     TELL_RATE,
@@ -34,15 +36,7 @@ from meshchat.protocol.port import Desk, Port
 from meshchat.state.limits import BucketTable, TokenBucket
 from meshchat.state.neighbours import Neighbour
 from meshchat.state.presence import Entry, PresenceTable, Present, place
-from meshchat.wire.packets import (
-    CONFIRM_ID_SIZE,
-    NO_NUMBER,
-    RECORDS_FIELDS,
-    Carried,
-    Confirm,
-    Digest,
-    Records,
-)
+from meshchat.wire.packets import CONFIRM_KEY, NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Digest, Records
 from meshchat.wire.presence import read_statement
 from meshchat.wire.records import Kind, Record, Space, decode_record, stamp_ms
 
@@ -72,6 +66,7 @@ class Presence:
         self._people = TokenBucket(STATEMENTS_RATE, STATEMENTS_BURST)
         self._strangers = TokenBucket(STRANGERS_RATE, STRANGERS_BURST)
         self._tellings: BucketTable[str] = BucketTable(TELL_RATE, TELL_BURST, _MAX_ADDRESSES)
+        self._tellings_in_all = TokenBucket(TELL_ALL_RATE, TELL_ALL_BURST)
         self._untimely: dict[bytes, _Untimely] = {}
         self._untold: dict[tuple[str, bytes], dict[bytes, bytes]] = {}
 
@@ -93,10 +88,10 @@ class Presence:
         except Malformed as refusal:
             self._keeper.drops[refusal.reason] += 1
             return
-        self._strike(record.id[:CONFIRM_ID_SIZE], neighbour, port)
+        self._strike(record.position[CONFIRM_KEY], neighbour, port)
         if self._is_superseded(record):
             self._keeper.drops["duplicate"] += 1
-            self._news.copy_heard(record.id, neighbour, port, now)
+            self._news.copy_heard(record.position, neighbour, port, now)
         elif not self._is_of_now(record.stamp, now):
             self._keeper.drops["statement"] += 1
             self._set_aside(place(record.key, record.router), _Untimely(carried, neighbour, port, now.mono))
@@ -159,7 +154,7 @@ class Presence:
         if entry not in gone:
             self._watch(entry, now)
             self._tell_people(entry.place, before, now)
-            self._news.flood(entry.id, self._carried(entry, now), sender, now, by_news=True)
+            self._news.flood(entry.position, self._carried(entry, now), sender, now, by_news=True)
 
     def wrote(self, record: Record, now: Instant) -> None:
         """A message was stored: its author is active where it was written, if present there."""
@@ -225,17 +220,23 @@ class Presence:
 
     def met(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
         """A neighbour said what it holds: who is new here, or started anew, is told who is present."""
-        if neighbour.told == digest.boot:
+        if neighbour.told == digest.boot or (len(self._table) and not self._may_tell(neighbour, now)):
             return
         neighbour.told = digest.boot
-        if not len(self._table) or not self._tellings.take(neighbour.address[0], now.mono):
+        if not len(self._table):
             return
         latest = sorted(self._table, key=lambda entry: entry.stated_at, reverse=True)[:MAX_TOLD]
-        ids = {entry.id[:CONFIRM_ID_SIZE]: entry.place for entry in latest}
+        ids = {entry.position[CONFIRM_KEY]: entry.place for entry in latest}
         self._untold[port.name, neighbour.router] = ids
         if len(self._untold) > _MAX_UNTOLD:
             del self._untold[next(iter(self._untold))]
         self._desk.soon(("tell", port.name, neighbour.router), now.mono, TELL_JITTER)
+
+    def _may_tell(self, neighbour: Neighbour, now: Instant) -> bool:
+        """Takes from the budget of its address, and of all: else its next digest asks again."""
+        if self._tellings_in_all.ready_in(now.mono):
+            return False
+        return self._tellings.take(neighbour.address[0], now.mono) and self._tellings_in_all.take(now.mono)
 
     def on_confirm(self, confirm: Confirm, neighbour: Neighbour, port: Port) -> None:
         """A neighbour has records: of these it is told no more."""
@@ -268,7 +269,7 @@ class Presence:
         items: list[Carried] = []
         for key, where in list(untold.items()):
             entry = self._table.get(where)
-            if entry and entry.id.startswith(key) and self._is_of_now(entry.stamp, now):
+            if entry and entry.position[CONFIRM_KEY] == key and self._is_of_now(entry.stamp, now):
                 carried = self._carried(entry, now)
                 room -= carried.size
                 if room < 0:

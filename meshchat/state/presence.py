@@ -17,7 +17,7 @@ from meshchat.constants import (
     PRESENCE_LIFETIME,
 )
 from meshchat.wire.presence import LONGEST_IDLE, Statement
-from meshchat.wire.records import Record
+from meshchat.wire.records import RECORD_ID_SIZE, Record
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Entry:
     """
 
     __slots__ = (
-        *("carried", "id", "key", "name", "rooms", "router"),
+        *("carried", "key", "name", "position", "rooms", "router"),
         *("stamp", "stated_at", "typed_at", "wrote_at"),
     )
 
     def __init__(self, record: Record, statement: Statement, stated_at: float) -> None:
         self.key, self.router, self.name = record.key, record.router, record.author
-        self.stamp, self.id, self.carried = record.stamp, record.id, record.carried
+        self.stamp, self.position, self.carried = record.stamp, record.position, record.carried
         self.rooms, self.stated_at = statement.rooms, stated_at
         self.typed_at = -math.inf if statement.idle == LONGEST_IDLE else stated_at - statement.idle
         self.wrote_at = -math.inf
@@ -62,6 +62,11 @@ class Entry:
     def place(self) -> bytes:
         """What it is known by."""
         return place(self.key, self.router)
+
+    @property
+    def id(self) -> bytes:
+        """That of the record."""
+        return self.position[-RECORD_ID_SIZE:]
 
     @property
     def order(self) -> tuple[int, bytes]:
