@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.adapters.logline import decode_line, encode_line
+from meshchat.adapters.personalfile import decode_person, encode_person
+from meshchat.chat.personal import Person
 from meshchat.config import SAMPLE, SYSTEM, Config, parse
 from meshchat.errors import ConfigError, Malformed, StoreError
 from meshchat.identity import verify_record
@@ -19,6 +21,7 @@ from tests.sim.disk import SimFiles
 from tests.sim.topology import cell
 from tests.sim.world import World
 from tests.unit.test_logline import MESH, records
+from tests.unit.test_personalfile import PEOPLE
 
 SETTINGS = [line[1:].split(" = ")[0] for line in SAMPLE.splitlines() if line[:1] == "#" and line[1:2] != " "]
 
@@ -48,6 +51,23 @@ def test_a_line_with_other_values_in_it_is_refused_or_the_same_record(
     with suppress(Malformed):
         found = decode_line(MESH, json.dumps(fields).encode())
         assert found.record.signed == record.signed
+
+
+@search(300)
+@given(PEOPLE, st.data())
+def test_what_is_remembered_of_a_person_is_passed_over_or_can_be_written_again(
+    person: Person, data: st.DataObject
+) -> None:
+    fields: dict[str, Any] = json.loads(encode_person(person))
+    for key in data.draw(st.lists(st.sampled_from(sorted(fields)), min_size=1, max_size=3)):
+        inside = fields[key]
+        if isinstance(inside, dict) and inside and data.draw(st.booleans()):
+            inside[data.draw(st.sampled_from([*inside, "../x", "zz"]))] = data.draw(json_values)
+        else:
+            fields[key] = data.draw(json_values)
+    with suppress(ValueError):
+        found = decode_person(json.dumps(fields).encode())
+        assert decode_person(encode_person(found)) == found
 
 
 @search(300)
