@@ -34,9 +34,10 @@ from meshchat.terminal import statusline
 from meshchat.terminal.cells import Cell, Row, cells, clusters, columns, fit, wrap
 from meshchat.terminal.commands import complete
 from meshchat.terminal.conversation import Conversation
+from meshchat.terminal.days import clock
 from meshchat.terminal.front import Leave, NotAnswered
 from meshchat.terminal.keyboard import Keyboard
-from meshchat.terminal.messages import Message
+from meshchat.terminal.messages import Message, Notice
 from meshchat.terminal.model import Room
 from meshchat.terminal.palette import has_256
 from meshchat.terminal.view import Look, View
@@ -51,6 +52,9 @@ MAX_TYPED = 100
 
 LOOK_BACK = 200
 """Older messages asked for when the oldest loaded one is in view and the person goes on back."""
+
+LATE_ENTRIES = 10
+"""A message that comes in above so many others may be out of sight: routers that meet again bring such."""
 
 ROW_CLASSES = 251
 """Rows with doubtful widths are drawn whole or not at all: each has one of so many style classes, so that
@@ -96,6 +100,9 @@ class Screen:
         )
         self.view = View(self._model, zone, look)
         self.drawable = look.drawable
+        self._zone = zone
+        self._late: Notice | None = None
+        self._late_since = self._late_count = 0
         self.buffer = Buffer(multiline=True, on_text_changed=self._edited)
         self._typed: deque[str] = deque(maxlen=MAX_TYPED)
         self._recalled = 0
@@ -207,8 +214,24 @@ class Screen:
         self._moved()
 
     def add(self, message: Message) -> None:
-        """The message is in the model; it only has to be drawn."""
+        """The message is in the model, at its time; of one that is out of sight there the person is told."""
+        room = self._model.current
+        if room and room.since(message.ms) < len(room.entries) - LATE_ENTRIES:
+            self._tell_late(room, message.ms)
         self.changed()
+
+    def _tell_late(self, room: Room, ms: int) -> None:
+        if self._late is None or room.entries[-1] is not self._late:
+            self._late, self._late_since, self._late_count = Notice("", room.last_ms()), ms, 0
+            room.add(self._late)
+        self._late_since, self._late_count = min(ms, self._late_since), self._late_count + 1
+        first = clock(self._late_since, self._zone, unknown=False)
+        many = (
+            "1 message came late and stands"
+            if self._late_count == 1
+            else (f"{self._late_count} messages came late and stand")
+        )
+        self._late.text = f"* {many} further up, from {first} on: PageUp"
 
     def show_found(self, title: str, messages: list[Message]) -> None:
         """Scrolls back to the first of the messages."""

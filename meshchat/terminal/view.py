@@ -216,7 +216,7 @@ class View:
                 entry is self._found,
             )
         else:
-            state = (self._width,)
+            state = (self._width, entry.text)
         known = self._layouts.get(entry)
         if known and known[0] == state:
             return known[1]

@@ -349,6 +349,23 @@ def test_leafing_back_and_forth(daemon: FakeDaemon) -> None:
         person.shows_line("22:26 bob: the latest", at=-3)
 
 
+def test_what_comes_late_stands_at_its_time_and_is_told_of(daemon: FakeDaemon) -> None:
+    """Two halves of a mesh meet again: what the other half said an hour ago is not at the end."""
+    account(daemon)
+    for number in range(30):
+        daemon.hear("bob", f"message {number}")
+    with sit_down(daemon) as person:
+        person.log_in()
+        person.shows("message 29")
+        daemon.hear("cyd", "said an hour ago", late_s=3600)
+        person.shows("* 1 message came late and stands further up, from 21:26 on: PageUp")
+        daemon.hear("cyd", "said two hours ago", late_s=7200)
+        person.shows_line("* 2 messages came late and stand further up, from 20:26 on: PageUp", at=-3)
+        person.keys("Home")
+        rows = person.shows("20:26 cyd: said two hours ago", "21:26 cyd: said an hour ago")
+        assert rows[3] == "22:26 bob: message 0"
+
+
 def test_searching(daemon: FakeDaemon) -> None:
     account(daemon)
     for number in range(300):

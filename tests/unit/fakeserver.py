@@ -16,7 +16,7 @@ from meshchat.chat.personal import Personal
 from meshchat.chat.service import Service
 from meshchat.protocol.events import Held, MeshState
 from meshchat.state.presence import Present
-from meshchat.wire.records import Record
+from meshchat.wire.records import Record, make_stamp
 from tests.unit.fakes import CHEAP, FakeMesh, key, written
 
 T = TypeVar("T")
@@ -72,12 +72,13 @@ class FakeDaemon:
         self._loop.call_soon_threadsafe(lambda: done.set_result(doing()))
         return done.result(PATIENCE)
 
-    def hear(self, user: str, text: str, room: str = "1") -> Record:
-        """A message arrives that was written on another router."""
+    def hear(self, user: str, text: str, room: str = "1", late_s: int = 0) -> Record:
+        """A message arrives that was written on another router, so many seconds ago."""
 
         def take() -> Record:
             self.mesh.ms += 1
-            record = written(self.other, key(77), user, text, room=room, stamp=self.mesh.stamp()[0])
+            stamp = self.mesh.stamp()[0] - make_stamp(late_s * 1000, 0)
+            record = written(self.other, key(77), user, text, room=room, stamp=stamp)
             self.mesh.take(record)
             return record
 

@@ -1,6 +1,7 @@
 """The login front end, as the person in front of it sees it."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import DEVNULL, Popen
@@ -8,7 +9,7 @@ from subprocess import DEVNULL, Popen
 import pytest
 
 from meshchat.adapters.client import ControlClient
-from tests.unit.fakeserver import FakeDaemon
+from tests.unit.fakeserver import PATIENCE, FakeDaemon
 from tests.unit.people import Terminal, command, environment, run
 from tests.unit.screen import Screen
 
@@ -519,3 +520,68 @@ def test_a_hang_up_ends_it(daemon: FakeDaemon) -> None:
         person.expect("[Yes/No]")
         person.process.send_signal(signal.SIGHUP)
         assert person.leave() == -signal.SIGHUP
+
+
+# --- Several rooms, line by line ------------------------------------------------------------------------
+
+
+def await_present(daemon: FakeDaemon, user: str, room: str) -> None:
+    """A router says within a second who has come."""
+    deadline = time.monotonic() + PATIENCE
+    with ControlClient(daemon.path) as client:
+        while user not in [each["user"] for each in client.stream("who", room=room)]:
+            assert time.monotonic() < deadline, f"{user} is not in room {room}"
+
+
+def test_several_rooms_and_people_line_by_line(daemon: FakeDaemon) -> None:
+    account(daemon)
+    account(daemon, "ann")
+    with sit_down(daemon) as person, sit_down(daemon) as other:
+        person.enter()
+        other.enter("ann")
+        daemon.hear("bob", "nothing for you", room="2")
+        daemon.hear("bob", "Abc: for you", room="garden")
+        assert "nothing for you" not in person.expect("* bob names you in room garden: /room garden\n")
+        person.type("/rooms\n")
+        person.expect("2  (1 message, 1 new)")
+        person.type("/room garden\n")
+        person.expect("bob: Abc: for you\n")
+        person.type("/leave\n")
+        person.expect("--- Room 1 ---")
+        other.type("/me waves\n")
+        person.expect("* ann waves\n")
+        await_present(daemon, "ann", "1")
+        person.type("/who\n")
+        person.expect("Here in room 1:\n")
+        person.expect("ann  active\n")
+        person.type("/ignore ann\n/who 4\n")
+        person.expect("Nobody has room 4 open.\n")
+        other.type("unseen\n/me sits down\n/quit\n")
+        assert other.leave() == 0
+        person.type("/unignore ann\n/search SITS\n")
+        assert "unseen" not in person.expect("* ann sits down\n")
+        person.type("/passwd\n")
+        person.secret("Old password:", "wrong")
+        person.secret("Choose a password:", "better")
+        person.secret("The same again:", "better")
+        person.expect("The old password is not right.\n")
+        person.type("/quit\n")
+        assert person.leave() == 0
+
+
+def test_what_is_new_is_marked_line_by_line(daemon: FakeDaemon) -> None:
+    account(daemon)
+    daemon.hear("bob", "old")
+    with sit_down(daemon) as person:
+        person.enter()
+        person.expect("bob: old\n")
+        person.type("/quit\n")
+        assert person.leave() == 0
+        assert "new since" not in person.screen
+    for number in range(30):
+        daemon.hear("bob", f"missed {number}")
+    with sit_down(daemon) as person:
+        person.enter()
+        assert "missed" not in person.expect("--- new since you left ---\n")
+        person.expect("bob: missed 0\n")
+        person.expect("bob: missed 29\n")
