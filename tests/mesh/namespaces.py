@@ -44,6 +44,8 @@ def why_not() -> str | None:
         return "no `nft` command (package nftables)"
     if shutil.which("tmux") is None:
         return "no `tmux` command (package tmux)"
+    if shutil.which("dropbear") is None:
+        return "no `dropbear` command (package dropbear-bin)"
     return None
 
 

@@ -1,6 +1,7 @@
 """A real terminal, under tmux, and the person in front of it: what he types, and the screen that he sees."""
 
 import os
+import re
 import select
 import subprocess
 import time
@@ -32,7 +33,6 @@ class Screen:
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self._tmux = ["tmux", "-S", str(home / "tmux"), "-f", os.devnull]
-        self._end = home / "end"
         self._pipe = home / "output"
         self._bells = 0
         os.mkfifo(self._pipe)
@@ -102,7 +102,7 @@ class Screen:
     @property
     def styled(self) -> str:
         """The rows with the escape sequences of their colours."""
-        return self._call("capture-pane", "-p", "-e")
+        return self._call("capture-pane", "-p", "-e", "-N")
 
     @property
     def cursor(self) -> tuple[int, int]:
@@ -131,14 +131,32 @@ class Screen:
         self._until(lambda rows: all(text in self.status for text in texts), f"{texts} in the status line")
         return self.status
 
+    def shows_status_across(self, columns: int) -> None:
+        """Waits until the status line is that wide: it is drawn in reverse video over its whole width."""
+        self._until(lambda _: self._reversed() == columns, f"a status line of {columns} columns")
+
+    def _reversed(self) -> int:
+        """How many characters of the row above the input are in reverse video."""
+        status = self.styled.rstrip("\n").split("\n")[-2]
+        return sum(len(part) for part in re.findall(r"\x1b\[(?:\d+;)*7m([^\x1b]*)", status))
+
     def resize(self, columns: int, rows: int) -> None:
         """Gives the terminal another size."""
         self._call("resize-window", "-x", str(columns), "-y", str(rows))
 
     def ends(self) -> int:
-        """Waits for the end of the program; returns its exit status."""
-        self._until(lambda _: self._call("display-message", "-p", "#{pane_dead}").strip() == "1", "the end")
-        return int(self._call("display-message", "-p", "#{pane_dead_status}").strip() or -1)
+        """Waits for the end of the program; returns its exit status, negative for a signal."""
+        self._until(lambda _: any(self._end()), "the end")
+        status, signal = self._end()
+        return int(status or f"-{signal}")
+
+    def _end(self) -> tuple[str, str]:
+        """The exit status, or the signal that ended the program; both empty while it runs."""
+        # tmux misses the end of a program now and then, until that of another one.
+        self._call("run-shell", "true")
+        ended = self._call("display-message", "-p", "#{pane_dead_status},#{pane_dead_signal}")
+        status, _, signal = ended.strip().partition(",")
+        return status, signal
 
     @property
     def rang(self) -> bool:
