@@ -10,6 +10,9 @@ import unicodedata
 INDENT = "      "
 """Before the further lines of a message: as wide as `HH:MM `, so that none looks like a message."""
 
+ACTION = "/me "
+"""A text that begins so says what its author does."""
+
 _ZWNJ, _ZWJ = "\u200c", "\u200d"
 _VIRAMA = 9
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
@@ -44,9 +47,16 @@ def safe(text: str, *, multiline: bool = False) -> str:
 
 
 def message_line(clock: str, user: str, text: str, *, unknown: bool = False) -> str:
-    """`HH:MM user: text`, all of it safe; `unknown` puts `~` before a time that no good clock stands for."""
+    """`HH:MM user: text`, as `said`; `unknown` puts `~` before a time that no good clock stands for."""
     mark = "~" if unknown else ""
-    return f"{mark}{safe(clock)} {safe(user)}: {safe(text, multiline=True)}"
+    return f"{mark}{safe(clock)} {said(user, text)}"
+
+
+def said(user: str, text: str) -> str:
+    """`ada: hello`, or `* ada waves` for the text `/me waves`, all of it safe."""
+    if text.startswith(ACTION):
+        return f"* {safe(user)} {safe(text.removeprefix(ACTION), multiline=True)}"
+    return f"{safe(user)}: {safe(text, multiline=True)}"
 
 
 def _escape(char: str) -> str:

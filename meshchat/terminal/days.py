@@ -3,8 +3,6 @@
 import datetime
 
 from meshchat.chat.localtime import Zone
-from meshchat.chat.render import safe
-from meshchat.terminal.messages import Message
 
 NEW = "--- new since you left ---"
 
@@ -37,10 +35,3 @@ def day_line(day: datetime.datetime) -> str:
 def clock(ms: int, zone: Zone, *, unknown: bool) -> str:
     """`18:30` in local time; `~18:30` where no good clock stands for it."""
     return f"{'~' if unknown else ''}{zone.local(ms):%H:%M}"
-
-
-def said(message: Message, name: str) -> str:
-    """`ada: hello`, or `* ada waves`, all of it safe."""
-    if message.action is not None:
-        return f"* {safe(name)} {safe(message.action, multiline=True)}"
-    return f"{safe(name)}: {safe(message.text, multiline=True)}"

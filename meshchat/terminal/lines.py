@@ -15,7 +15,7 @@ from typing import Self
 
 from meshchat.chat import render
 from meshchat.chat.localtime import Zone
-from meshchat.terminal.days import NEW, Days, clock, said
+from meshchat.terminal.days import NEW, Days, clock
 from meshchat.terminal.front import Leave
 from meshchat.terminal.messages import Message
 from meshchat.terminal.model import Model, Room
@@ -192,7 +192,7 @@ class LineFront:
         """Shows one message in local time, the day before the first one of it."""
         if heading := self._days.heading(message.ms):
             self._show_line(heading)
-        text = said(message, self._model.name(message))
+        text = render.said(self._model.name(message), message.text)
         time = clock(message.ms, self._days.zone, unknown=message.unknown) + " " if self._model.times else ""
         self._show_line(time + text)
 

@@ -11,9 +11,6 @@ from typing import Any
 from meshchat.chat.localtime import EPOCH
 from meshchat.chat.names import TAG_MARK, fold, split_tag
 
-ACTION = "/me "
-"""A text that begins so says what its author does: `* ada waves`."""
-
 
 @dataclass(eq=False, slots=True)
 class Message:
@@ -32,11 +29,6 @@ class Message:
     names_me: bool = False
     held: int | None = None
     """How many neighbours are known to hold it; None where nobody counts: it was made elsewhere."""
-
-    @property
-    def action(self) -> str | None:
-        """What the author does, where the message says that."""
-        return self.text[len(ACTION) :] if self.text.startswith(ACTION) else None
 
 
 @dataclass(eq=False, slots=True)

@@ -48,7 +48,7 @@ REDRAW_S = 0.05
 MAX_INPUT_ROWS = 5
 
 MAX_TYPED = 100
-"""Lines that Up brings back."""
+"""Lines that Up brings back, and lines that wait before no more are taken from the input."""
 
 LOOK_BACK = 200
 """Older messages asked for when the oldest loaded one is in view and the person goes on back."""
@@ -336,6 +336,9 @@ class Screen:
     def _enter(self) -> None:
         text = self.buffer.text
         if not self.prompt and statusline.too_long(text):
+            self.ring()
+            return
+        if self._lines.qsize() >= MAX_TYPED:  # a paste, not bracketed, while the daemon is gone
             self.ring()
             return
         self._clear()

@@ -72,3 +72,4 @@ def test_a_message_line_cannot_be_imitated_from_inside_a_text() -> None:
 
 def test_a_time_that_no_clock_vouches_for_is_marked() -> None:
     assert message_line("12:00", "ja\x1b", "hi", unknown=True) == "~12:00 ja\\x1b: hi"
+    assert message_line("12:00", "ja", "/me waves\n12:01 bo: hi") == f"12:00 * ja waves\n{INDENT}12:01 bo: hi"
