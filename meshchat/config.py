@@ -6,6 +6,7 @@ the commented sample all follow from that declaration.
 
 import dataclasses
 import ipaddress
+import json
 import math
 import os
 import re
@@ -28,7 +29,7 @@ from meshchat.constants import (
     MAX_RECORD,
     REPAIR_SHARE,
 )
-from meshchat.errors import ConfigError
+from meshchat.errors import ConfigError, Contradiction
 from meshchat.units import UNIT_SECONDS, parse_clock_time, parse_duration
 
 MAX_SOCKET_PATH = 107
@@ -149,6 +150,10 @@ def _path(value: Any) -> Path:
     return Path(value).expanduser().absolute()
 
 
+def _socket(value: Any) -> Path:
+    return check_socket_path(_path(value))
+
+
 _size = _scaled(
     f'a size of at least {4 * MAX_RECORD} bytes, such as "4M"', _SIZE, 1024, " KMG", 4 * MAX_RECORD
 )
@@ -161,22 +166,29 @@ def _about(
     *,
     key: str = "",
     write: Callable[[Any], str] | None = None,
+    live: bool = False,
     hidden: bool = False,
 ) -> dict[str, Any]:
     """What is known of a setting beside its default.
 
     `meaning` is for the sample; `read` checks a value and `write` makes TOML of the default; `key` is its
-    name where that is not the field's; a `hidden` setting is for tests.
+    name where that is not the field's; a `live` one changes while the daemon runs; a `hidden` one is not for
+    people, but for tests and init scripts.
     """
-    return {"meaning": meaning, "read": read, "key": key, "write": write or _toml, "hidden": hidden}
+    about = {"meaning": meaning, "read": read, "key": key, "write": write or toml}
+    return {**about, "live": live, "hidden": hidden}
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return str(value) if isinstance(value, (int, float)) else f'"{value}"'
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, (int, float)):
+        return str(value)
+    # TOML's basic strings are JSON's, but for DEL.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _toml_size(value: int) -> str:
@@ -271,6 +283,7 @@ class Config:
             "Interfaces to send and listen on. Empty: every one that is up, can multicast and has an IPv4 "
             "address, except the one to the Internet.",
             _list('names of network interfaces, such as ["mesh0", "br-lan"]', _interface),
+            live=True,
         ),
     )
     peers: tuple[str, ...] = field(
@@ -279,6 +292,7 @@ class Config:
             'Routers to reach by unicast where multicast is filtered (tunnels, Gluon networks): "10.1.2.3", '
             '"router.example" or "10.1.2.3:8888".',
             _list('hosts, such as ["10.1.2.3", "router.example:8888"]', parse_peer),
+            live=True,
         ),
     )
     group: str = field(
@@ -299,7 +313,7 @@ class Config:
         )
     )
     socket: Path = field(
-        metadata=_about("Control socket, by which all other commands reach the daemon.", _path)
+        metadata=_about("Control socket, by which all other commands reach the daemon.", _socket)
     )
     retention_s: int | None = field(
         default=DEFAULT_RETENTION_S,
@@ -308,6 +322,7 @@ class Config:
             _retention,
             key="retention",
             write=_toml_duration,
+            live=True,
         ),
     )
     wipe_time: str = field(
@@ -315,6 +330,7 @@ class Config:
         metadata=_about(
             "Local time of the daily wipe, HH:MM.",
             _text('a local time such as "04:00"', lambda value: parse_clock_time(value) is not None),
+            live=True,
         ),
     )
     timezone: str = field(
@@ -322,6 +338,7 @@ class Config:
         metadata=_about(
             'Time zone, such as "CET-1CEST,M3.5.0,M10.5.0/3" or "Europe/Berlin". Empty: the system\'s.',
             _text("a POSIX time zone or its name", lambda value: len(value) <= 128 and value.isprintable()),
+            live=True,
         ),
     )
     fsync: Literal["always", "interval", "never"] = field(
@@ -360,9 +377,14 @@ class Config:
         metadata=_about(
             'Least important lines that the daemon logs: "debug", "info", "warning" or "error".',
             _choice("debug", "info", "warning", "error"),
+            live=True,
         ),
     )
     syslog: bool = field(default=False, metadata=_about("Log to syslog as well as to standard error.", _flag))
+    storage_missing: Path | None = field(
+        default=None,
+        metadata=_about("Directory that logs stands in for: its disk is not there.", _path, hidden=True),
+    )
     clock_offset_s: float = field(
         default=0.0,
         metadata=_about(
@@ -377,14 +399,19 @@ class Config:
     def __post_init__(self) -> None:
         """Raises `ConfigError` where two settings contradict each other or the socket cannot exist."""
         if not self.cap_author <= self.cap_room <= self.cap_router:
-            raise ConfigError(
+            raise Contradiction(
                 f"cap_author ({self.cap_author}) must not exceed cap_room ({self.cap_room}), "
-                f"nor that cap_router ({self.cap_router})."
+                f"nor that cap_router ({self.cap_router}).",
+                ("cap_author", "cap_room", "cap_router"),
             )
         check_socket_path(self.socket)
 
 
-_FIELDS = {setting.metadata["key"] or setting.name: setting for setting in dataclasses.fields(Config)}
+SETTINGS = {setting.metadata["key"] or setting.name: setting for setting in dataclasses.fields(Config)}
+"""Every setting, by its name in the file."""
+
+FIXED = frozenset(name for name, setting in SETTINGS.items() if not setting.metadata["live"])
+"""The settings that a running daemon cannot change."""
 
 
 def load(file: Path | None = None, overrides: Mapping[str, object] | None = None) -> Config:
@@ -420,20 +447,21 @@ def parse(text: str, overrides: Mapping[str, object], where: Places, source: str
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source} is not valid TOML: {error}.") from None
-    settings: dict[str, Any] = {key: _checked(key, value, source) for key, value in table.items()}
-    settings |= {key: _checked(key, value, "the command line") for key, value in overrides.items()}
+    settings: dict[str, Any] = {key: checked(key, value, source) for key, value in table.items()}
+    settings |= {key: checked(key, value, "the command line") for key, value in overrides.items()}
     settings.setdefault("socket", where.socket)
     settings.setdefault("state", settings.get("logs", where.state))
     settings.setdefault("logs", where.logs)
-    return Config(**{_FIELDS[key].name: value for key, value in settings.items()})
+    return Config(**{SETTINGS[key].name: value for key, value in settings.items()})
 
 
-def _checked(key: str, value: object, source: str) -> object:
-    setting = _FIELDS.get(key)
+def checked(key: str, value: object, source: str) -> object:
+    """What to keep of the `value` of a setting in `source`; raises `ConfigError`."""
+    setting = SETTINGS.get(key)
     if setting is None:
         import difflib  # here, for a router seldom needs it
 
-        shown = [name for name, known in _FIELDS.items() if not known.metadata["hidden"]]
+        shown = [name for name, known in SETTINGS.items() if not known.metadata["hidden"]]
         near = difflib.get_close_matches(key, shown, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(shown)}."
         raise ConfigError(f"There is no setting {key!r} in {source}: {hint}")
@@ -445,7 +473,7 @@ def _checked(key: str, value: object, source: str) -> object:
 
 def _sample() -> str:
     lines = ["# Settings of the meshchat daemon, each shown with its default.", ""]
-    for key, setting in _FIELDS.items():
+    for key, setting in SETTINGS.items():
         about = setting.metadata
         if not about["hidden"]:
             default = getattr(SYSTEM, key, setting.default)

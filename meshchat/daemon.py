@@ -20,7 +20,7 @@ from meshchat.adapters.station import LocalStation
 from meshchat.adapters.system_clock import SystemClock, boot_id, system_zone
 from meshchat.chat.localtime import Zone, last_wipe
 from meshchat.chat.service import Event, Service
-from meshchat.config import Config
+from meshchat.config import FIXED, SETTINGS, Config
 from meshchat.constants import CAP_ACCOUNTS, CONFIRM_WAIT, NEWS_SHARE, TALK_SHARE, VERSION
 from meshchat.errors import ConfigError
 from meshchat.protocol.events import Held, MeshState, Send
@@ -131,8 +131,8 @@ class Daemon:
 
     # --- Running ----------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Serves until `stop`."""
+    async def run(self, early: Sequence[int] = ()) -> None:
+        """Serves until `stop`. `early` fills with hang-ups that come before it is ready."""
         loop = asyncio.get_running_loop()
         self.node.start()
         hello = {"version": VERSION, "mesh": self._config.mesh, "router": self.node.router.hex()}
@@ -143,6 +143,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        if early:
+            self._reload()
         self._network.start()
         syncing = loop.create_task(self._sync())
         log.info("Router %s serves the mesh %s.", self.node.router.hex(), self._config.mesh)
@@ -196,11 +198,11 @@ class Daemon:
         except ConfigError as error:
             log.error("The configuration is not taken: %s", error)
             return
-        fixed = {name: getattr(self._config, name) for name in _FIXED}
-        for name, value in fixed.items():
-            if getattr(config, name) != value:
+        fields = {name: SETTINGS[name].name for name in FIXED}
+        for name, attribute in sorted(fields.items()):
+            if getattr(config, attribute) != getattr(self._config, attribute):
                 log.warning("A new %s is taken at the next start.", name)
-        config = replace(config, **fixed)
+        config = replace(config, **{name: getattr(self._config, name) for name in fields.values()})
         self._config, self._zone, self._station.config = config, zone, config
         logging.getLogger().setLevel(config.log_level.upper())
         self.node.set_retention(_retention_ms(config))
@@ -208,13 +210,6 @@ class Daemon:
         if self._service is not None:
             self._service.set_zone(zone)
         log.info("The configuration was read again.")
-
-
-_FIXED = (
-    *("mesh", "group", "port", "logs", "state", "socket", "fsync", "air_rate", "repair_share"),
-    *("cap_author", "cap_room", "cap_router", "syslog", "clock_offset_s", "clock_grade"),
-)
-"""Settings that a running daemon cannot change."""
 
 
 def _retention_ms(config: Config) -> int | None:
@@ -256,14 +251,17 @@ def run(read_config: Callable[[], Config]) -> None:
 
     Raises `MeshchatError` where it cannot start.
     """
+    early: list[int] = []
+    # Caught before the configuration is read: whoever changes that and then sends one misses nothing.
+    signal.signal(signal.SIGHUP, lambda number, _: early.append(number))
     config = read_config()
     _start_logging(config)
-    asyncio.run(_serve(config, read_config))
+    asyncio.run(_serve(config, read_config, early))
 
 
-async def _serve(config: Config, read_config: Callable[[], Config]) -> None:
+async def _serve(config: Config, read_config: Callable[[], Config], early: Sequence[int]) -> None:
     daemon = Daemon(config, read_config)
     try:
-        await daemon.run()
+        await daemon.run(early)
     finally:
         daemon.node.close()

@@ -72,6 +72,14 @@ class ConfigError(MeshchatError):
     code = "config"
 
 
+class Contradiction(ConfigError):
+    """Settings, named in `settings`, each of which could be used without the others."""
+
+    def __init__(self, text: str, settings: tuple[str, ...]) -> None:
+        super().__init__(text)
+        self.settings = settings
+
+
 class ClockRefused(MeshchatError):
     """A time that no clock is believed to show; it would wipe this router's own history."""
 

@@ -207,6 +207,10 @@ class LocalStation:
 
     def _check_disk(self) -> Iterator[Finding]:
         trouble = self._node.disk_trouble
+        missing = self.config.storage_missing
+        if missing:
+            text = f"{missing} is not there: history is in RAM ({self.config.logs}) and ends with the power."
+            yield "warn", "disk", text, "mount the disk (block mount), then /etc/init.d/meshchat restart"
         if trouble:
             yield "bad", "disk", trouble, "df -h"
         else:

@@ -200,6 +200,21 @@ def test_sighup_takes_what_can_be_used_and_keeps_the_rest(tmp_path: Path) -> Non
         assert json.loads(running.meshchat("status", "--json").stdout)["mesh"] == "meshchat"
 
 
+def test_a_sighup_while_it_still_starts_is_not_lost_and_does_no_harm(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.toml"
+    os.mkfifo(settings)
+    running = Running(tmp_path, "--config", str(settings))
+    try:
+        with settings.open("w") as first:  # waits until the daemon reads
+            running.process.send_signal(signal.SIGHUP)
+            first.write('retention = "1d"\n')
+            (tmp_path / "new").write_text('mesh = "another"\n')
+            (tmp_path / "new").replace(settings)
+        assert "mesh" in running.until("at the next start")
+    finally:
+        running.end()
+
+
 def test_sighup_takes_peers_and_mesh_keys_at_once_and_says_what_waits(tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
     settings.write_text("")

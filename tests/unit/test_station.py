@@ -142,3 +142,14 @@ def test_check_names_the_bridge_above_a_port_and_what_cannot_multicast(tmp_path:
     assert ("multicast", "wlan0 belongs to br-mesh, which swallows the group.") in [f[:2] for f in found]
     assert any("--interface br-mesh" in cure for _, _, cure in found)
     assert any("multicast on" in cure for _, _, cure in found)
+
+
+def test_check_says_that_history_is_in_ram_while_its_disk_is_not_there(tmp_path: Path) -> None:
+    router = Router(tmp_path)
+    assert "warn" not in [found["level"] for found in router.station.check() if found["what"] == "disk"]
+    router.station.config = replace(router.config, storage_missing=Path("/mnt/sda1/meshchat"))
+    (found,) = [
+        found for found in router.station.check() if found["level"] == "warn" and found["what"] == "disk"
+    ]
+    assert "/mnt/sda1/meshchat is not there" in str(found["text"])
+    assert "/etc/init.d/meshchat restart" in str(found["cure"])
