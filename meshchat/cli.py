@@ -162,9 +162,10 @@ _room_option = click.option(
 @click.option(
     "--socket", type=PATH, envvar="MESHCHAT_SOCKET", metavar="PATH", help="Control socket of the daemon."
 )
+@click.option("--guest", is_flag=True, help="Without commands that change the router, such as /wipe.")
 @click.option("--plain", is_flag=True, help="Line by line, for screen readers and poor terminals.")
 @click.pass_context
-def cli(context: click.Context, socket: Path | None, plain: bool) -> int | None:
+def cli(context: click.Context, socket: Path | None, guest: bool, plain: bool) -> int | None:
     """Chat on a mesh of routers. With no command: log in and chat."""
     context.obj = socket
     if context.invoked_subcommand is not None:
@@ -174,7 +175,7 @@ def cli(context: click.Context, socket: Path | None, plain: bool) -> int | None:
 
     with without_openssl():
         from meshchat.terminal.app import run
-    return run(str(socket or default_socket()), _zone(), plain=plain)
+    return run(str(socket or default_socket()), _zone(), plain=plain, guest=guest)
 
 
 @cli.command()

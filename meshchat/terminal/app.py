@@ -22,24 +22,24 @@ LAST_LINES_TTY, LAST_LINES_PIPE = 3.0, 30.0
 """Seconds that the last lines may take, on leaving, each to be sent: a person waits less than a script."""
 
 
-def run(socket: str, zone: Zone, *, plain: bool) -> int:
+def run(socket: str, zone: Zone, *, plain: bool, guest: bool) -> int:
     """Talks to the person at the terminal until he leaves; returns the exit status.
 
-    `zone` is for the times shown; `plain` forgoes the screen. Raises `DaemonGone` where no daemon answers at
-    the start. The status is 1 where lines of a pipe could not be sent.
+    `zone` is for the times shown; `plain` forgoes the screen, and a `guest` has no commands that change the
+    router. Raises `DaemonGone` where no daemon answers at the start. The status is 1 where lines of a pipe
+    could not be sent.
     """
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding lacks is escaped: a message must never end the conversation.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         with Keyboard() if can_edit() else contextlib.nullcontext() as keyboard:
-            return asyncio.run(_run(socket, zone, keyboard, plain=plain))
+            return asyncio.run(_run(socket, zone, keyboard, plain, Model(guest=guest)))
     except KeyboardInterrupt:
         return 0
 
 
-async def _run(socket: str, zone: Zone, keyboard: Keyboard | None, *, plain: bool) -> int:
-    model = Model()
+async def _run(socket: str, zone: Zone, keyboard: Keyboard | None, plain: bool, model: Model) -> int:
     lines = EditedFront(model, zone, keyboard) if keyboard else LineFront(model, zone)
     session = Session(socket, lines)
     await session.open()

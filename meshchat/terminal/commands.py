@@ -31,12 +31,19 @@ class Command:
     run: Callable[[Conversation, str], Awaitable[None]]
     choices: Names | None = None
     """The words that may follow it."""
+    operator: bool = False
+    """It changes the router itself, so a guest has it not."""
+
+
+def known(model: Model) -> dict[str, Command]:
+    """The commands that this person has, by name."""
+    return {name: command for name, command in COMMANDS.items() if not (command.operator and model.guest)}
 
 
 async def execute(conversation: Conversation, line: str) -> None:
     """Does what the line, which begins with one `/`, says; raises `Leave`, `Refused` or `DaemonGone`."""
     name, _, argument = line[1:].partition(" ")
-    command = COMMANDS.get(name.lower())
+    command = known(conversation.model).get(name.lower())
     if command is None:
         conversation.front.show(f"There is no /{name}. /help lists what there is; // at the start sends a /.")
         return
@@ -47,11 +54,13 @@ def complete(model: Model, before: str) -> tuple[int, list[str]]:
     """What the last word of `before` may become: how long it is, and the words, sorted."""
     word = before[before.rfind(" ") + 1 :]
     if before.startswith("/") and " " not in before:
-        return len(word), [f"/{name} " for name in sorted(COMMANDS) if f"/{name}".startswith(word.lower())]
+        return len(word), [
+            f"/{name} " for name in sorted(known(model)) if f"/{name}".startswith(word.lower())
+        ]
     command = None
     if before.startswith("/"):
         name, _, argument = before[1:].partition(" ")
-        command = COMMANDS.get(name.lower())
+        command = known(model).get(name.lower())
         if command is None or " " in argument:
             command = None
     if command and command.choices:
@@ -84,10 +93,11 @@ def _ignored(model: Model) -> Iterable[str]:
 
 
 async def _help(conversation: Conversation, _: str) -> None:
-    width = max(len(f"/{command.name} {command.argument}") for command in COMMANDS.values())
+    commands = known(conversation.model).values()
+    width = max(len(f"/{command.name} {command.argument}") for command in commands)
     conversation.front.show_lines(
         [
-            *(f"{f'/{each.name} {each.argument}':<{width}}  {each.summary}" for each in COMMANDS.values()),
+            *(f"{f'/{each.name} {each.argument}':<{width}}  {each.summary}" for each in commands),
             "Anything else is sent to the room; begin with // to send a line that begins with /",
             *conversation.front.keys,
         ]
@@ -244,7 +254,7 @@ COMMANDS = {
         Command("bell", "off|mentions|all", "when the bell rings", _bell, lambda _: BELLS),
         Command("time", "", "hides the times, or shows them again", _time),
         Command("me", "DOING", "/me waves: * you wave", _me),
-        Command("wipe", "", "deletes the room's history on this router", _wipe),
+        Command("wipe", "", "deletes the room's history on this router", _wipe, operator=True),
         Command("status", "", "how this router is doing", _status),
         Command("passwd", "", "changes your password", _passwd),
         Command("again", "", "takes up what was refused", _again),

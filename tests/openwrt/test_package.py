@@ -67,6 +67,12 @@ def test_the_terminals_removal_leaves_the_daemons_code_compiled(router: Router) 
     assert [file.parent.parent.name for file in compiled(router)] == ["meshchat", "wire"]
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_a_disk_that_comes_or_goes_has_a_running_daemon_look_again(router: Router, running: bool) -> None:
+    with_services(router, running)
+    assert router.run("/etc/hotplug.d/mount/90-meshchat") == ["meshchat reload event"] * running
+
+
 def test_forget_leaves_neither_files_nor_a_user(router: Router) -> None:
     router.set("ssh_login", "1")
     before = {name: (router.root / name).read_text() for name in ("etc/passwd", "etc/shadow", "etc/shells")}

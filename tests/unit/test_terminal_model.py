@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import fold
 from meshchat.chat.personal import BELLS
-from meshchat.terminal.commands import COMMANDS, complete
+from meshchat.terminal.commands import COMMANDS, complete, known
 from meshchat.terminal.messages import Message, names
 from meshchat.terminal.model import MAX_ENTRIES, MAX_FRESH, MAX_LOADED, MAX_TEXT_HELD, Mark, Model
 from tests.unit.fakes import START_MS
@@ -257,6 +257,12 @@ def test_every_command_says_what_it_does_and_is_completed() -> None:
             [c for c in complete(made, f"/{name}")[1] if c == f"/{name} "],
         )
     assert complete(made, "/") == (1, [f"/{name} " for name in sorted(COMMANDS)])
+
+
+def test_a_guest_is_offered_nothing_that_changes_the_router() -> None:
+    assert "wipe" in known(Model())
+    assert "wipe" not in known(Model(guest=True))
+    assert complete(Model(guest=True), "/wi") == (3, [])
 
 
 def test_completion_knows_what_may_follow() -> None:
