@@ -111,8 +111,7 @@ chown() { note_call chown "$@"; }
 kill() { note_call kill "$@"; }
 reload_config() { note_call reload_config; }
 df() { printf 'Filesystem blocks used free\noverlay 0 0 %s\n' "$FREE_KB"; }
-owner() { cat "$1/.owner" 2>/dev/null || echo root; }
 
 uci() {
-	"$PYTHON" "$FAKE_UCI" "$ROOT/uci.json" "$@"
+	"$PYTHON" -SE "$FAKE_UCI" "$ROOT/uci.json" "$@"
 }

@@ -268,9 +268,11 @@ def test_a_stick_that_comes_back_is_used_from_then_on(router: Router) -> None:
 def test_a_directory_with_what_is_not_ours_is_left_alone(router: Router) -> None:
     router.write("proc/mounts", "/dev/sda1 /mnt/sda1 ext4 rw 0 0\n")
     router.write("mnt/sda1/photo.jpg", "")
+    router.write("etc/meshchat/notes.txt", "")
     router.set("storage", "/mnt/sda1")
     calls = router.init("start")
-    assert any("cannot own /mnt/sda1" in line for line in logged(calls))
+    for place in ("/mnt/sda1", "/etc/meshchat"):
+        assert any(f"cannot own {place}" in line for line in logged(calls))
     assert not any(line.endswith("/mnt/sda1") for line in calls if line.startswith("chown"))
     assert router.daemon_config().logs == Path("/var/lib/meshchat")
 
