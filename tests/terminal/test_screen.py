@@ -637,6 +637,24 @@ def test_a_lost_daemon_costs_nothing_and_doubles_nothing(daemon: FakeDaemon) -> 
     assert daemon.texts() == ["before", "missed", "half a line"]
 
 
+def test_an_account_closed_meanwhile_leads_back_to_the_login(daemon: FakeDaemon) -> None:
+    account(daemon, "abc", "eve")
+    with sit_down(daemon) as person:
+        person.log_in()
+        with ControlClient(daemon.path) as client:
+            client.request("login", user="abc", password="secret")
+            client.request("retire", password="secret")
+        person.say("still here")
+        person.shows("log in again", "Do you have an account? [Yes/No]")
+        person.say("y")
+        person.shows_times("Username:", 2)
+        person.say("eve")
+        person.shows_times("Password:", 2)
+        person.say("secret")
+        person.shows("eve: still here .")
+    assert daemon.texts() == ["still here"]
+
+
 def test_a_refused_text_comes_back_into_the_line(daemon: FakeDaemon) -> None:
     account(daemon)
     with sit_down(daemon) as person:
