@@ -1,0 +1,644 @@
+#!/bin/sh
+# Puts meshchat on this OpenWrt router (23.05, 24.10, 25.12, main), with or without a network.
+#
+#   sh install.sh                        install or upgrade, from what lies beside this file
+#       [--mesh NAME] [--key KEY|-]      of the mesh; '-' reads the key from standard input
+#       [--interface IF]                 to the mesh, as in /etc/config/network; may be repeated
+#       [--small]                        without meshchat-terminal: the plain terminal only
+#       [--from DIR|TARBALL]             what to install from, if it is elsewhere
+#       [--force-downgrade]
+#   sh install.sh --remove | --purge     take it away; --purge: also history, keys and settings
+#   sh install.sh --fetch RELEASE ARCH DIR [--target TARGET/SUBTARGET] [--mirror URL]
+#                                        before, on a PC with a network: collect what the feeds
+#                                        of that release have of Python into DIR
+#       [--dry-run]                      with any of them: say what would be done, and do nothing
+#
+# A failure is one line on standard error, and the router is left as it was. After a power cut, run
+# it again. On a router, ARCH is what `. /etc/openwrt_release; echo $DISTRIB_ARCH` prints.
+# shellcheck disable=SC2046,SC2086 # lists of names are split on purpose
+set -eu
+
+# The router; a folder that looks like one, when this is tried out.
+ROOT=${MESHCHAT_ROOT-}
+JOURNAL=$ROOT/etc/meshchat.installing # while under way: the packages that this brings
+BROUGHT=$ROOT/etc/meshchat.brought    # those that it brought; not kept by a sysupgrade, as packages are not
+WORK=$ROOT/tmp/meshchat-install       # in RAM
+RAM_KB=40960                          # what Python and the daemon take, with 10,000 messages
+SPARE_KB=512                          # of flash, for what else the router writes
+HERE=${HERE:-$(cd "$(dirname "$0")" && pwd)}
+
+fail() {
+    echo "install.sh: $*" >&2
+    exit 1
+}
+
+usage() {
+    echo "install.sh: $* (install.sh --help)" >&2
+    exit 2
+}
+
+# A program of the router's own; the tests put theirs here.
+router() {
+    program=$ROOT$1
+    shift
+    "$program" "$@"
+}
+
+# --- What this router is --------------------------------------------------------------------------------
+
+# Prints the list's name for the release $1.
+series_of() {
+    case $1 in
+    23.05 | 23.05.* | 23.05-*) echo 23.05 ;;
+    24.10 | 24.10.* | 24.10-*) echo 24.10 ;;
+    25.12 | 25.12.* | 25.12-*) echo 25.12 ;;
+    main | SNAPSHOT) echo main ;;
+    *) fail "OpenWrt $1 is not supported: 23.05, 24.10, 25.12 or main is needed" ;;
+    esac
+}
+
+# Sets series, arch, manager.
+know_router() {
+    [ -r "$ROOT/etc/openwrt_release" ] || fail "this is no OpenWrt router (on a PC: --fetch RELEASE ARCH DIR)"
+    [ -w "$ROOT/etc" ] || fail "root has to run this"
+    release=$(release_field RELEASE)
+    arch=$(release_field ARCH)
+    series=$(series_of "$release") || exit 1
+    manager=
+    for manager in apk opkg; do
+        ! command -v "$manager" >/dev/null || break
+        manager=
+    done
+    [ -n "$manager" ] || fail "neither opkg nor apk is here to install packages"
+}
+
+release_field() {
+    sed -n "s/^DISTRIB_$1=['\"]\{0,1\}\([^'\"]*\).*/\1/p" "$ROOT/etc/openwrt_release"
+}
+
+free_flash_kb() {
+    if [ -d "$ROOT/overlay" ]; then set -- "$ROOT/overlay"; else set -- "$ROOT/"; fi
+    df -Pk "$1" | awk 'NR == 2 { print $4 }'
+}
+
+# Prints what a file takes on flash, in percent of what it takes in a package: jffs2 and ubifs compress, too.
+growth() {
+    if grep -qE ' (/|/overlay) (jffs2|ubifs) ' "$ROOT/proc/mounts" 2>/dev/null; then echo 125; else echo 300; fi
+}
+
+free_ram_kb() {
+    awk '$1 == "MemAvailable:" { print $2 }' "$ROOT/proc/meminfo"
+}
+
+size_kb() {
+    cat "$@" </dev/null | wc -c | awk '{ print int($1 / 1024) + 1 }'
+}
+
+# --- The two package managers ---------------------------------------------------------------------------
+
+# Prints the names of all that is installed.
+installed() {
+    case $manager in
+    opkg) opkg list-installed | cut -d ' ' -f 1 ;;
+    apk) apk info ;;
+    esac
+}
+
+is_installed() {
+    installed | grep -qxF "$1"
+}
+
+# Prints the version of $1 that is installed, if it is.
+version_of() {
+    case $manager in
+    opkg) opkg list-installed | sed -n "s/^$1 - \([^ ]*\).*/\1/p" ;;
+    apk) apk info -v | sed -n "s/^$1-\([0-9].*\)/\1/p" ;;
+    esac
+}
+
+# Whether version $1 comes before $2; both have numbers, and something between.
+older() {
+    awk -v a="$1" -v b="$2" 'BEGIN {
+        n = split(a, x, /[^0-9]+/); m = split(b, y, /[^0-9]+/)
+        for (i = 1; i <= n || i <= m; i++) if (x[i] + 0 != y[i] + 0) exit x[i] + 0 >= y[i] + 0
+        exit 1
+    }'
+}
+
+# Runs the package manager; what it said is shown only when it fails.
+quietly() {
+    "$@" >"$WORK/log" 2>&1 && return
+    said=$(grep -iE 'error|cannot|not found|no space|unable|failed|\*' "$WORK/log" | head -n 1)
+    fail "$1 failed: ${said:-$(tail -n 1 "$WORK/log")}"
+}
+
+# Installs the files given, and what they need: from the folder if it has that, else from the feeds.
+put() {
+    case $manager in
+    opkg) quietly opkg install $force "$@" ;;
+    apk)
+        if [ "$feeds" = yes ]; then
+            quietly apk add --allow-untrusted $force "$@"
+        elif [ -f "$folder/packages.adb" ]; then
+            quietly apk add --allow-untrusted --no-network --repositories-file /dev/null \
+                --repository "$folder/packages.adb" $force "$@"
+        else
+            quietly apk add --allow-untrusted --no-network --repositories-file /dev/null $force "$@"
+        fi
+        ;;
+    esac
+}
+
+# Removes those of the packages given that are installed and that no other needs.
+take() {
+    case $manager in
+    apk)
+        # What it was told to install; the rest goes by itself.
+        apk del meshchat meshchat-terminal >"$WORK/log" 2>&1 || true
+        ;;
+    opkg)
+        # It refuses what others need: of those that are left, some are free once others have gone.
+        before=
+        while set -- $(installed | grep -xF -e "$(printf '%s\n' "$@")") && [ "$before" != "$*" ]; do
+            before=$*
+            for package in "$@"; do
+                opkg remove "$package" >"$WORK/log" 2>&1 || true
+            done
+        done
+        ;;
+    esac
+}
+
+# --- What there is to install ---------------------------------------------------------------------------
+
+# Prints the values that the release's list has for $1.
+listed() {
+    sed -n "s/^$1 //p" "$list"
+}
+
+# Sets list, for $series.
+find_list() {
+    for list in "$1/releases/$series.list" "$HERE/releases/$series.list" "$HERE/../openwrt/releases/$series.list"; do
+        [ ! -f "$list" ] || return 0
+    done
+    fail "releases/$series.list is not in $1"
+}
+
+# Sets bundle, the folder to install from; a tarball is unpacked into RAM.
+find_bundle() {
+    bundle=${from:-$HERE}
+    if [ -d "$bundle" ] && [ ! -f "$bundle/SHA256SUMS" ]; then
+        set -- "$bundle"/meshchat-*.tar.gz
+        if [ $# != 1 ] || [ ! -f "$1" ]; then
+            fail "$bundle has no SHA256SUMS of a bundle, and not one bundle in it"
+        fi
+        bundle=$1
+    fi
+    [ ! -d "$bundle" ] || return 0
+    [ -f "$bundle" ] || fail "there is no $bundle"
+    need_ram $(($(size_kb "$bundle") * 2))
+    rm -rf "$WORK/bundle"
+    mkdir -p "$WORK/bundle"
+    tar -xzf "$bundle" -C "$WORK/bundle" 2>/dev/null || fail "$bundle is damaged, or no bundle"
+    set -- "$WORK"/bundle/*/SHA256SUMS
+    [ -f "$1" ] || fail "$bundle is no bundle"
+    bundle=${1%/*}
+}
+
+# Checks the files $2... of the folder $1 against its SHA256SUMS.
+verify() {
+    where=$1
+    shift
+    good=$(cd "$where" && awk -v names=" $* " 'index(names, " " $2 " ")' SHA256SUMS | sha256sum -c - 2>/dev/null |
+        sed -n 's/: OK$//p' | tr '\n' ' ')
+    for checked in "$@"; do
+        case " $good" in *" $checked "*) ;; *) fail "$where/$checked is damaged: its checksum is wrong" ;; esac
+    done
+}
+
+# Sets own, the files of our packages; version, theirs; folder and feeds: where the rest comes from; files,
+# those of the rest; brings, their names. Touches nothing.
+plan() {
+    suffix=ipk
+    [ "$manager" = opkg ] || suffix=apk
+    find_bundle
+    find_list "$bundle"
+    [ "$(listed manager)" = "$manager" ] || fail "OpenWrt $series has $(listed manager), but here is $manager"
+    own=
+    for name in meshchat ${terminal:+meshchat-terminal}; do
+        set -- "$bundle/$name"[_-][0-9]*".$suffix"
+        [ $# = 1 ] || fail "$bundle has more than one version of $name"
+        [ -f "$1" ] || fail "$bundle has no $name for $manager (.$suffix)"
+        verify "$bundle" "${1##*/}"
+        own="$own ${1##*/}"
+        version=$(echo "${1##*/}" | sed "s/^${name}[_-]//; s/_all\.ipk$//; s/\.apk$//")
+    done
+    have=$(version_of meshchat)
+    if [ -n "$have" ] && older "$version" "$have" && [ -z "$downgrade" ]; then
+        fail "version $have is installed, this is $version: an older one may not read its files (--force-downgrade)"
+    fi
+    force=
+    [ ! -f "$JOURNAL" ] || [ "$manager" = apk ] || force=--force-reinstall
+    [ -z "$downgrade" ] || [ "$manager" = apk ] || force="$force --force-downgrade"
+    installed >"$WORK/installed"
+    missing=$(listed needs | grep -vxF -f "$WORK/installed" || true)
+    folder=$bundle/feed/$series/$arch
+    feeds='' files='' brings=$missing
+    if [ -f "$folder/SHA256SUMS" ]; then
+        plan_folder
+    elif [ -n "$missing" ]; then
+        feeds=yes
+        in_feeds $missing || fail "neither $folder nor a reachable feed has" $missing \
+            "(on a PC with a network: install.sh --fetch $release $arch DIR)"
+    fi
+}
+
+# Whether the router's feeds can be reached and have the package $1. What was fetched of them is in RAM.
+in_feeds() {
+    case $manager in
+    opkg)
+        opkg update >"$WORK/log" 2>&1 || true
+        opkg list "$1" 2>/dev/null | grep -q .
+        ;;
+    apk)
+        apk update >"$WORK/log" 2>&1 || true
+        apk search -e "$1" 2>/dev/null | grep -q .
+        ;;
+    esac
+}
+
+# The packages of the folder that are not installed yet.
+plan_folder() {
+    fetched=$(cut -c 67- "$folder/SHA256SUMS" | tr '\n' ' ')
+    verify "$folder" $fetched
+    for package in $missing; do
+        case " $fetched" in
+        *" $package"[_-]*) ;;
+        *) fail "$package is not in $folder: fetch it again" ;;
+        esac
+    done
+    # opkg refuses a package whose libraries it does not know to be there.
+    absent=$(grep -vxF -f "$WORK/installed" "$folder/firmware" || true)
+    [ -z "$absent" ] || fail "this firmware has no" $absent "(fetch again with --target, such as ath79/generic)"
+    [ "$manager" = opkg ] || return 0
+    for name in $fetched; do
+        package=${name%%_*}
+        [ "$name" = firmware ] || grep -qxF "$package" "$WORK/installed" || {
+            files="$files $name"
+            case " $brings " in *" $package "*) ;; *) brings="$brings $package" ;; esac
+        }
+    done
+}
+
+need_ram() {
+    [ "$(free_ram_kb)" -ge "$1" ] || fail "$(free_ram_kb) KiB of RAM are free, $1 are needed"
+}
+
+check_room() {
+    if [ "$feeds" = yes ]; then
+        needed=$(listed flash)
+    elif [ -n "$files" ]; then
+        needed=$(cd "$folder" && size_kb $files)
+    else
+        needed=0
+        [ "$manager" = opkg ] || [ -z "$missing" ] || needed=$(cd "$folder" && size_kb ./*.apk)
+    fi
+    needed=$(((needed + $(cd "$bundle" && size_kb $own)) * $(growth) / 100 + SPARE_KB))
+    room=$(free_flash_kb)
+    [ "$room" -ge "$needed" ] ||
+        fail "$room KiB of flash are free, $needed are needed$([ -z "$terminal" ] || echo '; --small takes less')"
+    need_ram $RAM_KB
+}
+
+# --- Settings -------------------------------------------------------------------------------------------
+
+check_settings() {
+    case $mesh in *[!A-Za-z0-9._-]*) usage "the mesh's name may have letters, digits and . _ - only" ;; esac
+    [ "$key" != - ] || read -r key || true
+    key=$(printf %s "$key" | tr -d ' ' | tr '[:lower:]' '[:upper:]')
+    case $key in *[!A-Z2-7]*) usage "a mesh key is 52 letters and digits, as meshchat key new prints it" ;; esac
+    [ -z "$key" ] || [ ${#key} = 52 ] || usage "a mesh key is 52 letters and digits, as meshchat key new prints it"
+    for name in $interfaces; do
+        uci -q get "network.$name.proto" >/dev/null || [ -d "$ROOT/sys/class/net/$name" ] ||
+            fail "there is no interface $name"
+    done
+}
+
+# Prints nothing; returns whether anything was to be set.
+settings_given() {
+    [ -n "$mesh$key$interfaces" ]
+}
+
+apply_settings() {
+    [ -z "$mesh" ] || uci set "meshchat.main.mesh=$mesh"
+    if [ -n "$interfaces" ]; then
+        uci -q delete meshchat.main.interfaces || true
+        for name in $interfaces; do
+            uci add_list "meshchat.main.interfaces=$name"
+        done
+    fi
+    uci commit meshchat
+    [ -z "$key" ] || save_key
+    if [ -n "$interfaces" ]; then
+        router /usr/share/meshchat/network add >/dev/null 2>&1
+        router /sbin/reload_config
+    fi
+}
+
+# The key seals from now on; what was sealed with the one before is still read.
+save_key() {
+    state=$(uci -q get meshchat.main.state || echo /etc/meshchat)
+    mkdir -p "$ROOT$state"
+    before=$(grep -vxF "$key" "$ROOT$state/mesh.keys" 2>/dev/null | grep -v '^#' | head -n 1 || true)
+    (umask 077 && printf '%s\n' "$key" ${before:+"$before"} >"$ROOT$state/mesh.keys.new")
+    chown meshchat:meshchat "$ROOT$state" "$ROOT$state/mesh.keys.new"
+    mv "$ROOT$state/mesh.keys.new" "$ROOT$state/mesh.keys"
+}
+
+# --- Install --------------------------------------------------------------------------------------------
+
+install() {
+    know_router
+    mkdir -p "$WORK"
+    trap 'rm -rf "$WORK"' EXIT
+    plan
+    check_settings
+    if [ "$have" = "$version" ] && [ -z "$missing" ] && [ ! -f "$JOURNAL" ] && ! settings_given &&
+        { [ -z "$terminal" ] || is_installed meshchat-terminal; }; then
+        echo "meshchat $version is installed."
+        return
+    fi
+    check_room
+    if [ "$feeds" = yes ]; then source="the router's feeds"; else source=$folder; fi
+    if [ -n "$dry" ]; then
+        echo "OpenWrt $series, $arch, $manager: would install$(echo " $own" | tr '\n' ' ')"
+        [ -z "$brings" ] || echo "and from $source:" $brings
+        return
+    fi
+    save_as_it_was
+    trap 'roll_back; exit 1' HUP INT TERM
+    trap 'if [ $? = 0 ]; then rm -rf "$WORK"; else roll_back; fi' EXIT
+    echo "Installing meshchat $version${brings:+ and what it needs, from $source}"
+    printf '%s\n' $brings >"$JOURNAL.new"
+    [ ! -f "$JOURNAL" ] || cat "$JOURNAL" >>"$JOURNAL.new"
+    mv "$JOURNAL.new" "$JOURNAL"
+    (
+        set --
+        for name in $files; do set -- "$@" "$folder/$name"; done
+        for name in $own; do set -- "$@" "$bundle/$name"; done
+        put "$@"
+    )
+    [ "$(version_of meshchat)" = "$version" ] || fail "$manager did not install meshchat $version"
+    ! settings_given || apply_settings
+    router /etc/init.d/meshchat enable
+    router /etc/init.d/meshchat restart
+    router /etc/init.d/meshchat running || fail "the daemon does not stay up"
+    if [ -f "$BROUGHT" ]; then cat "$BROUGHT" >>"$JOURNAL"; fi
+    sort -u "$JOURNAL" | sed '/^$/d' >"$BROUGHT.new"
+    mv "$BROUGHT.new" "$BROUGHT"
+    rm -f "$JOURNAL"
+    echo "meshchat $version runs. Is all well? meshchat check    To chat: meshchat"
+}
+
+# Keeps in RAM all that an upgrade writes over, the package manager's own notes included.
+save_as_it_was() {
+    rm -rf "$WORK/before"
+    mkdir -p "$WORK/before"
+    set -- $(cd "$ROOT/" && ls -d etc/config/meshchat etc/config/network etc/config/firewall etc/meshchat etc/passwd \
+        etc/shadow etc/group usr/lib/meshchat usr/lib/opkg/status usr/lib/opkg/info/meshchat* lib/apk/db \
+        lib/apk/packages/meshchat* etc/apk/world \
+        $(sed 's|^/||' usr/lib/opkg/info/meshchat*.list lib/apk/packages/meshchat*.list 2>/dev/null) 2>/dev/null)
+    tar -C "$ROOT/" -cf "$WORK/before/files.tar" "$@" 2>/dev/null ||
+        fail "there is no room in RAM to keep the version that is installed"
+}
+
+# What failed is undone: what is new goes, what was there before comes back.
+roll_back() {
+    trap - EXIT HUP INT TERM
+    router /etc/init.d/meshchat stop >/dev/null 2>&1 || true
+    news=$(installed | grep -vxF -f "$WORK/installed" || true)
+    [ -z "$news" ] || (take meshchat-terminal meshchat $news) >/dev/null 2>&1 || true
+    for name in $files; do
+        is_installed "${name%%_*}" || forget_files "$folder/$name"
+    done
+    for name in $own; do
+        forget_files "$bundle/$name"
+    done
+    rm -rf "$ROOT/usr/lib/meshchat" "$ROOT/usr/share/meshchat"
+    tar -C "$ROOT/" -xf "$WORK/before/files.tar" || true
+    was_there etc/config/meshchat || rm -f "$ROOT/etc/config/meshchat"
+    was_there etc/meshchat/ || delete_data "$ROOT/etc/meshchat"
+    [ -z "$have" ] || router /etc/init.d/meshchat restart >/dev/null 2>&1 || true
+    rm -rf "$JOURNAL" "$JOURNAL.new" "$BROUGHT.new" "$WORK"
+}
+
+# What opkg had unpacked of the package $1 before it failed; apk cleans up after itself.
+forget_files() {
+    [ "$manager" = opkg ] || return 0
+    tar -xzOf "$1" ./data.tar.gz | tar -tz | grep -v '/$' | while read -r path; do
+        rm -f "$ROOT/${path#./}"
+    done
+}
+
+was_there() {
+    tar -tf "$WORK/before/files.tar" | grep -qx "$1"
+}
+
+# --- Remove ---------------------------------------------------------------------------------------------
+
+remove() {
+    know_router
+    mkdir -p "$WORK"
+    trap 'rm -rf "$WORK"' EXIT
+    logs=$(uci -q get meshchat.main.storage || true)
+    state=$(uci -q get meshchat.main.state || true)
+    set -- meshchat-terminal meshchat $(cat "$BROUGHT" "$JOURNAL" 2>/dev/null || true)
+    if [ -n "$dry" ]; then
+        echo "would remove:" $(installed | grep -xF -e "$(printf '%s\n' "$@")")
+        [ -z "$purge" ] || echo "and delete: history, keys, accounts, /etc/config/meshchat"
+        return
+    fi
+    take "$@"
+    ! is_installed meshchat || fail "$manager could not remove meshchat: $(tail -n 1 "$WORK/log")"
+    rm -f "$BROUGHT" "$JOURNAL"
+    if [ -z "$purge" ]; then
+        echo "meshchat is removed; its keys, accounts and settings are still here (--purge deletes them)."
+        return
+    fi
+    for folder in /var/lib/meshchat /etc/meshchat /var/run/meshchat /var/etc/meshchat "$logs" "$state"; do
+        [ -z "$folder" ] || delete_data "$ROOT$folder"
+    done
+    rm -f "$ROOT/etc/config/meshchat" "$ROOT/etc/config/meshchat-opkg" "$ROOT/etc/config/meshchat.apk-new"
+    for name in passwd shadow group; do
+        [ ! -f "$ROOT/etc/$name" ] || sed -i '/^meshchat:/d' "$ROOT/etc/$name"
+    done
+    echo "meshchat is removed, and all its data."
+}
+
+# Only what meshchat wrote: somebody may have let it write into a folder with other things.
+delete_data() {
+    [ -d "$1" ] || return 0
+    (
+        cd "$1"
+        rm -rf rooms spaces mesh.id accounts.log rooms.log space-*.log ./*.log.damaged router.key mesh.keys \
+            state.json wiped.log dropbear_* meshchat.toml meshchat.sock
+    )
+    rmdir "$1" 2>/dev/null || true
+}
+
+# --- Fetch, on a PC -------------------------------------------------------------------------------------
+
+# download URL FILE
+download() {
+    rm -f "$2"
+    for tool in curl wget uclient-fetch; do
+        command -v "$tool" >/dev/null || continue
+        case $tool in
+        curl) curl -fsSL --retry 2 -o "$2.part" "$1" 2>/dev/null ;;
+        *) "$tool" -q -O "$2.part" "$1" 2>/dev/null ;;
+        esac || fail "could not download $1"
+        mv "$2.part" "$2"
+        return
+    done
+    fail "curl or wget is needed to download"
+}
+
+# Prints the addresses of the indexes' folders.
+indexes() {
+    base=${mirror:-$(listed mirror)}
+    { listed index; [ -z "$target" ] || listed index-of-target; } |
+        sed "s|^|${base%/}/|; s|ARCH|$arch|; s|RELEASE|$release|; s|TARGET|$target|"
+}
+
+# From the indexes on standard input, each after a line `@ ADDRESS`: prints address, file and hash of all that
+# the names of the list `need`, and of all that those depend on.
+closure() {
+    awk -v needs="$(listed needs | tr '\n' ' ')" -v wanted="$(listed wanted | tr '\n' ' ')" \
+        -v firmware="$(listed firmware | tr '\n' ' ')" '
+        $1 == "@" { address = $2 }
+        $1 == "Package:" { name = $2; at[name] = address; depends[name] = "" }
+        $1 == "Depends:" { sub(/^Depends: */, ""); gsub(/\([^)]*\)/, ""); depends[name] = $0 }
+        $1 == "Provides:" {
+            sub(/^Provides: */, "")
+            n = split($0, names, / *, */)
+            for (i = 1; i <= n; i++) { sub(/[= ].*/, "", names[i]); gives[names[i]] = name }
+        }
+        $1 == "Filename:" { file[name] = $2 }
+        $1 == "SHA256sum:" { hash[name] = $2 }
+        END {
+            n = split(firmware, names, " "); for (i = 1; i <= n; i++) given[names[i]] = 1
+            last = split(needs, queue, " ")
+            n = split(wanted, names, " ")
+            for (i = 1; i <= n; i++) if (names[i] in at) queue[++last] = names[i]
+            for (i = 1; i <= last; i++) {
+                name = queue[i]
+                if (!(name in at) && name in gives) name = gives[name]
+                if (name in done) continue
+                done[name] = 1
+                if (!(name in at)) { print name in given ? "firmware" : "missing", name; continue }
+                print at[name], file[name], hash[name]
+                n = split(depends[name], names, / *[,|] */)
+                for (j = 1; j <= n; j++) { gsub(/ /, "", names[j]); if (names[j] != "") queue[++last] = names[j] }
+            }
+        }'
+}
+
+fetch() {
+    release=$1 arch=$2
+    series=$(series_of "$release") || exit 1
+    case $arch in *[!A-Za-z0-9_.-]* | '') usage "$arch is no architecture" ;; esac
+    find_list "$3"
+    folder=$3/feed/$series/$arch
+    [ -z "$dry" ] || { indexes && return; }
+    mkdir -p "$folder"
+    rm -f "$folder/SHA256SUMS" # until all is there
+    WORK=$folder/.work
+    rm -rf "$WORK"
+    mkdir "$WORK"
+    trap 'rm -rf "$WORK"' EXIT
+    case $(listed manager) in opkg) fetch_opkg ;; apk) fetch_apk ;; esac
+    (cd "$folder" && sha256sum -- * >.work/sums)
+    mv "$WORK/sums" "$folder/SHA256SUMS"
+    echo "$folder: $(($(wc -l <"$folder/SHA256SUMS"))) files, $(size_kb "$folder"/*) KiB"
+}
+
+fetch_opkg() {
+    indexes >"$WORK/indexes"
+    while read -r address; do
+        download "$address/Packages.gz" "$WORK/Packages.gz"
+        { echo "@ $address" && gunzip -c "$WORK/Packages.gz" && echo; } >>"$WORK/Packages" ||
+            fail "$address/Packages.gz is damaged"
+    done <"$WORK/indexes"
+    closure <"$WORK/Packages" >"$WORK/wanted"
+    sed -n 's/^firmware //p' "$WORK/wanted" >"$folder/firmware"
+    absent=$(sed -n 's/^missing //p' "$WORK/wanted" | tr '\n' ' ')
+    [ -z "$absent" ] || fail "not in the feeds of $release for $arch: $absent"
+    for old in "$folder"/*.ipk; do
+        grep -qF " ${old##*/} " "$WORK/wanted" || rm -f "$old"
+    done
+    grep -v '^firmware ' "$WORK/wanted" | while read -r address name sum; do
+        has_sum "$folder/$name" "$sum" || download "$address/$name" "$folder/$name"
+        has_sum "$folder/$name" "$sum" || fail "$address/$name is damaged: its checksum is wrong"
+    done
+}
+
+has_sum() {
+    [ -f "$1" ] && [ "$(sha256sum <"$1" | cut -d ' ' -f 1)" = "$2" ]
+}
+
+# Only apk reads apk's indexes; it writes a new one, of what it fetched.
+fetch_apk() {
+    command -v apk >/dev/null || fail "OpenWrt $series is for apk: its apk-tools 3 is needed on this PC, too"
+    indexes | sed 's|$|/packages.adb|' >"$WORK/repositories"
+    rm -f "$folder"/*.apk "$folder/packages.adb"
+    : >"$folder/firmware" # apk fetches all of it
+    mkdir "$WORK/root"
+    quietly apk --root "$WORK/root" --initdb --usermode --arch "$arch" --allow-untrusted --no-cache \
+        --repositories-file "$WORK/repositories" fetch --recursive --output "$folder" $(listed needs)
+    quietly apk mkndx --allow-untrusted --output "$folder/packages.adb" "$folder"/*.apk
+}
+
+# --- Command line ---------------------------------------------------------------------------------------
+
+main() {
+    action=install purge='' dry='' from='' mesh='' key='' interfaces='' terminal=yes downgrade=''
+    mirror='' target='' fetch_release='' fetch_arch='' fetch_folder=''
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --mesh | --key | --interface | --from | --mirror | --target)
+            [ -n "${2-}" ] || usage "$1 needs a value"
+            ;;
+        esac
+        case $1 in
+        -h | --help)
+            sed -n '2,$ { /^#/!q; s/^# \{0,1\}//p; }' "$HERE/install.sh"
+            return
+            ;;
+        --mesh) mesh=$2 && shift ;;
+        --key) key=$2 && shift ;;
+        --interface) interfaces="$interfaces $2" && shift ;;
+        --from) from=$2 && shift ;;
+        --mirror) mirror=$2 && shift ;;
+        --target) target=$2 && shift ;;
+        --small) terminal='' ;;
+        --force-downgrade) downgrade=yes ;;
+        --dry-run) dry=yes ;;
+        --remove) action=remove ;;
+        --purge) action=remove purge=yes ;;
+        --fetch)
+            [ $# -ge 4 ] || usage "--fetch needs RELEASE, ARCH and DIR"
+            action=fetch fetch_release=$2 fetch_arch=$3 fetch_folder=$4
+            shift 3
+            ;;
+        *) usage "what is $1?" ;;
+        esac
+        shift
+    done
+    case $action in
+    install) install ;;
+    remove) remove ;;
+    fetch) fetch "$fetch_release" "$fetch_arch" "$fetch_folder" ;;
+    esac
+}
+
+[ -n "${MESHCHAT_TRY-}" ] || main "$@"

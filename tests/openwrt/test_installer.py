@@ -1,0 +1,424 @@
+"""scripts/install.sh on a simulated router: what somebody sees who carries a USB stick to it."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from openwrt.build.source import Source, as_it_stands
+from tests.openwrt.simulated import (
+    MANAGERS,
+    POWER_CUT,
+    SHELLS,
+    TOP,
+    Router,
+    fill_feed,
+    make_bundle,
+    write_sums,
+)
+from tests.openwrt.wheelhouse import make_wheels
+
+KEY = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567ABCDEFGHIJKLMNOPQRST"
+OTHER_KEY = KEY[::-1]
+ARCH = "mips_24kc"
+
+
+def needs(bundle: Path, series: str) -> list[str]:
+    return re.findall(r"^needs (\S+)$", (bundle / "releases" / f"{series}.list").read_text(), re.MULTILINE)
+
+
+def with_version(source: Source, version: str) -> Source:
+    name = "meshchat/constants.py"
+    text = re.sub(rb'^VERSION = ".*"$', b'VERSION = "%s"' % version.encode(), source.files[name], flags=re.M)
+    return source._replace(files={**source.files, name: text})
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Unpacked bundles of two versions, each with what the feeds have for both kinds of routers."""
+    folder = tmp_path_factory.mktemp("bundles")
+    source = as_it_stands(TOP)
+    wheels = make_wheels(folder)
+    found = {}
+    for version in ("1.0.9", "1.0.10"):
+        bundle = found[version] = make_bundle(with_version(source, version), wheels, folder)
+        for series, suffix in (("24.10", "ipk"), ("25.12", "apk")):
+            fill_feed(bundle / "feed" / series / ARCH, needs(bundle, series), suffix)
+    return found
+
+
+@pytest.fixture
+def old(bundles: dict[str, Path]) -> Path:
+    return bundles["1.0.9"]
+
+
+@pytest.fixture
+def bundle(bundles: dict[str, Path]) -> Path:
+    return bundles["1.0.10"]
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=MANAGERS)
+def manager(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def router(tmp_path: Path, shell: str, manager: str) -> Router:
+    return Router(tmp_path / "router", shell, manager)
+
+
+@pytest.fixture
+def opkg_router(tmp_path: Path) -> Router:
+    return Router(tmp_path / "router")
+
+
+def altered(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle to damage."""
+    return Path(shutil.copytree(bundle, tmp_path / "altered"))
+
+
+def refuses(router: Router, bundle: Path, *words: str, why: str, status: int = 1, **environment: str) -> None:
+    """The installer says `why` in one line, and the router is as it was, whatever was tried."""
+    before, ran = router.contents(), router.running
+    done = router.run(bundle, *words, **environment)
+    assert done.returncode == status, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert re.search(why, done.stderr), done.stderr
+    assert router.contents() == before
+    assert router.running == ran
+    assert not list((router.root / "tmp").glob("meshchat-install*"))
+
+
+def install(router: Router, bundle: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    done = router.run(bundle, *words)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done
+
+
+def test_installs_without_a_network(router: Router, bundle: Path) -> None:
+    done = install(router, bundle)
+    assert "meshchat 1.0.10-r1 runs" in done.stdout
+    assert router.packages["meshchat"] == router.packages["meshchat-terminal"] == "1.0.10-r1"
+    assert {"python3-light", "libsodium"} <= set(router.packages)
+    assert router.running == "1.0.10"
+
+
+def test_installs_from_the_feeds(router: Router, bundle: Path, tmp_path: Path) -> None:
+    carried = altered(bundle, tmp_path)
+    series, suffix = ("24.10", "ipk") if router.manager == "opkg" else ("25.12", "apk")
+    router.feeds = Path(shutil.move(carried / "feed" / series / ARCH, tmp_path / "feeds"))
+    shutil.rmtree(carried / "feed")
+    install(router, carried)
+    assert {"meshchat", "python3-light"} <= set(router.packages)
+
+
+def test_installs_from_a_tarball(router: Router, bundle: Path, tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    subprocess.run(
+        ["tar", "-czf", stick / "meshchat-all.tar.gz", "-C", bundle.parent, bundle.name], check=True
+    )
+    shutil.copy(bundle / "install.sh", stick)
+    install(router, stick)
+    assert router.running == "1.0.10"
+    assert not list((router.root / "tmp").glob("meshchat-install*"))
+
+
+def test_small_leaves_the_terminal_out(router: Router, bundle: Path) -> None:
+    install(router, bundle, "--small")
+    assert "meshchat-terminal" not in router.packages
+
+
+def test_a_second_run_changes_nothing(router: Router, bundle: Path) -> None:
+    install(router, bundle)
+    before = router.contents()
+    assert "is installed" in install(router, bundle).stdout
+    assert router.steps == []
+    assert router.contents() == before
+
+
+def test_an_upgrade_restarts_the_daemon_and_keeps_settings(router: Router, old: Path, bundle: Path) -> None:
+    install(router, old, "--mesh", "valley")
+    config = router.root / "etc/config/meshchat"
+    config.write_text("mine")
+    install(router, bundle)
+    assert router.running == "1.0.10"
+    assert router.packages["meshchat-terminal"] == "1.0.10-r1"
+    assert config.read_text() == "mine"
+    assert (router.root / "etc/uci/meshchat.main.mesh").read_text() == "valley\n"
+
+
+def test_a_downgrade_is_refused_unless_it_is_meant(router: Router, old: Path, bundle: Path) -> None:
+    install(router, bundle)
+    refuses(router, old, why=r"version 1\.0\.10-r1 is installed, this is 1\.0\.9-r1.*--force-downgrade")
+    install(router, old, "--force-downgrade")
+    assert router.running == "1.0.9"
+
+
+def test_settings_are_written(router: Router, bundle: Path) -> None:
+    words = ["--mesh", "valley", "--interface", "mesh", "--key", "-"]
+    done = router.run(bundle, *words, given=f"{KEY.lower()}\n")
+    assert done.returncode == 0, done.stderr
+    uci = router.root / "etc/uci"
+    assert (uci / "meshchat.main.mesh").read_text() == "valley\n"
+    assert (uci / "meshchat.main.interfaces").read_text() == "mesh\n"
+    keys = router.root / "etc/meshchat/mesh.keys"
+    assert keys.read_text() == f"{KEY}\n"
+    assert keys.stat().st_mode & 0o777 == 0o600
+    assert "/usr/share/meshchat/network add" in router.steps
+    assert KEY not in done.stdout
+
+
+def test_a_new_key_keeps_the_one_before_for_reading(router: Router, bundle: Path) -> None:
+    install(router, bundle, "--key", KEY)
+    install(router, bundle, "--key", OTHER_KEY)
+    install(router, bundle, "--key", OTHER_KEY)
+    assert (router.root / "etc/meshchat/mesh.keys").read_text() == f"{OTHER_KEY}\n{KEY}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "why", "status"),
+    [
+        (["--mesh", "a b"], "name", 2),
+        (["--key", "SHORT"], "52 letters", 2),
+        (["--key", KEY[:-1] + "!"], "52 letters", 2),
+        (["--interface", "wlan9"], "no interface wlan9", 1),
+        (["--from", "/nowhere"], "no /nowhere", 1),
+        (["--mesh"], "needs a value", 2),
+        (["--nonsense"], "nonsense", 2),
+        (["--fetch", "24.10"], "RELEASE, ARCH and DIR", 2),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_touched(
+    router: Router, bundle: Path, words: list[str], why: str, status: int
+) -> None:
+    refuses(router, bundle, *words, why=why, status=status)
+    assert router.steps == []
+
+
+def test_a_dry_run_only_says_what_it_would_do(router: Router, bundle: Path) -> None:
+    before = router.contents()
+    done = install(router, bundle, "--dry-run")
+    assert "would install" in done.stdout
+    assert "python3-light" in done.stdout
+    assert (router.contents(), router.steps) == (before, [])
+
+
+@pytest.mark.parametrize("release", ["22.03.5", "19.07", "26.04", ""])
+def test_other_releases_are_refused(opkg_router: Router, bundle: Path, release: str) -> None:
+    (opkg_router.root / "etc/openwrt_release").write_text(
+        f"DISTRIB_RELEASE='{release}'\nDISTRIB_ARCH='{ARCH}'\n"
+    )
+    refuses(opkg_router, bundle, why="is not supported: 23.05, 24.10, 25.12 or main")
+
+
+def test_no_router_is_refused(opkg_router: Router, bundle: Path) -> None:
+    (opkg_router.root / "etc/openwrt_release").unlink()
+    refuses(opkg_router, bundle, why="no OpenWrt router")
+
+
+def test_another_manager_than_the_release_has_is_refused(router: Router, bundle: Path) -> None:
+    wrong = MANAGERS["apk" if router.manager == "opkg" else "opkg"]
+    (router.root / "etc/openwrt_release").write_text(f"DISTRIB_RELEASE='{wrong}'\nDISTRIB_ARCH='{ARCH}'\n")
+    refuses(router, bundle, why=f"but here is {router.manager}")
+
+
+def test_packages_of_another_architecture_are_not_used(router: Router, bundle: Path) -> None:
+    release = (router.root / "etc/openwrt_release").read_text()
+    (router.root / "etc/openwrt_release").write_text(release.replace(ARCH, "aarch64_cortex-a53"))
+    refuses(router, bundle, why=r"neither .* has python3-asyncio .*--fetch \S+ aarch64_cortex-a53 DIR")
+
+
+def test_no_network_and_nothing_fetched_says_what_to_do(router: Router, bundle: Path, tmp_path: Path) -> None:
+    carried = altered(bundle, tmp_path)
+    shutil.rmtree(carried / "feed")
+    refuses(
+        router, carried, why=rf"on a PC with a network: install.sh --fetch {MANAGERS[router.manager]} {ARCH}"
+    )
+
+
+def test_a_damaged_package_is_refused(router: Router, bundle: Path, tmp_path: Path) -> None:
+    carried = altered(bundle, tmp_path)
+    for path in [*carried.glob("meshchat_*"), *carried.glob("meshchat-1*")]:
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    refuses(router, carried, why=r"meshchat\S* is damaged: its checksum is wrong")
+
+
+def test_a_damaged_package_of_the_feeds_is_refused(router: Router, bundle: Path, tmp_path: Path) -> None:
+    carried = altered(bundle, tmp_path)
+    for path in (carried / "feed").rglob("python3-click*"):
+        path.write_bytes(b"not what it was")
+    refuses(router, carried, why=r"python3-click\S* is damaged: its checksum is wrong")
+
+
+def test_a_half_fetched_folder_is_refused(router: Router, bundle: Path, tmp_path: Path) -> None:
+    carried = altered(bundle, tmp_path)
+    for folder in (carried / "feed").glob("*/*"):
+        for path in folder.glob("python3-uuid*"):
+            path.unlink()
+        write_sums(folder)
+    refuses(router, carried, why="python3-uuid is not in .*: fetch it again")
+
+
+def test_a_firmware_without_a_library_is_told_how_to_fetch_it(
+    opkg_router: Router, bundle: Path, tmp_path: Path
+) -> None:
+    (opkg_router.root / "usr/lib/opkg/db").write_text("busybox 1.36.1-r2\n")
+    refuses(opkg_router, bundle, why="has no libc .fetch again with --target")
+
+
+def test_full_flash_is_refused_beforehand(router: Router, bundle: Path) -> None:
+    router.free_flash_kb = 1_000
+    refuses(router, bundle, why=r"1000 KiB of flash are free, \d+ are needed; --small takes less")
+    assert router.steps == []
+
+
+def test_little_ram_is_refused_beforehand(router: Router, bundle: Path) -> None:
+    (router.root / "proc/meminfo").write_text("MemAvailable: 20000 kB\n")
+    refuses(router, bundle, why="20000 KiB of RAM are free, 40960 are needed")
+
+
+def test_flash_that_compresses_needs_less(router: Router, bundle: Path) -> None:
+    router.free_flash_kb = 1_200
+    (router.root / "proc/mounts").write_text(
+        "overlayfs:/overlay / overlay rw 0 0\n/dev/ubi0_1 /overlay ubifs rw 0 0\n"
+    )
+    install(router, bundle, "--small")
+
+
+def used_kb(router: Router) -> int:
+    return int(subprocess.run(["du", "-sk", router.root], capture_output=True, text=True).stdout.split()[0])
+
+
+@pytest.mark.parametrize("room_kb", [100, 900])
+def test_flash_that_fills_up_on_the_way_is_given_back(router: Router, bundle: Path, room_kb: int) -> None:
+    router.flash_kb = used_kb(router) + room_kb
+    refuses(router, bundle, why="No space left on device")
+
+
+def test_an_upgrade_that_fills_the_flash_brings_the_old_version_back(
+    router: Router, old: Path, bundle: Path, tmp_path: Path
+) -> None:
+    install(router, old)
+    router.flash_kb = used_kb(router) - 10
+    refuses(router, bundle, why="No space left on device")
+    assert router.running == "1.0.9"
+    router.flash_kb = 1_000_000
+    install(router, bundle)
+    assert router.running == "1.0.10"
+
+
+def test_a_daemon_that_does_not_start_is_taken_back(router: Router, bundle: Path) -> None:
+    refuses(router, bundle, why="does not stay up", DAEMON_FAILS="yes")
+
+
+def test_remove_takes_the_packages_and_what_came_with_them(router: Router, bundle: Path) -> None:
+    before = router.packages
+    install(router, bundle, "--key", KEY)
+    done = install(router, bundle, "--remove")
+    assert router.packages == before
+    assert router.running == ""
+    assert (router.root / "etc/meshchat/mesh.keys").exists()
+    assert "--purge" in done.stdout
+    install(router, bundle, "--remove")
+
+
+def test_remove_keeps_what_others_need(opkg_router: Router, bundle: Path) -> None:
+    with (opkg_router.root / "usr/lib/opkg/db").open("a") as db:
+        db.write("python3-light 3.11.14-r1\npython3-click 8.1.7-r1\n")
+    install(opkg_router, bundle)
+    install(opkg_router, bundle, "--remove")
+    assert {"python3-light", "python3-click"} <= set(opkg_router.packages)
+    assert "python3-pynacl" not in opkg_router.packages
+
+
+def test_purge_takes_all_data_and_nothing_else(router: Router, bundle: Path) -> None:
+    before = router.contents()
+    install(router, bundle, "--key", KEY)
+    others = router.root / "mnt/stick"
+    for name in ("rooms/1.log", "mesh.id", "holiday.jpg"):
+        (others / name).parent.mkdir(parents=True, exist_ok=True)
+        (others / name).write_text("x")
+    (router.root / "etc/uci/meshchat.main.storage").write_text("/mnt/stick\n")
+    (router.root / "var/lib/meshchat/rooms").mkdir(parents=True)
+    done = install(router, bundle, "--purge")
+    assert "all its data" in done.stdout
+    assert [path.name for path in others.iterdir()] == ["holiday.jpg"]
+    left = {name for name in router.contents() if not name.startswith(("etc/uci/", "mnt/"))}
+    assert left == {name for name in before if not name.startswith("etc/uci/")}
+    assert (router.root / "etc/passwd").read_bytes() == before["etc/passwd"]
+    assert not (router.root / "var/lib/meshchat").exists()
+
+
+def test_purge_after_remove_still_finds_the_data(router: Router, bundle: Path) -> None:
+    install(router, bundle, "--key", KEY)
+    install(router, bundle, "--remove")
+    install(router, bundle, "--purge")
+    assert not (router.root / "etc/meshchat").exists()
+
+
+def test_dry_runs_of_removing_say_what_would_go(router: Router, bundle: Path) -> None:
+    install(router, bundle)
+    before = router.contents()
+    done = install(router, bundle, "--purge", "--dry-run")
+    assert "meshchat-terminal" in done.stdout
+    assert "history" in done.stdout
+    assert router.contents() == before
+
+
+def with_python(tmp_path: Path, name: str, shell: str, manager: str, bundle: Path) -> Router:
+    """A router that lacks little of what is needed, so that there are not too many steps."""
+    has = [package for package in needs(bundle, "24.10") if package != "python3-pynacl"]
+    return Router(tmp_path / name, shell, manager, has=has)
+
+
+def every_cut(
+    tmp_path: Path, shell: str, manager: str, start: Path | None, bundle: Path, *words: str
+) -> list[Router]:
+    """A router for each step at which the power can go, each run again afterwards until it is through."""
+    routers: list[Router] = []
+    while True:
+        cut = len(routers) + 1
+        router = with_python(tmp_path, f"cut{cut}", shell, manager, bundle)
+        if start:
+            install(router, start)
+        status = router.run(bundle, *words, cut=cut).returncode
+        if status == 0:
+            return routers
+        assert status == POWER_CUT, f"step {cut}: {router.steps[-1]}"
+        shutil.rmtree(router.root / "tmp")
+        (router.root / "tmp").mkdir()
+        install(router, bundle, *words)
+        routers.append(router)
+
+
+def test_a_second_run_completes_what_a_power_cut_left(tmp_path: Path, manager: str, bundle: Path) -> None:
+    whole = with_python(tmp_path, "whole", "busybox", manager, bundle)
+    install(whole, bundle, "--mesh", "valley")
+    brought = (whole.root / "etc/meshchat.brought").read_text()
+    assert "python3-pynacl" in brought
+    for router in every_cut(tmp_path, "busybox", manager, None, bundle, "--mesh", "valley"):
+        assert router.packages == whole.packages
+        assert router.contents().keys() == whole.contents().keys()
+        assert router.running == "1.0.10"
+        assert (router.root / "etc/meshchat.brought").read_text() == brought
+
+
+def test_a_second_run_completes_an_upgrade(tmp_path: Path, manager: str, old: Path, bundle: Path) -> None:
+    for router in every_cut(tmp_path, "dash", manager, old, bundle):
+        assert router.packages["meshchat"] == router.packages["meshchat-terminal"] == "1.0.10-r1"
+        assert router.running == "1.0.10"
+        assert "python3-pynacl" in (router.root / "etc/meshchat.brought").read_text()
+
+
+def test_a_second_run_completes_a_purge(tmp_path: Path, manager: str, bundle: Path) -> None:
+    for router in every_cut(tmp_path, "dash", manager, bundle, bundle, "--purge"):
+        assert "python3-pynacl" not in router.packages
+        assert not any("meshchat" in name for name in router.contents() if not name.startswith("etc/uci/"))
