@@ -515,16 +515,16 @@ indexes() {
 closure() {
     awk -v needs="$(listed needs | tr '\n' ' ')" -v wanted="$(listed wanted | tr '\n' ' ')" \
         -v firmware="$(listed firmware | tr '\n' ' ')" '
-        $1 == "@" { address = $2 }
-        $1 == "Package:" { name = $2; at[name] = address; depends[name] = "" }
-        $1 == "Depends:" { sub(/^Depends: */, ""); gsub(/\([^)]*\)/, ""); depends[name] = $0 }
-        $1 == "Provides:" {
+        /^@ / { address = $2 }
+        /^Package: / { name = $2; at[name] = address; depends[name] = "" }
+        /^Depends: / { sub(/^Depends: */, ""); gsub(/\([^)]*\)/, ""); depends[name] = $0 }
+        /^Provides: / {
             sub(/^Provides: */, "")
             n = split($0, names, / *, */)
             for (i = 1; i <= n; i++) { sub(/[= ].*/, "", names[i]); gives[names[i]] = name }
         }
-        $1 == "Filename:" { file[name] = $2 }
-        $1 == "SHA256sum:" { hash[name] = $2 }
+        /^Filename: / { file[name] = $2 }
+        /^SHA256sum: / { hash[name] = $2 }
         END {
             n = split(firmware, names, " "); for (i = 1; i <= n; i++) given[names[i]] = 1
             last = split(needs, queue, " ")
@@ -577,8 +577,9 @@ fetch_opkg() {
         grep -qF " ${old##*/} " "$WORK/wanted" || rm -f "$old"
     done
     grep -v '^firmware ' "$WORK/wanted" | while read -r address name sum; do
-        has_sum "$folder/$name" "$sum" || download "$address/$name" "$folder/$name"
-        has_sum "$folder/$name" "$sum" || fail "$address/$name is damaged: its checksum is wrong"
+        file=$folder/${name##*/}
+        has_sum "$file" "$sum" || download "$address/$name" "$file"
+        has_sum "$file" "$sum" || fail "$address/$name is damaged: its checksum is wrong"
     done
 }
 

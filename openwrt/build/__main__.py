@@ -69,7 +69,7 @@ def _write_ipk(package: Package, time: int, output: Path) -> Path:
 
 
 def _bundle(source: Source, made: list[Path], name: str) -> list[File]:
-    """What goes on a USB stick: packages, installer, lists of the releases, and the checksums of all of it."""
+    """What goes on a USB stick: packages, installer, lists of the releases, and checksums of it all."""
     files = [File(path.name, path.read_bytes()) for path in made]
     files.append(File("install.sh", source.files["scripts/install.sh"], 0o755))
     for path, data in source.files.items():

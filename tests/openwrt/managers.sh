@@ -6,7 +6,7 @@
 # power goes.
 #
 # Set by simulated.py: INSTALLER, MANAGER, CALLS, CUT, FEEDS (a folder of packages, or empty: no network),
-# FREE_FLASH_KB (what df says), FLASH_KB (what there is room for).
+# FREE_FLASH_KB (what df says), FLASH_KB (what there is room for), DAEMON_FAILS.
 
 ROOT=$MESHCHAT_ROOT
 DB=$ROOT/usr/lib/opkg/db # `name version` of each installed package
@@ -218,7 +218,7 @@ daemon() {
         ;;
     restart)
         step "daemon restart"
-        [ "${DAEMON_FAILS-}" = yes ] || sed -n 's/^VERSION = "\(.*\)"/\1/p' "$code" >"$running"
+        [ "$DAEMON_FAILS" = yes ] || sed -n 's/^VERSION = "\(.*\)"/\1/p' "$code" >"$running"
         ;;
     *) step "daemon $1" ;;
     esac
@@ -229,6 +229,11 @@ df() {
 }
 
 chown() { :; }
+
+# Only --fetch asks others for anything, and that is for a PC.
+for downloading in curl wget uclient-fetch; do
+    eval "$downloading() { step network; return 1; }"
+done
 
 MESHCHAT_TRY=yes
 HERE=${INSTALLER%/*}

@@ -1,14 +1,16 @@
-"""Runs a command line as a router's Python would: with only the parts of the standard library that were named.
+"""Runs a command as a router's Python would: with only the parts of the standard library that were named.
 
-    python router_python.py PACKAGE[,PACKAGE...] ROOT SCRIPT [ARGUMENT...]
+    PARTS_USED=FILE python router_python.py PACKAGE[,PACKAGE...] ROOT SCRIPT [ARGUMENT...]
 
 OpenWrt's packages feed splits Python; what is in none of the packages below is in python3-light, apart from
 what it leaves out altogether. A module of a package that was not named cannot be imported. ROOT is where a
-meshchat package was unpacked, SCRIPT a program in it: nothing of the checkout can be imported either.
+meshchat package was unpacked, SCRIPT a program in it: nothing of the checkout can be imported either. FILE
+is told which of the packages were used.
 """
 
 import importlib.abc
 import importlib.machinery
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -94,7 +96,13 @@ def main() -> None:
     ]
     sys.meta_path[:] = [found for found in sys.meta_path if "editable" not in repr(found)]
     sys.argv[:] = [script, *sys.argv[4:]]
-    runpy.run_path(str(Path(root) / script.lstrip("/")), run_name="__main__")
+    try:
+        runpy.run_path(str(Path(root) / script.lstrip("/")), run_name="__main__")
+    finally:
+        with open(os.environ["PARTS_USED"], "a", encoding="utf-8") as file:
+            file.writelines(
+                f"{package}\n" for package, modules in SPLIT.items() if {*modules} & {*sys.modules}
+            )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,168 @@
+"""The unpacked package on a router's Python: what it depends on is enough, and none of it too much."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openwrt.build.contents import packages
+from openwrt.build.source import as_it_stands
+from tests.openwrt.router_python import SPLIT
+from tests.openwrt.simulated import TOP
+
+MESHCHAT = "/usr/bin/meshchat"
+RUNNER = Path(__file__).with_name("router_python.py")
+
+
+@pytest.fixture(scope="module")
+def depends() -> list[str]:
+    """The parts of Python that the package names."""
+    (meshchat, _) = packages(as_it_stands(TOP), [])
+    return [name for name in meshchat.depends if name in SPLIT]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package's files at their places, in a root with nothing else; programs look there for code."""
+    folder = tmp_path_factory.mktemp("root")
+    (meshchat, _) = packages(as_it_stands(TOP), [])
+    for file in meshchat.files:
+        path = folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.data.replace(b'"/usr/lib/meshchat"', f'"{folder}/usr/lib/meshchat"'.encode()))
+    return folder
+
+
+def free_port() -> int:
+    """A UDP port that nobody has."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+class Commands:
+    """Runs the package's programs, on a Python that has only some of its parts."""
+
+    def __init__(self, root: Path, parts: list[str], folder: Path) -> None:
+        self._base = [sys.executable, "-B", str(RUNNER), ",".join(parts), str(root)]
+        self._folder = folder
+        self._environment = {
+            **os.environ,
+            "MESHCHAT_SOCKET": str(folder / "socket"),
+            "MESHCHAT_PASSWORD": "correct horse",
+            "HOME": str(folder),
+            "PARTS_USED": str(folder / "used"),
+        }
+
+    def run(
+        self, *words: str, given: str = "", program: str = "/usr/bin/meshchat"
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*self._base, program, *words],
+            cwd=self._folder,
+            env=self._environment,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    @property
+    def used(self) -> set[str]:
+        """The parts of Python that were imported so far, by commands and daemons that have ended."""
+        return {*(self._folder / "used").read_text().split()}
+
+    def ok(self, *words: str, given: str = "") -> str:
+        done = self.run(*words, given=given)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+
+    def daemon(self) -> "subprocess.Popen[str]":
+        """Starts the daemon; one that serves has said so."""
+        command = [*self._base, MESHCHAT, "daemon", "--interface", "lo", "--logs", "logs"]
+        command += ["--port", str(free_port())]
+        process = subprocess.Popen(
+            command, cwd=self._folder, env=self._environment, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if " serves the mesh " in line:
+                return process
+        raise AssertionError("".join(said))
+
+
+@pytest.fixture
+def commands(root: Path, depends: list[str], tmp_path: Path) -> Commands:
+    """Commands of a router that has what the package depends on."""
+    return Commands(root, depends, tmp_path)
+
+
+@contextlib.contextmanager
+def running_daemon(commands: Commands) -> Iterator[None]:
+    process = commands.daemon()
+    yield
+    process.terminate()
+    assert process.wait() == 0
+
+
+def test_the_package_runs_with_the_parts_of_python_that_it_depends_on_and_needs_all_of_them(
+    commands: Commands, depends: list[str]
+) -> None:
+    with running_daemon(commands):
+        use_all(commands)
+    assert sorted(commands.used) == sorted(depends)
+
+
+def use_all(commands: Commands) -> None:
+    commands.ok("register", "ana")
+    assert len(commands.ok("send", "1", "hello", "--user", "ana").strip()) > 0
+    assert "ana: hello" in commands.ok("history", "1")
+    assert "ana: hello" in commands.ok("history", "1", "--since", "20 November 2020, 6 pm")
+    for words in (["rooms"], ["users"], ["peers"], ["status"], ["clock", "show"], ["key", "show"]):
+        commands.ok(*words)
+        assert "Traceback" not in commands.run(*words, "--json").stderr
+    commands.ok("key", "new")
+    commands.ok("export", "carried")
+    commands.ok("import", "carried")
+    commands.ok("clock", "set", "2026-11-21 18:30")
+    assert "not in python3-light" not in commands.run("check").stderr
+    commands.ok("wipe", "--yes")
+
+
+def test_people_chat_in_the_plain_terminal(commands: Commands) -> None:
+    with running_daemon(commands):
+        chat(commands)
+
+
+def chat(commands: Commands) -> None:
+    typed = [
+        "No",
+        "bea",
+        "correct horse",
+        "correct horse",
+        "Yes",
+        "bea",
+        "correct horse",
+        "2",
+        "Grüße",
+        "/quit",
+    ]
+    said = commands.ok(given="".join(f"{line}\n" for line in typed))
+    assert "Your account has been created" in said
+    assert "Grüße" in commands.ok("history", "2")
+
+
+def test_the_settings_of_uci_are_read(commands: Commands) -> None:
+    done = commands.run(
+        "/nowhere", given="mesh\0valley\0port\0ninety\0", program="/usr/share/meshchat/settings"
+    )
+    assert done.returncode == 0
+    assert 'mesh = "valley"' in done.stdout
+    assert "port" in done.stderr
