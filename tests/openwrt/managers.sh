@@ -231,7 +231,7 @@ df() {
 chown() { :; }
 
 # Only --fetch asks others for anything, and that is for a PC.
-for downloading in curl wget uclient-fetch; do
+for downloading in curl wget; do
     eval "$downloading() { step network; return 1; }"
 done
 

@@ -1,7 +1,9 @@
 """A simulated router for the installer, and the folders that somebody brings to it on a USB stick."""
 
+import dataclasses
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -65,7 +67,7 @@ def make_bundle(source: Source, wheels: Iterable[Path], folder: Path) -> Path:
 
 @dataclass
 class Router:
-    """A router's root folder; `run` is somebody at its shell."""
+    """A router's root folder, made if it is not there; `run` is somebody at its shell."""
 
     root: Path
     shell: str = "dash"
@@ -81,6 +83,8 @@ class Router:
 
     def __post_init__(self) -> None:
         self.calls = self.root.parent / f"{self.root.name}.calls"
+        if self.root.exists():
+            return
         files = {
             "etc/openwrt_release": (
                 f"DISTRIB_ID='OpenWrt'\nDISTRIB_RELEASE='{MANAGERS[self.manager]}'\n"
@@ -124,6 +128,11 @@ class Router:
             check=False,
             cwd="/",
         )
+
+    def copy(self, root: Path) -> "Router":
+        """Another router that is as this one is now."""
+        shutil.copytree(self.root, root)
+        return dataclasses.replace(self, root=root)
 
     @property
     def steps(self) -> list[str]:
