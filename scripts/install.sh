@@ -138,12 +138,12 @@ put() {
     opkg) quietly opkg install $force "$@" ;;
     apk)
         if [ "$feeds" = yes ]; then
-            quietly apk add --allow-untrusted $force "$@"
+            quietly apk add --allow-untrusted "$@"
         elif [ -f "$folder/packages.adb" ]; then
             quietly apk add --allow-untrusted --no-network --repositories-file /dev/null \
-                --repository "$folder/packages.adb" $force "$@"
+                --repository "$folder/packages.adb" "$@"
         else
-            quietly apk add --allow-untrusted --no-network --repositories-file /dev/null $force "$@"
+            quietly apk add --allow-untrusted --no-network --repositories-file /dev/null "$@"
         fi
         ;;
     esac
@@ -237,19 +237,20 @@ plan() {
     if [ -n "$have" ] && older "$version" "$have" && [ -z "$downgrade" ]; then
         fail "version $have is installed, this is $version: an older one may not read its files (--force-downgrade)"
     fi
+    # apk takes the very file that it is given, whatever was there before.
     force=
-    [ ! -f "$JOURNAL" ] || [ "$manager" = apk ] || force=--force-reinstall
-    [ -z "$downgrade" ] || [ "$manager" = apk ] || force="$force --force-downgrade"
+    [ ! -f "$JOURNAL" ] || force=--force-reinstall
+    [ -z "$downgrade" ] || force="$force --force-downgrade"
     installed >"$WORK/installed"
-    missing=$(listed needs | grep -vxF -f "$WORK/installed" || true)
+    missing=$(listed needs | grep -vxF -f "$WORK/installed" | tr '\n' ' ')
     folder=$bundle/feed/$series/$arch
     feeds='' files='' brings=$missing
     if [ -f "$folder/SHA256SUMS" ]; then
         plan_folder
     elif [ -n "$missing" ]; then
         feeds=yes
-        in_feeds $missing || fail "neither $folder nor a reachable feed has" $missing \
-            "(on a PC with a network: install.sh --fetch $release $arch DIR)"
+        in_feeds $missing || fail "neither $folder nor a reachable feed has ${missing%% *} and what else is" \
+            "needed (on a PC with a network: install.sh --fetch $release $arch DIR)"
     fi
 }
 
@@ -371,7 +372,7 @@ install() {
     check_room
     if [ "$feeds" = yes ]; then source="the router's feeds"; else source=$folder; fi
     if [ -n "$dry" ]; then
-        echo "OpenWrt $series, $arch, $manager: would install$(echo " $own" | tr '\n' ' ')"
+        echo "OpenWrt $series, $arch, $manager: would install" $own
         [ -z "$brings" ] || echo "and from $source:" $brings
         return
     fi
