@@ -16,6 +16,10 @@ from tests.openwrt.router_python import SPLIT
 from tests.openwrt.simulated import TOP
 
 MESHCHAT = "/usr/bin/meshchat"
+NEEDED_BY_SOME_RELEASES = {
+    "python3-urllib": "pathlib of Python 3.11 (23.05, 24.10)",
+    "python3-uuid": "click from 8.2 on (main)",
+}
 RUNNER = Path(__file__).with_name("router_python.py")
 
 
@@ -117,7 +121,8 @@ def test_the_package_runs_with_the_parts_of_python_that_it_depends_on_and_needs_
 ) -> None:
     with running_daemon(commands):
         use_all(commands)
-    assert sorted(commands.used) == sorted(depends)
+    assert commands.used <= {*depends}
+    assert {*depends} - commands.used <= NEEDED_BY_SOME_RELEASES.keys()
 
 
 def use_all(commands: Commands) -> None:
