@@ -20,8 +20,8 @@ set -eu
 
 # The router; a folder that looks like one, when this is tried out.
 ROOT=${MESHCHAT_ROOT-}
-JOURNAL=$ROOT/etc/meshchat.installing # while under way: the packages that this brings
-BROUGHT=$ROOT/etc/meshchat.brought    # those that it brought; not kept by a sysupgrade, as packages are not
+JOURNAL=$ROOT/etc/meshchat.installing # while under way: the packages that were there before
+BROUGHT=$ROOT/etc/meshchat.brought    # those that came along; not kept by a sysupgrade, as packages are not
 WORK=$ROOT/tmp/meshchat-install       # in RAM
 RAM_KB=40960                          # what Python and the daemon take, with 10,000 messages
 SPARE_KB=512                          # of flash, for what else the router writes
@@ -132,7 +132,8 @@ quietly() {
     fail "$1 failed: ${said:-$(tail -n 1 "$WORK/log")}"
 }
 
-# Installs the files given, and what they need: from the folder if it has that, else from the feeds.
+# Installs the files given, the packages of the feeds that are named, and what all of them need: from the folder
+# if it has that, else from the feeds.
 put() {
     case $manager in
     opkg) quietly opkg install $force "$@" ;;
@@ -217,7 +218,7 @@ verify() {
 }
 
 # Sets own, the files of our packages; version, theirs; folder and feeds: where the rest comes from; files,
-# those of the rest; brings, their names. Touches nothing.
+# those of the rest; extra, what the feeds have to offer beyond it; brings, the names of all. Touches nothing.
 plan() {
     suffix=ipk
     [ "$manager" = opkg ] || suffix=apk
@@ -244,28 +245,32 @@ plan() {
     installed >"$WORK/installed"
     missing=$(listed needs | grep -vxF -f "$WORK/installed" | tr '\n' ' ')
     folder=$bundle/feed/$series/$arch
-    feeds='' files='' brings=$missing
+    feeds='' files='' extra='' brings=$missing
     if [ -f "$folder/SHA256SUMS" ]; then
         plan_folder
     elif [ -n "$missing" ]; then
         feeds=yes
+        refresh_feeds
         in_feeds $missing || fail "neither $folder nor a reachable feed has ${missing%% *} and what else is" \
             "needed (on a PC with a network: install.sh --fetch $release $arch DIR)"
+        for package in $(listed wanted); do
+            grep -qxF "$package" "$WORK/installed" || ! in_feeds "$package" || extra="$extra $package"
+        done
+        brings="$brings$extra"
     fi
 }
 
-# Whether the router's feeds can be reached and have the package $1. What was fetched of them is in RAM.
+# Reads what the router's feeds have, into RAM. One of several may be out of reach.
+refresh_feeds() {
+    "$manager" update >"$WORK/log" 2>&1 || true
+}
+
+# Whether the feeds that could be reached have the package $1.
 in_feeds() {
     case $manager in
-    opkg)
-        opkg update >"$WORK/log" 2>&1 || true
-        opkg list "$1" 2>/dev/null | grep -q .
-        ;;
-    apk)
-        apk update >"$WORK/log" 2>&1 || true
-        apk search -e "$1" 2>/dev/null | grep -q .
-        ;;
-    esac
+    opkg) opkg list "$1" ;;
+    apk) apk search -e "$1" ;;
+    esac 2>/dev/null | grep -q .
 }
 
 # The packages of the folder that are not installed yet.
@@ -377,28 +382,36 @@ install() {
         return
     fi
     save_as_it_was
+    journal=
     trap 'roll_back; exit 1' HUP INT TERM
     trap 'if [ $? = 0 ]; then rm -rf "$WORK"; else roll_back; fi' EXIT
     echo "Installing meshchat $version${brings:+ and what it needs, from $source}"
-    printf '%s\n' $brings >"$JOURNAL.new"
-    [ ! -f "$JOURNAL" ] || cat "$JOURNAL" >>"$JOURNAL.new"
-    mv "$JOURNAL.new" "$JOURNAL"
+    if [ ! -f "$JOURNAL" ]; then
+        journal=$JOURNAL # goes with a roll-back; that of a run that was cut off stays
+        cp "$WORK/installed" "$JOURNAL.new"
+        mv "$JOURNAL.new" "$JOURNAL"
+    fi
     (
         set --
         for name in $files; do set -- "$@" "$folder/$name"; done
         for name in $own; do set -- "$@" "$bundle/$name"; done
-        put "$@"
+        put "$@" $extra
     )
     [ "$(version_of meshchat)" = "$version" ] || fail "$manager did not install meshchat $version"
     ! settings_given || apply_settings
     router /etc/init.d/meshchat enable
     router /etc/init.d/meshchat restart
     router /etc/init.d/meshchat running || fail "the daemon does not stay up"
-    if [ -f "$BROUGHT" ]; then cat "$BROUGHT" >>"$JOURNAL"; fi
-    sort -u "$JOURNAL" | sed '/^$/d' >"$BROUGHT.new"
+    brought | sort -u >"$BROUGHT.new"
     mv "$BROUGHT.new" "$BROUGHT"
     rm -f "$JOURNAL"
     echo "meshchat $version runs. Is all well? meshchat check    To chat: meshchat"
+}
+
+# Prints the packages that came with meshchat, now or in earlier runs, and are not its own.
+brought() {
+    [ ! -f "$BROUGHT" ] || cat "$BROUGHT"
+    [ ! -f "$JOURNAL" ] || installed | grep -vxF -f "$JOURNAL" -e meshchat -e meshchat-terminal || true
 }
 
 # Keeps in RAM all that an upgrade writes over, the package manager's own notes included.
@@ -430,7 +443,7 @@ roll_back() {
     was_there etc/config/meshchat || rm -f "$ROOT/etc/config/meshchat"
     was_there etc/meshchat/ || delete_data "$ROOT/etc/meshchat"
     [ -z "$have" ] || router /etc/init.d/meshchat restart >/dev/null 2>&1 || true
-    rm -rf "$JOURNAL" "$JOURNAL.new" "$BROUGHT.new" "$WORK"
+    rm -rf ${journal:+"$journal"} "$JOURNAL.new" "$BROUGHT.new" "$WORK"
 }
 
 # What opkg had unpacked of the package $1 before it failed; apk cleans up after itself.
@@ -453,7 +466,7 @@ remove() {
     trap 'rm -rf "$WORK"' EXIT
     logs=$(uci -q get meshchat.main.storage || true)
     state=$(uci -q get meshchat.main.state || true)
-    set -- meshchat-terminal meshchat $(cat "$BROUGHT" "$JOURNAL" 2>/dev/null || true)
+    set -- meshchat-terminal meshchat $(brought)
     if [ -n "$dry" ]; then
         echo "would remove:" $(installed | grep -xF -e "$(printf '%s\n' "$@")")
         [ -z "$purge" ] || echo "and delete: history, keys, accounts, /etc/config/meshchat"

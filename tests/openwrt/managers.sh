@@ -134,6 +134,7 @@ opkg() {
             case $word in --force-reinstall | --force-downgrade) again=yes ;; *) offered="$offered $word" ;; esac
         done
         for word in $offered; do
+            [ -f "$word" ] || word=$(offer "$word")
             (unpack "$word") || return 1
         done
         ;;

@@ -16,6 +16,7 @@ from tests.openwrt.simulated import (
     Router,
     fill_feed,
     make_bundle,
+    stand_in,
     write_sums,
 )
 from tests.openwrt.wheelhouse import make_wheels
@@ -116,8 +117,14 @@ def test_installs_from_the_feeds(router: Router, bundle: Path, tmp_path: Path) -
     series = "24.10" if router.manager == "opkg" else "25.12"
     router.feeds = Path(shutil.move(carried / "feed" / series / ARCH, tmp_path / "feeds"))
     shutil.rmtree(carried / "feed")
+    offered = ["python3-netifaces"] if router.manager == "opkg" else []  # 25.12 has dropped it
+    for name in offered:
+        (router.feeds / f"{name}_0.11.0-r1_{ARCH}.ipk").write_bytes(stand_in(name))
+    before = router.packages
     install(router, carried)
-    assert {"meshchat", "python3-light"} <= set(router.packages)
+    assert {"meshchat", "python3-light", *offered} <= set(router.packages)
+    install(router, carried, "--remove")
+    assert router.packages == before
 
 
 def test_installs_from_a_tarball(router: Router, bundle: Path, tmp_path: Path) -> None:
