@@ -7,7 +7,7 @@ terminal. Exit status: 0 done, 1 failed, 2 usage, 3 no daemon answers.
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +20,7 @@ from meshchat.errors import DaemonGone, MeshchatError
 if TYPE_CHECKING:
     from meshchat.adapters.client import ControlClient
     from meshchat.chat.localtime import Zone
+    from meshchat.terminal.tables import Item
 
 FAILED, USAGE, NO_DAEMON = 1, 2, 3
 
@@ -378,16 +379,22 @@ def retire(user: str, yes: bool, password_file: Path | None, socket: Path | None
 # --- What there is --------------------------------------------------------------------------------------
 
 
-def _listing(op: str, as_json: bool, socket: Path | None) -> list[dict[str, Any]]:
-    """Prints the items of the answer to `op` and returns them."""
+def _listing(op: str, as_json: bool, socket: Path | None) -> None:
+    """Prints the items of the answer to `op`."""
     from meshchat.terminal import tables
 
     with _connect(socket) as client:
         items = list(client.stream(op))
-    shown = {"rooms": tables.rooms, "users": tables.users, "peers": tables.peers, "check": tables.check}[op]
-    for line in map(tables.json_line, items) if as_json else shown(items, _zone()):
+    _print({"rooms": tables.rooms, "users": tables.users, "peers": tables.peers}[op], items, as_json)
+
+
+def _print(
+    table: "Callable[[Sequence[Item], Zone], Iterable[str]]", items: "Sequence[Item]", as_json: bool
+) -> None:
+    from meshchat.terminal.tables import json_line
+
+    for line in map(json_line, items) if as_json else table(items, _zone()):
         click.echo(line)
-    return items
 
 
 @cli.command()
@@ -432,7 +439,16 @@ def status(as_json: bool, socket: Path | None) -> None:
 @_socket_option
 def check(as_json: bool, socket: Path | None) -> int:
     """Say whether this router is well set up, and what to do where not. Status 1 if something is bad."""
-    items = _listing("check", as_json, socket)
+    from meshchat.adapters import firewall
+    from meshchat.adapters.machine import Machine
+    from meshchat.terminal import tables
+
+    with _connect(socket) as client:
+        items = list(client.stream("check"))
+        status = client.request("status")["status"]
+    if (rules := firewall.read_rules()) is not None:
+        items += firewall.findings(status, rules, openwrt=Machine().is_openwrt)
+    _print(tables.check, items, as_json)
     return FAILED if any(item["level"] == "bad" for item in items) else 0
 
 

@@ -37,6 +37,7 @@ class Network:
         self._used: dict[str, Interface] = {}
         self._peers = Peers(config.port, self._peer_up, self._peer_down)
         self._drops: Counter[str] = Counter()
+        self._heard: Counter[tuple[str, bool]] = Counter()
         self._watch = watch_interfaces()
         self._polling: asyncio.Task[None] | None = None
         self._complained: frozenset[str] | None = None
@@ -55,6 +56,11 @@ class Network:
     def drops(self) -> Mapping[str, int]:
         """Datagrams that were not even handed to the engine, by reason: "interface", one that is not used."""
         return self._drops
+
+    @property
+    def heard(self) -> Counter[tuple[str, bool]]:
+        """Datagrams that came by an interface since it is used: (its name, whether by multicast)."""
+        return self._heard
 
     def start(self) -> None:
         """Begins to listen."""
@@ -113,6 +119,7 @@ class Network:
     def _drop(self, interface: Interface) -> None:
         self._port.leave(interface.index)
         del self._used[interface.name]
+        del self._heard[interface.name, False], self._heard[interface.name, True]
         self._node.interface_down(interface.name)
         log.info("%s is gone.", interface.name)
 
@@ -170,4 +177,5 @@ class Network:
             if interface is None:
                 self._drops["interface"] += 1
             else:
+                self._heard[interface, received.multicast] += 1
                 self._node.receive(received.data, interface, received.address)

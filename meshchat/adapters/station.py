@@ -2,16 +2,18 @@
 
 import resource
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from meshchat.adapters.checkup import Checkup
 from meshchat.adapters.logstore import LogStore
+from meshchat.adapters.machine import Machine
 from meshchat.adapters.network import Network
 from meshchat.adapters.node import Node
 from meshchat.adapters.statestore import StateStore
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.config import Config
-from meshchat.constants import AHEAD_MS, VERSION
+from meshchat.constants import VERSION
 from meshchat.errors import ConfigError
 from meshchat.identity import mesh_key_text, parse_mesh_key, random_mesh_key
 from meshchat.protocol.instant import Instant
@@ -21,20 +23,20 @@ from meshchat.wire.records import Grade
 MAX_KEYS = 2
 """An old and a new one, while a mesh changes over."""
 
-_CLOCK_CURE = "meshchat clock set 'YYYY-MM-DD HH:MM'"
-
-
-Finding = tuple[str, str, str, str]
-"""Level (ok, warn, bad), what it is about, the text, and the command that mends it."""
-
 
 class LocalStation:
     """Reads the node and the network; see `chat.ports.Station`."""
 
     def __init__(
-        self, config: Config, node: Node, network: Network, state: StateStore, logs: LogStore
+        self,
+        config: Config,
+        node: Node,
+        network: Network,
+        state: StateStore,
+        logs: LogStore,
+        machine: Machine | None = None,
     ) -> None:
-        self.config = config
+        self.config, self._machine = config, machine or Machine()
         self._node, self._network, self._state, self._logs = node, network, state, logs
         self._keys = state.mesh_keys()
         self._started = node.instant().mono
@@ -48,6 +50,8 @@ class LocalStation:
         return {
             "router": self._node.router.hex(),
             "mesh": self.config.mesh,
+            "group": self.config.group,
+            "port": self.config.port,
             "sealed": bool(self._keys),
             "version": VERSION,
             "uptime_s": round(now.mono - self._started),
@@ -116,105 +120,10 @@ class LocalStation:
             shown |= {"from": followed[0].hex(), "hops": followed[1], "age_s": claim.age}
         return shown
 
-    # --- Check ------------------------------------------------------------------------------------------
-
     def check(self) -> list[Mapping[str, object]]:
         """What is well and what is not, each with the command that mends it."""
-        found = (*self._check_network(), *self._check_clock(), *self._check_mesh(), *self._check_disk())
-        return [
-            {"level": level, "what": what, "text": text, "cure": cure} for level, what, text, cure in found
-        ]
-
-    def _check_network(self) -> Iterator[Finding]:
-        used = self._network.used
-        for name in self.config.interfaces:
-            if name not in used:
-                yield "bad", "interface", f"{name} is not there or not up.", f"ip link set {name} up"
-        if not used:
-            text = (
-                "No interface to a mesh: this router is on its own. The one to the Internet has to be named."
-            )
-            yield "bad", "interface", text, "meshchat daemon --interface NAME   (names: ip -br link)"
-        for one in used.values():
-            yield "ok", "interface", f"{one.name} is up, {', '.join(one.addresses) or 'no address'}.", ""
-            if one.master:
-                text = f"{one.name} belongs to {one.master}, which swallows the group."
-                yield "bad", "multicast", text, f"use --interface {one.master} instead"
-            if not one.multicast:
-                yield (
-                    "bad",
-                    "multicast",
-                    f"{one.name} cannot multicast.",
-                    f"ip link set {one.name} multicast on",
-                )
-        for name, count in self._network.errors.items():
-            if name.startswith("send"):
-                yield (
-                    "warn",
-                    "sending",
-                    f"The kernel refused {count} datagrams ({name[5:]}).",
-                    "ip route; nft list ruleset",
-                )
-
-    def _check_clock(self) -> Iterator[Finding]:
-        engine, now = self._node.engine, self._node.instant()
-        grade = engine.clock.grade(now)
-        if grade is Grade.UNKNOWN:
-            text = "No clock to trust here or nearby: times are guesses and history is wiped by age."
-            yield "warn", "clock", text, _CLOCK_CURE
-        else:
-            yield "ok", "clock", f"The clock is {grade.name.lower()}.", ""
-        ahead = engine.ahead_of(now)
-        if ahead:
-            text = f"This clock is ahead of {ahead} neighbours: what is written here waits there."
-            yield "bad", "clock", text, _CLOCK_CURE
-        mine = engine.clock.now_ms(now)
-        if grade is Grade.GOOD:
-            late = sum(
-                heard.claim.grade is Grade.GOOD and heard.time_ms(now) > mine + AHEAD_MS
-                for heard in engine.heard_clocks(now)
-            )
-            if late:
-                text = f"{late} neighbours with a good clock are ahead of this one."
-                yield "warn", "clock", text, _CLOCK_CURE
-
-    def _check_mesh(self) -> Iterator[Finding]:
-        engine, now = self._node.engine, self._node.instant()
-        neighbours = list(engine.neighbours.alive(now.mono))
-        if not neighbours:
-            yield (
-                "warn",
-                "neighbours",
-                "No other router has been heard.",
-                "compare --mesh, --group and --port",
-            )
-        else:
-            differ = len({one.router for one in neighbours if one.differs_since is not None})
-            yield "ok", "neighbours", f"{engine.neighbours_heard(now)} heard.", ""
-            if differ:
-                yield (
-                    "warn",
-                    "sync",
-                    f"{differ} of them hold other records than this router; catching up.",
-                    "",
-                )
-        strangers = engine.drops["mesh"] + engine.drops["sealed"] + engine.drops["unsealed"]
-        if strangers:
-            text = f"{strangers} datagrams of another mesh or mesh key were heard."
-            yield "warn", "mesh", text, "compare mesh and key: meshchat key show"
-        for address, version in engine.later_versions.items():
-            yield "warn", "version", f"{address} speaks version {version}, later than this router.", "upgrade"
-
-    def _check_disk(self) -> Iterator[Finding]:
-        trouble = self._node.disk_trouble
-        missing = self.config.storage_missing
-        if missing:
-            text = f"{missing} is not there: history is in RAM ({self.config.logs}) and ends with the power."
-            yield "warn", "disk", text, "mount the disk (block mount), then /etc/init.d/meshchat restart"
-        if trouble:
-            yield "bad", "disk", trouble, "df -h"
-        else:
-            yield "ok", "disk", f"{self._node.engine.store.held} records are kept.", ""
+        checkup = Checkup(self.config, self._node, self._network, self._machine)
+        return [finding._asdict() for finding in checkup.findings()]
 
     # --- Clock and keys ---------------------------------------------------------------------------------
 

@@ -98,6 +98,7 @@ class Neighbour:
     interface: str
     address: tuple[str, int]
     last_heard: float
+    first_heard: float
     digest: Digest | None = None
     digest_at: float = 0.0
     differs_since: float | None = None
@@ -156,7 +157,7 @@ class Neighbours:
         key = (interface, router)
         neighbour = self._table.get(key)
         if neighbour is None or now - neighbour.last_heard > NEIGHBOUR_LIFETIME:
-            neighbour = self._table[key] = Neighbour(router, interface, address, now)
+            neighbour = self._table[key] = Neighbour(router, interface, address, now, now)
         neighbour.last_heard = now
         neighbour.address = address
         self._table.move_to_end(key)

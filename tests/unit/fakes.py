@@ -185,7 +185,7 @@ class FakeMesh:
         return (record.carried.hex() for record in held if room in (None, record.log))
 
     def status(self) -> Mapping[str, object]:
-        return {"router": self.router.hex()}
+        return {"router": self.router.hex(), "group": "224.1.1.1", "port": 8888, "interfaces": []}
 
     def peers(self) -> list[Mapping[str, object]]:
         return [{"router": "00" * 8, "interface": "wlan0"}]

@@ -24,7 +24,7 @@ def message(stamp: int, grade: Grade = Grade.GOOD) -> Record:
 
 
 def neighbour(number: int, interface: str = "wlan0", digest: Digest | None = DIGEST) -> Neighbour:
-    return Neighbour(number.to_bytes(8, "big"), interface, ("10.0.0.1", 8888), 0.0, digest)
+    return Neighbour(number.to_bytes(8, "big"), interface, ("10.0.0.1", 8888), 0.0, 0.0, digest)
 
 
 def spans(low: int, high: int) -> tuple[Span, Span]:

@@ -1,0 +1,319 @@
+"""`meshchat check`: what is wrong with this router's set-up, in words, and the command that mends it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from meshchat.adapters.interfaces import Interface
+from meshchat.adapters.machine import Machine, Mount
+from meshchat.adapters.network import Network
+from meshchat.adapters.node import Node
+from meshchat.chat.localtime import format_rfc3339
+from meshchat.config import Config
+from meshchat.constants import AHEAD_MS, NEIGHBOUR_LIFETIME, VERSION
+from meshchat.state.neighbours import Neighbour
+from meshchat.wire.records import Grade
+
+CLOCK_CURE = "meshchat clock set 'YYYY-MM-DD HH:MM'"
+
+NEARLY_FULL = 1024 * 1024
+"""Bytes free, or a twentieth of the file system if that is less, below which it is said."""
+
+DIFFERS_LONG = 600.0
+"""Seconds for which a neighbour holds other records before that is more than catching up."""
+
+UNICAST_ENOUGH = 5
+"""Datagrams that came by unicast alone before multicast is said not to arrive: digests are multicast."""
+
+
+class Finding(NamedTuple):
+    """`level` is "ok", "warn" or "bad"; `cure` the command that mends it, empty where there is none."""
+
+    level: str
+    what: str
+    text: str
+    cure: str = ""
+
+
+class Checkup:
+    """Looks at one router."""
+
+    def __init__(self, config: Config, node: Node, network: Network, machine: Machine) -> None:
+        self._config, self._node, self._network, self._machine = config, node, network, machine
+        self._now = node.instant()
+        self._neighbours = list(node.engine.neighbours.alive(self._now.mono))
+
+    def findings(self) -> Iterator[Finding]:
+        """What is well and what is not."""
+        yield from self._check_interfaces()
+        yield from self._check_sending()
+        yield from self._check_clock()
+        yield from self._check_neighbours()
+        yield from self._check_strangers()
+        yield from self._check_disks()
+
+    def _on_openwrt(self, there: str, elsewhere: str) -> str:
+        return there if self._machine.is_openwrt else elsewhere
+
+    # --- Interfaces -------------------------------------------------------------------------------------
+
+    def _check_interfaces(self) -> Iterator[Finding]:
+        used = self._network.used
+        for name in self._config.interfaces:
+            if name not in used:
+                yield Finding("bad", "interface", f"{name} is not there or not up.", f"ip link set {name} up")
+        if not used:
+            text = (
+                "No interface to a mesh: this router is on its own. The one to the Internet has to be named."
+            )
+            yield Finding("bad", "interface", text, f"{self._use('NAME')}   (names: ip -br link)")
+        for one in used.values():
+            yield Finding("ok", "interface", f"{one.name} is up, {', '.join(one.addresses) or 'no address'}.")
+            yield from self._check_place(one)
+            yield from self._check_arrival(one)
+
+    def _use(self, name: str) -> str:
+        return self._on_openwrt(
+            f"uci add_list meshchat.main.interfaces={name}; uci commit meshchat; "
+            "/usr/share/meshchat/network add; reload_config",
+            f"meshchat daemon --interface {name}",
+        )
+
+    def _check_place(self, one: Interface) -> Iterator[Finding]:
+        """Is it the interface on top, where the group arrives?"""
+        if one.master:
+            top = self._machine.top(one.master)
+            text = f"{one.name} belongs to {one.master}, which swallows the group: nothing arrives here."
+            instead = self._on_openwrt(
+                f"uci del_list meshchat.main.interfaces={one.name}; {self._use(top)}",
+                f"use --interface {top} instead",
+            )
+            yield Finding("bad", "multicast", text, instead)
+        if not one.multicast:
+            cure = f"ip link set {one.name} multicast on"
+            yield Finding("bad", "multicast", f"{one.name} cannot multicast.", cure)
+        if self._machine.snoops_unasked(one.name):
+            text = (
+                f"{one.name} forwards a group only where it is reported (IGMP snooping), and asks for no "
+                "reports: routers behind it may hear nothing after some minutes."
+            )
+            now = f"echo 0 >/sys/class/net/{one.name}/bridge/multicast_snooping"
+            kept = f"in the device section of {one.name} in /etc/config/network: option igmp_snooping '0'"
+            yield Finding("warn", "multicast", text, self._on_openwrt(f"{now}   (to keep it: {kept})", now))
+
+    def _check_arrival(self, one: Interface) -> Iterator[Finding]:
+        """Does multicast come in where unicast does?"""
+        by_unicast = self._network.heard[one.name, False]
+        if self._network.heard[one.name, True] or by_unicast < UNICAST_ENOUGH:
+            return
+        text = f"{one.name} brought {by_unicast} datagrams of neighbours by unicast, none by multicast: "
+        if self._machine.is_batman(one.name):
+            text += "batman-adv sends the group elsewhere, as it does when the group was joined too early."
+            again = self._on_openwrt("/etc/init.d/meshchat restart", "stop and start the daemon")
+            cure = f"{again}   (does it not last: batctl meshif bat0 multicast_forceflood 1 on all routers)"
+        else:
+            text += f"something on the way filters {self._config.group}."
+            cure = self._on_openwrt(
+                "/usr/share/meshchat/network add; reload_config   (or name the neighbours: option peers)",
+                "let it through, or name the neighbours with --peer   (nft list ruleset; bridge -d link)",
+            )
+        yield Finding("bad", "multicast", text, cure)
+
+    # --- Sending ----------------------------------------------------------------------------------------
+
+    def _check_sending(self) -> Iterator[Finding]:
+        group, used = self._config.group, self._network.used
+        name = next(iter(used), "NAME")
+        refused = {
+            what.partition(" ")[2]: count
+            for what, count in self._network.errors.items()
+            if what.startswith("send ") and count
+        }
+        route = self._on_openwrt(
+            "/usr/share/meshchat/network add; reload_config", f"ip route add {group}/32 dev {name}"
+        )
+        cures = {
+            "ENETUNREACH": route,
+            "EHOSTUNREACH": route,
+            "ENODEV": route,
+            "EPERM": "nft list ruleset   (a rule for the output refuses it)",
+            "ENETDOWN": f"ip link set {name} up",
+            "ENOBUFS": "wait: the radio is busier than it can be",
+        }
+        for why, count in refused.items():
+            text = f"The kernel refused {count} datagrams ({why})."
+            level = "bad" if cures.get(why) == route else "warn"
+            yield Finding(level, "sending", text, cures.get(why, "ip route; nft list ruleset"))
+        if used and not refused and self._machine.route_to(group) is None:
+            text = (
+                f"No route leads to {group}. This daemon needs none; a program that does: ip route add "
+                f"{group}/32 dev {name}"
+            )
+            yield Finding("ok", "route", text, route)
+
+    # --- Clocks -----------------------------------------------------------------------------------------
+
+    def _check_clock(self) -> Iterator[Finding]:
+        engine, now = self._node.engine, self._now
+        grade = engine.clock.grade(now)
+        shown = format_rfc3339(engine.clock.now_ms(now))
+        if grade is Grade.UNKNOWN:
+            text = (
+                f"No clock to trust here or nearby: {shown} is a guess, and history is wiped by its age. "
+                "Messages stay in order all the same."
+            )
+            yield Finding("warn", "clock", text, CLOCK_CURE)
+        elif grade is Grade.ADOPTED and (followed := engine.clock.followed()) is not None:
+            text = f"The clock follows router {followed[0].hex()}, {followed[1]} hops away: {shown}."
+            yield Finding("ok", "clock", text)
+        else:
+            yield Finding("ok", "clock", f"The clock is {grade.name.lower()}: {shown}.")
+        ahead = engine.ahead_of(now)
+        if ahead:
+            text = f"This clock is ahead of {ahead} neighbours: what is written here waits there."
+            yield Finding("bad", "clock", text, CLOCK_CURE)
+        mine = engine.clock.now_ms(now)
+        if grade is Grade.GOOD:
+            late = sum(
+                heard.claim.grade is Grade.GOOD and heard.time_ms(now) > mine + AHEAD_MS
+                for heard in engine.heard_clocks(now)
+            )
+            if late:
+                text = f"{late} neighbours with a good clock are ahead of this one."
+                yield Finding("warn", "clock", text, CLOCK_CURE)
+
+    # --- Neighbours -------------------------------------------------------------------------------------
+
+    def _check_neighbours(self) -> Iterator[Finding]:
+        heard = self._routers(lambda _: True)
+        if not heard:
+            cure = "compare --mesh, --group and --port; meshchat check there"
+            yield Finding("warn", "neighbours", "No other router has been heard.", cure)
+            return
+        yield Finding("ok", "neighbours", f"{heard} heard.")
+        yield from self._check_sync()
+        yield from self._check_versions()
+
+    def _routers(self, wanted: Callable[[Neighbour], bool]) -> int:
+        """How many routers are neighbours of that kind on some interface: one on two interfaces is one."""
+        return len({one.router for one in self._neighbours if wanted(one)})
+
+    def _check_sync(self) -> Iterator[Finding]:
+        """Digests tell what to catch up with: is there any, and do they agree sooner or later?"""
+        now = self._now.mono
+        silent = self._routers(lambda one: now - max(one.first_heard, one.digest_at) > NEIGHBOUR_LIFETIME)
+        if silent:
+            text = (
+                f"{silent} neighbours are heard, but no digest of theirs for {NEIGHBOUR_LIFETIME:.0f} s: "
+                "what is missed here is not caught up with."
+            )
+            yield Finding("bad", "sync", text, "meshchat peers; meshchat check on those routers")
+        long = self._routers(lambda one: _since(one.differs_since, now) > DIFFERS_LONG)
+        differ = self._routers(lambda one: one.differs_since is not None) - long
+        if long:
+            text = (
+                f"{long} neighbours have held other records for more than {DIFFERS_LONG / 60:.0f} minutes: "
+                "catching up goes slowly, or was stopped by a wipe or by limits that differ."
+            )
+            yield Finding("warn", "sync", text, "meshchat peers; compare cap_router and retention on both")
+        if differ:
+            text = f"{differ} of them hold other records than this router; catching up."
+            yield Finding("warn", "sync", text)
+
+    def _check_versions(self) -> Iterator[Finding]:
+        mine = tuple(map(int, VERSION.split(".")))
+        theirs = {one.router: tuple(one.digest.release) for one in self._neighbours if one.digest is not None}
+        counts = Counter(theirs.values())
+        for version, count in sorted(counts.items()):
+            shown = ".".join(map(str, version))
+            if version < mine:
+                text = f"{count} neighbours run version {shown}, older than {VERSION} here."
+                yield Finding("warn", "version", text, "upgrade those routers: meshchat peers shows which")
+            elif version > mine:
+                text = f"{count} neighbours run version {shown}, later than {VERSION} here."
+                yield Finding("warn", "version", text, "upgrade this router")
+
+    def _check_strangers(self) -> Iterator[Finding]:
+        drops, engine = self._node.engine.drops, self._node.engine
+        mesh = self._config.mesh
+        for count, text, cure in (
+            (
+                drops["mesh"],
+                f"are of a mesh with another name than {mesh}: two meshes share the group.",
+                "give all routers one name (mesh), or each mesh a group or port of its own",
+            ),
+            (
+                drops["unsealed"],
+                "carry no mesh key, and this router has one: an open mesh of the same name is near.",
+                "on those routers: meshchat key add KEY",
+            ),
+            (
+                drops["sealed"],
+                "are sealed with a mesh key that this router does not have.",
+                "if they are of this mesh: meshchat key add KEY   (theirs: meshchat key show)",
+            ),
+        ):
+            if count:
+                yield Finding(
+                    "warn", "mesh", f"{count} of {engine.traffic.datagrams_in} datagrams {text}", cure
+                )
+        for address, version in engine.later_versions.items():
+            text = f"{address} speaks version {version} of the protocol, later than this router."
+            yield Finding("warn", "version", text, "upgrade this router")
+
+    # --- Disks ------------------------------------------------------------------------------------------
+
+    def _check_disks(self) -> Iterator[Finding]:
+        trouble = self._node.disk_trouble
+        if trouble:
+            yield Finding("bad", "disk", trouble, "df -h")
+        else:
+            yield Finding("ok", "disk", f"{self._node.engine.store.held} records are kept.")
+        logs, state = self._config.logs, self._config.state
+        missing = self._config.storage_missing
+        if missing:
+            text = f"{missing} is not there: history is in RAM ({logs}) and ends with the power."
+            cure = "mount the disk (block mount), then /etc/init.d/meshchat restart"
+            yield Finding("warn", "disk", text, cure)
+        mounts = {path: self._machine.mount_of(path) for path in (state, logs)}
+        for path, mount in mounts.items():
+            if mount is not None:
+                yield from self._check_room(path, mount)
+        if (mount := mounts[state]) is not None and mount.kind == "ram":
+            text = f"{state} is in RAM: the router's key and the accounts end with the power."
+            yield Finding("bad", "disk", text, "choose a directory on flash: --state /etc/meshchat")
+        if (mount := mounts[logs]) is not None:
+            yield from self._check_logs(logs, mount)
+
+    def _check_room(self, path: Path, mount: Mount) -> Iterator[Finding]:
+        if mount.read_only:
+            text = f"{path} lies on {mount.point}, which is read-only: nothing new is kept."
+            yield Finding("bad", "disk", text, f"mount -o remount,rw {mount.point}")
+        elif mount.free < min(NEARLY_FULL, mount.size // 20):
+            text = f"{path}: {mount.free // 1024} KiB are free of {mount.size // 1024} on {mount.point}."
+            yield Finding("warn", "disk", text, f"free some: df -h {mount.point}; du -d 1 {mount.point}")
+
+    def _check_logs(self, logs: Path, mount: Mount) -> Iterator[Finding]:
+        """Where history is, and whether the policy of writing suits the place."""
+        fsync = self._config.fsync
+        policy = self._on_openwrt(
+            "uci set meshchat.main.fsync=interval; uci commit meshchat; /etc/init.d/meshchat restart",
+            'fsync = "interval" in the configuration',
+        )
+        if logs.parts[1:2] in (("mnt",), ("media",)) and mount.point == Path("/"):
+            text = f"Nothing is mounted where {logs} should be: history goes to the router's own flash."
+            yield Finding("bad", "disk", text, "block mount; /etc/init.d/meshchat restart")
+        elif mount.kind == "ram":
+            text = f"History is in RAM ({logs}): after a power cut it comes back from the neighbours."
+            yield Finding("ok", "disk", text)
+        if mount.kind == "flash" and fsync == "always":
+            text = f"{logs} is on flash, and each message is forced onto it: that wears it out."
+            yield Finding("warn", "disk", text, policy)
+        elif mount.kind == "flash" and fsync == "never":
+            text = f"{logs} is on flash and never forced onto it: a power cut takes the last minutes."
+            yield Finding("warn", "disk", text, policy)
+
+
+def _since(moment: float | None, now: float) -> float:
+    return 0.0 if moment is None else now - moment
