@@ -16,8 +16,7 @@ Sums and XORs of ids can be forged by someone who may write records (Meyer, "Ran
 import hashlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from meshchat.constants import SKETCH_OUTSIDE
@@ -31,7 +30,7 @@ POSITION_BITS = POSITION_SIZE * 8
 _FILLED = 3 * CHUNK // 4
 """Entries in each chunk after many came at once: the next ones go between them."""
 _REBUILD = 8
-"""Fewer than an eighth of what is there are put in one by one."""
+"""Fewer than an eighth of what is in a chunk are put in, or looked for, one by one."""
 _HEAD, _ID_AT = 8, 9
 _Row = tuple[bytes, int, int]
 """An entry as it is kept: position, packed fields, `held`."""
@@ -65,11 +64,17 @@ class _Chunk:
     __slots__ = ("heads", "held", "ids", "packed", "tails")
 
     def __init__(self, rows: Sequence[_Row] = ()) -> None:
-        self.heads = array("Q", [int.from_bytes(row[0][:_HEAD], "big") for row in rows])
-        self.tails = bytearray([row[0][_HEAD] for row in rows])
-        self.ids = bytearray(b"".join([row[0][_ID_AT:] for row in rows]))
-        self.packed = array("Q", [row[1] for row in rows])
-        self.held = array("i", [row[2] for row in rows])
+        self.heads, self.tails, self.ids = array("Q"), bytearray(), bytearray()
+        self.packed, self.held = array("Q"), array("i")
+        self.extend(rows)
+
+    def extend(self, rows: Sequence[_Row]) -> None:
+        """Puts rows behind the last entry."""
+        self.heads.extend([int.from_bytes(row[0][:_HEAD], "big") for row in rows])
+        self.tails.extend([row[0][_HEAD] for row in rows])
+        self.ids.extend(b"".join([row[0][_ID_AT:] for row in rows]))
+        self.packed.extend([row[1] for row in rows])
+        self.held.extend([row[2] for row in rows])
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -132,9 +137,13 @@ class _Chunk:
             bool(packed & _ABSENT),
         )
 
+    def keys(self) -> list[bytes]:
+        """All positions."""
+        return [self.key(index) for index in range(len(self))]
+
     def rows(self) -> list[_Row]:
         """All entries."""
-        return [(self.key(index), self.packed[index], self.held[index]) for index in range(len(self))]
+        return list(zip(self.keys(), self.packed, self.held, strict=True))
 
     def split(self) -> "_Chunk":
         """Moves the upper half into a new chunk."""
@@ -197,11 +206,26 @@ class RecordSet:
     def __contains__(self, position: bytes) -> bool:
         return self._chunks[self._chunk_of(position)].find(position) is not None
 
-    def among(self, places: Collection[bytes]) -> set[bytes]:
+    def among(self, places: Iterable[bytes]) -> set[bytes]:
         """Which of these positions have an entry: the quick way for many at once."""
-        if len(places) * _REBUILD < self._count:
-            return {place for place in places if place in self}
-        return set(places).intersection(self.positions())
+        found: set[bytes] = set()
+        for number, some in self._by_chunk(sorted(places)):
+            chunk = self._chunks[number]
+            if chunk and some[0] <= chunk.key(len(chunk) - 1):
+                if len(some) * _REBUILD < len(chunk):
+                    found.update(place for place in some if chunk.find(place) is not None)
+                else:
+                    found.update(set(some).intersection(chunk.keys()))
+        return found
+
+    def _by_chunk(self, places: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+        """Sorted positions by the chunk they lie in, the last one first: those before keep their number."""
+        end = len(places)
+        while end:
+            number = self._chunk_of(places[end - 1])
+            start = bisect_left(places, self._firsts[number], 0, end)
+            yield number, places[start:end]
+            end = start
 
     def put(self, entry: Entry) -> None:
         """Adds the entry, or replaces the one at its position."""
@@ -223,23 +247,37 @@ class RecordSet:
     def put_all(self, entries: Iterable[Entry]) -> None:
         """Adds the entries, or replaces those at their positions: the quick way for many at once."""
         added = {entry.position: entry for entry in entries}
-        if len(added) * _REBUILD < self._count:
-            for entry in added.values():
-                self.put(entry)
-            return
-        rows = [row for chunk in self._chunks for row in chunk.rows() if row[0] not in added]
-        rows += map(_row, added.values())
-        rows.sort(key=itemgetter(0))
-        for place in added:
-            if place < self._sketched and place not in self:
-                self._sketch.toggle(place)
-        self._chunks = [_Chunk(rows[at : at + _FILLED]) for at in range(0, len(rows), _FILLED)] or [_Chunk()]
-        self._firsts = [START, *(chunk.key(0) for chunk in self._chunks[1:])]
-        self._ranks = [0]
-        self._count = len(rows)
+        if len(added) * _REBUILD >= self._count:
+            self._nodes.clear()  # most of them change
+        for number, places in self._by_chunk(sorted(added)):
+            chunk = self._chunks[number]
+            if len(places) * _REBUILD < len(chunk):
+                for place in places:
+                    self.put(added[place])
+            else:
+                self._merge(number, [_row(added[place]) for place in places])
+
+    def _merge(self, number: int, rows: list[_Row]) -> None:
+        """Puts sorted rows, which all lie in this chunk, into it."""
+        chunk = self._chunks[number]
+        fresh = [row[0] for row in rows]
+        if not chunk or rows[0][0] > chunk.key(len(chunk) - 1):
+            chunk.extend(rows)
+        else:
+            merged = {row[0]: row for row in chunk.rows()}
+            fresh = [place for place in fresh if place not in merged]
+            merged.update((row[0], row) for row in rows)
+            chunk = self._chunks[number] = _Chunk([merged[place] for place in sorted(merged)])
+        if len(chunk) > CHUNK:
+            rows = chunk.rows()
+            pieces = [_Chunk(rows[at : at + _FILLED]) for at in range(0, len(rows), _FILLED)]
+            self._chunks[number : number + 1] = pieces
+            self._firsts[number + 1 : number + 1] = [piece.key(0) for piece in pieces[1:]]
         self.version += 1
-        self._nodes.clear()
-        self._views.clear()
+        self._count += len(fresh)
+        del self._ranks[number + 1 :]
+        for place in fresh:
+            self._changed(place)
 
     def discard(self, position: bytes) -> None:
         """Takes the entry out where there is one."""
