@@ -3,7 +3,20 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tests.bench import attack, cost, differences, floods, footprint, idle, ingest, merging, publish, restore
+from tests.bench import (
+    attack,
+    cost,
+    differences,
+    floods,
+    footprint,
+    idle,
+    imports,
+    ingest,
+    merging,
+    publish,
+    restore,
+    wakes,
+)
 from tests.bench.figures import Effort, Figure
 
 
@@ -33,4 +46,6 @@ ROWS = (
     Row("attack", "chat beside a stranger who sends rubbish", attack.rows, real_daemons=True),
     Row("merge", "merge and order history", merging.rows),
     Row("daemon", "memory and start of the daemon", footprint.rows),
+    Row("imports", "what each import of the daemon costs", imports.rows),
+    Row("wakes", "wake-ups and processor time at rest", wakes.rows, real_daemons=True),
 )
