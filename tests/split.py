@@ -11,6 +11,7 @@ nothing else.
 import os
 import sys
 from collections.abc import Collection
+from typing import Any
 
 SPLIT = {
     "python3-asyncio": ("asyncio", "_asyncio"),
@@ -105,21 +106,22 @@ def modules(packages: Collection[str]) -> frozenset[str]:
 
 
 class _OnlyThese:
-    """A finder for `sys.meta_path` that ends the search for all other modules."""
+    """A finder of `sys.meta_path` to which no other module exists."""
 
-    def __init__(self, allowed: Collection[str]) -> None:
-        self._allowed = allowed
+    def __init__(self, finder: Any, allowed: Collection[str]) -> None:
+        self._finder, self._allowed = finder, allowed
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         name = fullname.partition(".")[0]
         if name not in self._allowed and not name.startswith("_sysconfigdata"):  # named by platform
-            raise ModuleNotFoundError(f"{fullname} is in none of the packages", name=fullname)
+            return None
+        return self._finder.find_spec(fullname, path, target)
 
 
 def allow(packages: Collection[str]) -> None:
     """From now on this Python has only the modules of these packages; others that it has loaded are gone."""
     allowed = modules(packages)
-    sys.meta_path.insert(0, _OnlyThese(allowed))
+    sys.meta_path[:] = [_OnlyThese(finder, allowed) for finder in sys.meta_path]
     for name in list(sys.modules):
         if name.partition(".")[0] not in allowed:
             del sys.modules[name]

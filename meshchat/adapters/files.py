@@ -90,6 +90,12 @@ class Files(Protocol):
         """Unlinks a file, durably; one that is not there is no error."""
 
 
+def takes_nothing(error: StoreError) -> bool:
+    """Whether it is the file system that is full or read-only, and not this file or this user's rights."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
 def store_error(error: OSError, path: str) -> StoreError:
     """The line for people about an `OSError` at `path`."""
     cure = _CURES.get(error.errno or 0, error.strerror or type(error).__name__)
@@ -119,10 +125,14 @@ def _sync_folder(path: Path) -> None:
 
 
 class DiskFiles:
-    """`Files` in the directory `root` of this machine; `root` is made when it is first needed."""
+    """`Files` in the directory `root` of this machine; `root` is made when it is first needed.
+
+    Once it is locked it stays the same directory, whatever is mounted over it, or taken away, meanwhile: what
+    was acknowledged is not hidden by a stick that comes up later.
+    """
 
     def __init__(self, root: str | Path) -> None:
-        self._root = Path(root).absolute()
+        self._root = self._base = Path(root).absolute()
         self._lock: int | None = None
         self._handles: OrderedDict[str, int] = OrderedDict()
         self._settled: set[str] = set()  # files whose names are known to outlast a power cut
@@ -157,6 +167,15 @@ class DiskFiles:
                 os.close(descriptor)
                 raise
         self._lock = descriptor
+        opened = Path(f"/proc/self/fd/{descriptor}")
+        if opened.exists():
+            self._base = opened
+
+    def _at(self, name: str) -> Path:
+        """Where the file `name` is for the kernel; `path` is what to call it."""
+        if self._lock is not None and not os.fstat(self._lock).st_nlink:  # somebody has deleted it all
+            self._base = self._root
+        return self._base / name
 
     def close(self) -> None:
         """Closes the handles and the lock."""
@@ -164,7 +183,7 @@ class DiskFiles:
             self._drop(name)
         if self._lock is not None:
             os.close(self._lock)
-            self._lock = None
+            self._lock, self._base = None, self._root
 
     def names(self, folder: str = "") -> list[str]:
         """Files and links to files."""
@@ -175,27 +194,24 @@ class DiskFiles:
         return self._entries(folder, lambda entry: entry.is_dir())
 
     def _entries(self, folder: str, wanted: "Callable[[os.DirEntry[str]], bool]") -> list[str]:
-        path = self._root / folder
-        with _blaming(path):
+        with _blaming(self.path(folder)):
             try:
-                with os.scandir(path) as entries:
+                with os.scandir(self._at(folder)) as entries:
                     return sorted(entry.name for entry in entries if wanted(entry))
             except FileNotFoundError:
                 return []
 
     def size(self, name: str) -> int | None:
         """By stat(2)."""
-        path = self._root / name
-        with _blaming(path):
+        with _blaming(self.path(name)):
             try:
-                return path.stat().st_size
+                return self._at(name).stat().st_size
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def read(self, name: str, offset: int = 0, count: int | None = None) -> bytes:
         """Raises `StoreError` where there is no such file."""
-        path = self._root / name
-        with _blaming(path), open(path, "rb", buffering=0) as file:
+        with _blaming(self.path(name)), open(self._at(name), "rb", buffering=0) as file:
             if offset:
                 file.seek(offset)
             return file.read(-1 if count is None else count) or b""
@@ -221,7 +237,7 @@ class DiskFiles:
                 self._handles.move_to_end(name)
                 return descriptor, found.st_size
             self._drop(name)
-        path = self._root / name
+        path = self._at(name)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
         try:
             descriptor = os.open(path, flags)
@@ -241,21 +257,19 @@ class DiskFiles:
 
     def truncate(self, name: str, size: int) -> None:
         """By truncate(2)."""
-        path = self._root / name
-        with _blaming(path):
-            os.truncate(path, size)
+        with _blaming(self.path(name)):
+            os.truncate(self._at(name), size)
 
     def overwrite(self, name: str, offset: int, data: bytes) -> None:
         """By pwrite(2)."""
-        path = self._root / name
-        with _blaming(path), open(path, "r+b", buffering=0) as file:
+        with _blaming(self.path(name)), open(self._at(name), "r+b", buffering=0) as file:
             file.seek(offset)
             _write(file.fileno(), data)
 
     def sync(self, name: str) -> None:
         """By fsync(2) of the file and, the first time, of the folders that lead to it."""
-        path = self._root / name
-        with _blaming(path):
+        path = self._at(name)
+        with _blaming(self.path(name)):
             descriptor = self._handles.get(name)
             if descriptor is not None:
                 os.fsync(descriptor)
@@ -268,15 +282,15 @@ class DiskFiles:
     def _settle(self, name: str, path: Path) -> None:
         for folder in path.parents:
             _sync_folder(folder)
-            if folder == self._root:
+            if folder == self._base:
                 break
         self._settled.add(name)
 
     def replace(self, name: str, pieces: Iterable[bytes], *, private: bool = False) -> None:
         """By a temporary file, fsync(2), rename(2), and fsync(2) of the folder."""
-        path = self._root / name
+        path = self._at(name)
         temporary = path.with_name(path.name + TEMP_SUFFIX)
-        with _blaming(path):
+        with _blaming(self.path(name)):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.unlink(missing_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -300,10 +314,10 @@ class DiskFiles:
 
     def remove(self, name: str) -> None:
         """By unlink(2) and fsync(2) of the folder."""
-        path = self._root / name
+        path = self._at(name)
         self._drop(name)
         self._settled.discard(name)
-        with _blaming(path):
+        with _blaming(self.path(name)):
             try:
                 path.unlink()
             except FileNotFoundError:

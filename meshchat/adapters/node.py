@@ -146,6 +146,7 @@ class Node:
         self._disk_failure: StoreError | None = None
         self._failed: set[bytes] = set()
         self._trouble: StoreError | None = None
+        self._failing: dict[str, str] = {}
         self._unremoved: set[bytes] = set()
         self._authors: dict[tuple[str, bytes], None] = {}
 
@@ -306,12 +307,16 @@ class Node:
         return record if record is not None and record.permanent else None
 
     def _try(self, action: Callable[[], object], trouble: str) -> None:
-        """Does what the router can live without; a failure is a line in the log."""
+        """Does what the router can live without; a failure is a line in the log, once as long as it lasts."""
         try:
             action()
         except StoreError as error:
             self._trouble = error
-            log.error("%s: %s", trouble, error)
+            if self._failing.get(trouble) != str(error):
+                self._failing[trouble] = str(error)
+                log.error("%s: %s", trouble, error)
+        else:
+            self._failing.pop(trouble, None)
 
     def _save(self) -> None:
         now = self._clock()

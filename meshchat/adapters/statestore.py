@@ -8,14 +8,14 @@
 | `wiped.log`  | positions of records that somebody could still bring back, 50 hex digits each |
 
 Secrets that cannot be read stop the daemon: a new router key would be a new router, and no mesh key an open
-mesh. The rest is set aside, reported and begun anew.
+mesh. The rest is set aside, reported and begun anew. Where nothing can be written, a router still relays.
 """
 
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 
-from meshchat.adapters.files import TEMP_SUFFIX, Files
+from meshchat.adapters.files import TEMP_SUFFIX, Files, takes_nothing
 from meshchat.constants import MAX_REMEMBERED, RELEASED_MS
 from meshchat.errors import ConfigError, StoreError
 from meshchat.identity import SEED_SIZE, RouterIdentity, SigningKey, mesh_key_text, parse_mesh_key
@@ -98,13 +98,18 @@ class StateStore:
     # --- Secrets --------------------------------------------------------------------------------------------
 
     def identity(self) -> RouterIdentity:
-        """This router's key; made on the first start.
+        """This router's key; made on the first start, and at each start while the disk is full or read-only.
 
         Raises `StoreError` where the file is damaged or cannot be read or made.
         """
         if self._files.size(_ROUTER_KEY) is None:
             key = self._new_key()
-            self._files.replace(_ROUTER_KEY, [key.seed.hex().encode() + b"\n"], private=True)
+            try:
+                self._files.replace(_ROUTER_KEY, [key.seed.hex().encode() + b"\n"], private=True)
+            except StoreError as error:
+                if not takes_nothing(error):
+                    raise
+                self._report.append(f"{error} Until then this router is a new one at each start.")
             return RouterIdentity(key)
         try:
             seed = bytes.fromhex(self._files.read(_ROUTER_KEY, 0, 1024).decode("ascii"))
