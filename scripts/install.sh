@@ -177,6 +177,12 @@ listed() {
     sed -n "s/^$1 //p" "$list"
 }
 
+# Prints the packages of the feeds that ours depend on.
+needed() {
+    listed needs
+    [ -z "$terminal" ] || listed needs-terminal
+}
+
 # Sets list, for $series.
 find_list() {
     for list in "$1/releases/$series.list" "$HERE/releases/$series.list" "$HERE/../openwrt/releases/$series.list"; do
@@ -243,7 +249,7 @@ plan() {
     [ ! -f "$JOURNAL" ] || force=--force-reinstall
     [ -z "$downgrade" ] || force="$force --force-downgrade"
     installed >"$WORK/installed"
-    missing=$(listed needs | grep -vxF -f "$WORK/installed" | tr '\n' ' ')
+    missing=$(needed | grep -vxF -f "$WORK/installed" | tr '\n' ' ')
     folder=$bundle/feed/$series/$arch
     feeds='' files='' extra='' brings=$missing
     if [ -f "$folder/SHA256SUMS" ]; then
@@ -525,9 +531,9 @@ indexes() {
 }
 
 # From the indexes on standard input, each after a line `@ ADDRESS`: prints address, file and hash of all that
-# the names of the list `need`, and of all that those depend on.
+# our packages need, and of all that those depend on.
 closure() {
-    awk -v needs="$(listed needs | tr '\n' ' ')" -v wanted="$(listed wanted | tr '\n' ' ')" \
+    awk -v needs="$(needed | tr '\n' ' ')" -v wanted="$(listed wanted | tr '\n' ' ')" \
         -v firmware="$(listed firmware | tr '\n' ' ')" '
         /^@ / { address = $2 }
         /^Package: / { name = $2; at[name] = address; depends[name] = "" }
@@ -609,7 +615,7 @@ fetch_apk() {
     : >"$folder/firmware" # apk fetches all of it
     mkdir "$WORK/root"
     quietly apk --root "$WORK/root" --initdb --usermode --arch "$arch" --allow-untrusted --no-cache \
-        --repositories-file "$WORK/repositories" fetch --recursive --output "$folder" $(listed needs)
+        --repositories-file "$WORK/repositories" fetch --recursive --output "$folder" $(needed)
     quietly apk mkndx --allow-untrusted --output "$folder/packages.adb" "$folder"/*.apk
 }
 

@@ -126,7 +126,6 @@ def test_the_terminals_package_has_the_pinned_libraries_and_their_licences(termi
     names = {name for name, _ in terminal.modes()}
     for library in ("prompt_toolkit", "wcwidth"):
         assert {f"/usr/lib/meshchat/{library}/__init__.py", f"/usr/lib/meshchat/{library}/LICENSE"} <= names
-    assert terminal.depends == ["meshchat"]
 
 
 def test_the_control_file_says_what_opkg_and_base_files_look_for(meshchat: Ipk, source: Source) -> None:
@@ -173,9 +172,12 @@ def test_the_daemons_package_is_small(built: dict[str, Path], measured: Callable
 
 
 @pytest.mark.parametrize("series", ["23.05", "24.10", "25.12", "main"])
-def test_what_a_release_is_asked_for_is_what_the_package_depends_on(meshchat: Ipk, series: str) -> None:
+def test_what_a_release_is_asked_for_is_what_the_packages_depend_on(
+    meshchat: Ipk, terminal: Ipk, series: str
+) -> None:
     text = (TOP / "openwrt/releases" / f"{series}.list").read_text()
     assert sorted(re.findall(r"^needs (\S+)$", text, re.MULTILINE)) == sorted(meshchat.depends)
+    assert ["meshchat", *re.findall(r"^needs-terminal (\S+)$", text, re.MULTILINE)] == terminal.depends
 
 
 def test_the_bundle_says_of_each_file_what_it_has_to_be(built: dict[str, Path], tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ DEPENDS: dict[str, dict[str, list[str]]] = {
         "python3-netifaces": ["python3-light"],
         "python3-six": ["python3-light"],
         "libsodium": [],
+        "python3-xml": ["python3-light"],
         "libffi8": [],
         "samba4-server": ["libuuid1"],
         **{

@@ -27,7 +27,9 @@ ARCH = "mips_24kc"
 
 
 def needs(bundle: Path, series: str) -> list[str]:
-    return re.findall(r"^needs (\S+)$", (bundle / "releases" / f"{series}.list").read_text(), re.MULTILINE)
+    return re.findall(
+        r"^needs(?:-terminal)? (\S+)$", (bundle / "releases" / f"{series}.list").read_text(), re.MULTILINE
+    )
 
 
 def with_version(source: Source, version: str) -> Source:

@@ -10,24 +10,31 @@ from pathlib import Path
 
 import pytest
 
-from openwrt.build.contents import packages
+from openwrt.build.contents import Package, packages
 from openwrt.build.source import as_it_stands
 from tests.openwrt.router_python import SPLIT
 from tests.openwrt.simulated import TOP
+from tests.unit.people import Terminal
 
 MESHCHAT = "/usr/bin/meshchat"
 NEEDED_BY_SOME_RELEASES = {
     "python3-urllib": "pathlib of Python 3.11 (23.05, 24.10)",
     "python3-uuid": "click from 8.2 on (main)",
 }
+ALTERNATE_SCREEN = "\x1b[?1049h"
+"""xterm's switch to the other screen, which only the full screen uses."""
+
 RUNNER = Path(__file__).with_name("router_python.py")
 
 
 @pytest.fixture(scope="module")
 def depends() -> list[str]:
     """The parts of Python that the package names."""
-    (meshchat, _) = packages(as_it_stands(TOP), [])
-    return [name for name in meshchat.depends if name in SPLIT]
+    return parts_of(*packages(as_it_stands(TOP), [])[:1])
+
+
+def parts_of(*those: Package) -> list[str]:
+    return [name for package in those for name in package.depends if name in SPLIT]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,7 @@ class Commands:
         }
 
     def run(
-        self, *words: str, given: str = "", program: str = "/usr/bin/meshchat"
+        self, *words: str, given: str = "", program: str = MESHCHAT
     ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [*self._base, program, *words],
@@ -75,6 +82,10 @@ class Commands:
             text=True,
             check=False,
         )
+
+    def terminal(self) -> Terminal:
+        """`meshchat` and a person at a terminal."""
+        return Terminal(program=[*self._base, MESHCHAT], **{**self._environment, "PYTHONPATH": ""})
 
     @property
     def used(self) -> set[str]:
@@ -162,6 +173,27 @@ def chat(commands: Commands) -> None:
     said = commands.ok(given="".join(f"{line}\n" for line in typed))
     assert "Your account has been created" in said
     assert "Grüße" in commands.ok("history", "2")
+
+
+def test_people_chat_on_the_full_screen(root: Path, tmp_path: Path) -> None:
+    """prompt_toolkit and wcwidth, here pip's, stand for the package meshchat-terminal."""
+    depends = parts_of(*packages(as_it_stands(TOP), []))
+    commands = Commands(root, depends, tmp_path)
+    with running_daemon(commands):
+        commands.ok("register", "ana")
+        with commands.terminal() as person:
+            for question, answer in (("Yes/No", "Yes"), ("Username", "ana"), ("Password", "correct horse")):
+                person.expect(question)
+                person.type(f"{answer}\n")
+            person.expect("Room Number")
+            person.type("2\n")
+            person.expect(ALTERNATE_SCREEN)
+            person.type("drawn\n")
+            person.expect("drawn")
+            person.type("/quit\n")
+            assert person.process.wait() == 0
+        assert "ana: drawn" in commands.ok("history", "2")
+    assert commands.used <= {*depends}
 
 
 def test_the_settings_of_uci_are_read(commands: Commands) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -25,9 +25,12 @@ def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in merged.items() if value}
 
 
+PROGRAM = (sys.executable, "-m", "meshchat")
+
+
 def command(*words: str) -> list[str]:
     """The command line of `meshchat` with these words."""
-    return [sys.executable, "-m", "meshchat", *words]
+    return [*PROGRAM, *words]
 
 
 def run(
@@ -48,10 +51,10 @@ def run(
 class Terminal:
     """`meshchat` at a pseudo-terminal, and the person in front of it."""
 
-    def __init__(self, *words: str, **variables: str) -> None:
+    def __init__(self, *words: str, program: Sequence[str] = PROGRAM, **variables: str) -> None:
         self._end, theirs = pty.openpty()
         self.process = subprocess.Popen(
-            command(*words),
+            [*program, *words],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
