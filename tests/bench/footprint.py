@@ -31,21 +31,21 @@ DEPENDENCIES = "import asyncio, click, dateutil.parser, dateutil.tz, netifaces, 
 
 def rows(effort: Effort) -> Iterator[Figure]:
     """At rest, alone, with so many records on disk that it has verified in an earlier run."""
-    bare = Peer("python with asyncio", _memory_of(BARE, "Rss"))
-    limit = Peer("python with asyncio and the dependencies", _memory_of(DEPENDENCIES, "Rss"))
+    bare = Peer("python with asyncio", program_memory(BARE, "Rss"))
+    limit = Peer("python with asyncio and the dependencies", program_memory(DEPENDENCIES, "Rss"))
     for count in (effort.pick(GOAL_COUNT, 1_000), *([100_000] if effort.long else [])):
         with scratch() as home:
             records = load.messages(count)
             load.write_logs(records, home)
             del records
-            with _daemon(home) as (_, first_s):
+            with running_daemon(home) as (_, first_s):
                 pass
             readied, memory = [], {}
             for _ in range(STARTS):
-                with _daemon(home) as (pid, ready_s):
+                with running_daemon(home) as (pid, ready_s):
                     readied.append(ready_s)
                     time.sleep(SETTLE_S)
-                    memory = _memory(pid)
+                    memory = process_memory(pid)
                     assert _held(home) == count
         yield Figure(
             f"resident with {count} records",
@@ -61,7 +61,7 @@ def rows(effort: Effort) -> Iterator[Figure]:
             "s",
             goal=0.5 if count == GOAL_COUNT else None,
             peers=(
-                Peer("python with the dependencies, start to end", _seconds_of(DEPENDENCIES)),
+                Peer("python with the dependencies, start to end", program_seconds(DEPENDENCIES)),
                 Peer("the very first start, which verifies all", first_s),
             ),
             note=f"median of {STARTS}, the slowest {max(readied):.2f} s",
@@ -69,7 +69,7 @@ def rows(effort: Effort) -> Iterator[Figure]:
 
 
 @contextmanager
-def _daemon(home: Path) -> Iterator[tuple[int, float]]:
+def running_daemon(home: Path) -> Iterator[tuple[int, float]]:
     """A daemon on the files below `home`, alone: its process id, and seconds until it answered."""
     path = home / "socket"
     command = [sys.executable, "-m", "meshchat", "daemon", "--interface", "none", "--port", str(_free_port())]
@@ -111,25 +111,25 @@ def _free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def _memory(pid: int) -> dict[str, float]:
+def process_memory(pid: int) -> dict[str, float]:
     """Resident and proportional memory of a process, in MB of 1,000,000 bytes."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     found = re.findall(r"^(Rss|Pss):\s+(\d+) kB$", rollup, re.MULTILINE)
     return {name: int(kib) * 1024 / 1e6 for name, kib in found}
 
 
-def _memory_of(program: str, kind: str) -> float:
+def program_memory(program: str, kind: str) -> float:
     wait = "; print('ready', flush=True); input()"
     command = [sys.executable, "-c", program + wait]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        memory = _memory(process.pid)
+        memory = process_memory(process.pid)
         process.communicate("\n", timeout=STOP_S)
     return memory[kind]
 
 
-def _seconds_of(program: str) -> float:
+def program_seconds(program: str) -> float:
     times: list[float] = []
     command: Sequence[str] = [sys.executable, "-c", program]
     for _ in range(STARTS):
