@@ -6,7 +6,8 @@
 # power goes.
 #
 # Set by simulated.py: INSTALLER, MANAGER, CALLS, CUT, FEEDS (a folder of packages, or empty: no network),
-# FREE_FLASH_KB (what df says), FLASH_KB (what there is room for), DAEMON_FAILS.
+# FREE_FLASH_KB (what df says), FLASH_KB (what there is room for), DAEMON_FAILS,
+# SIGNAL (what the shell gets at the step CUT: KILL for a power cut).
 
 ROOT=$MESHCHAT_ROOT
 DB=$ROOT/usr/lib/opkg/db # `name version` of each installed package
@@ -17,8 +18,8 @@ mkdir -p "$INFO"
 step() {
     echo "$*" >>"$CALLS"
     if [ "$CUT" != 0 ] && [ "$(wc -l <"$CALLS")" = "$CUT" ]; then
-        kill -9 $$
-        exit 137
+        kill -"$SIGNAL" $$
+        [ "$SIGNAL" != KILL ] || exit 137
     fi
 }
 
@@ -178,7 +179,9 @@ apk() {
         for word in $offered; do erase "$word"; done
         # apk takes along what was installed for others only.
         sed -n 's/^\(python3-[a-z0-9]*\|libsodium\) .*/\1/p' "$DB" >"$ROOT/tmp/orphans"
-        while read -r word; do erase "$word"; done <"$ROOT/tmp/orphans"
+        while read -r word; do
+            grep -qx "$word" "$ROOT/etc/apk/world" || erase "$word"
+        done <"$ROOT/tmp/orphans"
         ;;
     *) echo "apk $verb: not simulated" >&2 && return 1 ;;
     esac

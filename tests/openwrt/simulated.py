@@ -93,6 +93,7 @@ class Router:
             "etc/passwd": "root:x:0:0:root:/root:/bin/ash\n",
             "etc/config/network": "config interface 'lan'\n",
             "etc/uci/network.mesh.proto": "static\n",
+            "etc/apk/world": "".join(f"{name}\n" for name in self.has),
             "proc/meminfo": "MemTotal: 120000 kB\nMemAvailable: 80000 kB\n",
             "usr/lib/opkg/db": "libc 1.2.5-r4\nbusybox 1.36.1-r2\n"
             + "".join(f"{name} 3.11.14-r1\n" for name in self.has),
@@ -104,9 +105,9 @@ class Router:
         (self.root / "tmp").mkdir()
 
     def run(
-        self, bundle: Path, *words: str, cut: int = 0, given: str = ""
+        self, bundle: Path, *words: str, cut: int = 0, signal: str = "KILL", given: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """Runs the bundle's installer; the power goes at the step number `cut`."""
+        """Runs the bundle's installer; at the step number `cut` its shell gets `signal`."""
         self.calls.write_text("")
         return subprocess.run(
             [*SHELLS[self.shell], HARNESS, *words],
@@ -117,6 +118,7 @@ class Router:
                 "MANAGER": self.manager,
                 "CALLS": str(self.calls),
                 "CUT": str(cut),
+                "SIGNAL": signal,
                 "FEEDS": str(self.feeds or ""),
                 "FREE_FLASH_KB": str(self.free_flash_kb),
                 "FLASH_KB": str(self.flash_kb),

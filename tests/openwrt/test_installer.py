@@ -421,6 +421,19 @@ def test_a_second_run_completes_what_a_power_cut_left(tmp_path: Path, manager: s
         assert (router.root / "etc/meshchat.brought").read_text() == brought
 
 
+def test_a_lost_connection_leaves_the_router_as_it_was(
+    tmp_path: Path, shell: str, manager: str, bundle: Path
+) -> None:
+    before = with_python(tmp_path, shell, manager, bundle)
+    whole = before.copy(tmp_path / "whole")
+    install(whole, bundle)
+    for cut in range(1, len(whole.steps) - 2, 4):
+        router = before.copy(tmp_path / f"cut{cut}")
+        done = router.run(bundle, cut=cut, signal="HUP")
+        assert done.returncode == 1
+        assert router.contents() == before.contents()
+
+
 def test_a_second_run_completes_an_upgrade(tmp_path: Path, manager: str, old: Path, bundle: Path) -> None:
     before = with_python(tmp_path, "dash", manager, bundle)
     install(before, old)
