@@ -461,9 +461,10 @@ MAX_MARKS = 64
 MAX_IGNORED = 64
 MAX_OPEN_ROOMS = 16
 MAX_PERSONAL = 128 * 1024
-"""People of whom a router remembers something; rooms of each that were read, users he ignores, rooms he left
-open; and bytes of it all on flash. Whoever can log in can make accounts without end, and evicts those not
-used for longest: in RAM at most 5 MB, with names of 128 bytes everywhere, else a few hundred bytes each."""
+"""People of whom a router remembers something; rooms of each that were read, users he ignores, rooms he has
+or left open (more in a request cost nothing); and bytes of it all on flash. Whoever can log in can make
+accounts without end, and evicts those not used for longest: in RAM at most 5 MB, with names of 128 bytes
+everywhere, else a few hundred bytes each."""
 
 PERSONAL_EVERY = 300.0
 """Longest that what people read is not on flash, in seconds: while one reads, at most 288 writes a day, of a

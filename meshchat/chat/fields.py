@@ -8,6 +8,9 @@ from meshchat.chat.personal import BELLS
 from meshchat.errors import UsageError
 from meshchat.wire.records import RECORD_ID_SIZE
 
+MAX_COUNT = 2**31 - 1
+"""More than there can be of anything, and a number that counts on every machine."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -28,7 +31,7 @@ def _is_word(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 1
+    return type(value) is int and 1 <= value <= MAX_COUNT
 
 
 def _is_flag(value: object) -> bool:
@@ -46,7 +49,7 @@ def _are_texts(value: object) -> bool:
 TEXT = Field("text", _is_text)
 WORD = Field("text without control characters", _is_word)
 OPTIONAL_WORD = Field(WORD.wanted, _is_word, required=False)
-OPTIONAL_COUNT = Field("a whole number from 1 on", _is_count, required=False)
+OPTIONAL_COUNT = Field(f"a whole number from 1 to {MAX_COUNT}", _is_count, required=False)
 FLAG = Field("true or false", _is_flag)
 OPTIONAL_FLAG = Field("true or false", _is_flag, required=False)
 OPTIONAL_BELL = Field(" or ".join(BELLS), BELLS.__contains__, required=False)

@@ -32,7 +32,7 @@ from meshchat.chat.names import fold, key_tag, room_name, split_tag, user_name
 from meshchat.chat.passwords import clean_password
 from meshchat.chat.remembering import mark, personal, prefer
 from meshchat.chat.sessions import Session
-from meshchat.constants import MAX_TEXT, RELEASED_MS
+from meshchat.constants import MAX_OPEN_ROOMS, MAX_TEXT, RELEASED_MS
 from meshchat.errors import (
     ClockRefused,
     LoginFailed,
@@ -157,7 +157,7 @@ def _place(present: Present) -> dict[str, object]:
 
 def _present(app: Application, session: Session, now: float, *, rooms: list[str], active: bool) -> Outcome:
     session.require_login()
-    names = [room_name(room) for room in rooms]
+    names = [room_name(room) for room in rooms[:MAX_OPEN_ROOMS]]
     opened = tuple(app.rooms.find(name) or name for name in names)
     app.attendance.present(session, opened, now, typed=active)
     return Answer.done()

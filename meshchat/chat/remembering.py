@@ -10,6 +10,7 @@ from meshchat.chat.names import fold, key_tag, room_name, split_tag
 from meshchat.chat.personal import Mark, Person
 from meshchat.chat.render import safe
 from meshchat.chat.sessions import Session
+from meshchat.constants import MAX_OPEN_ROOMS
 from meshchat.errors import NameRefused, UsageError
 from meshchat.wire.records import is_name
 
@@ -49,7 +50,7 @@ def prefer(
     if times is not None:
         person = replace(person, times=times)
     if rooms is not None:
-        names = map(room_name, rooms)
+        names = map(room_name, rooms[:MAX_OPEN_ROOMS])
         person = person.opening(app.rooms.find(name) or name for name in names)
     if ignore is not None:
         person = person.ignoring(*_meant(app, person, ignore))

@@ -43,10 +43,12 @@ class Statement:
 
 def fitting(author: str, rooms: Sequence[str]) -> tuple[str, ...]:
     """The first of the rooms, as many as a statement of this author has room for: one always fits."""
-    fit = tuple(rooms)
-    while carried_size("", author, Statement(0, fit).encode()) > MAX_STATEMENT:
-        fit = fit[:-1]
-    return fit
+    left = MAX_STATEMENT - carried_size("", author, Statement(0, ()).encode())
+    for number, room in enumerate(rooms):
+        left -= len(text(room))
+        if left < 0:
+            return tuple(rooms[:number])
+    return tuple(rooms)
 
 
 def read_statement(record: Record) -> Statement:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from meshchat.constants import (
     ACTIVE_FOR,
+    MAX_OPEN_ROOMS,
     MAX_STATEMENT,
     PRESENCE_JITTER,
     PRESENCE_REFRESH,
@@ -53,6 +54,16 @@ def test_who_has_a_room_open_is_listed_with_it() -> None:
     ]
     assert users["ja"]["active"] is True
     assert (users["bo"]["present"], users["bo"]["active"]) == ([], False)
+
+
+def test_rooms_beyond_what_one_can_have_open_do_not_count() -> None:
+    chat = Chat()
+    person = chat.person().enter("ja")
+    rooms = [f"r{number}" for number in range(9000)]
+    person.ask("present", rooms=rooms, active=False)
+    chat.let_pass(PRESENCE_JITTER)
+    [statement] = said(chat)
+    assert statement.rooms == tuple(rooms[:MAX_OPEN_ROOMS])
 
 
 def test_who_lists_the_people_in_a_room_the_active_first() -> None:

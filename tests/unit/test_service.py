@@ -216,7 +216,8 @@ def test_history_has_bounds_and_a_limit() -> None:
     time = person.items("history", room="1")[1]["time"]
     assert person.texts(since=time, limit=1, until=None) == ["4"]
     assert person.refused("history", room="1", since="the day before never") == "usage"
-    assert person.refused("history", room="1", limit=0) == "usage"
+    for limit in (0, 2**31, 10**40):
+        assert person.refused("history", room="1", limit=limit) == "usage"
 
 
 def test_what_is_no_message_of_this_version_is_kept_and_not_shown() -> None:
