@@ -122,9 +122,12 @@ def commands(root: Path, depends: list[str], tmp_path: Path) -> Commands:
 @contextlib.contextmanager
 def running_daemon(commands: Commands) -> Iterator[None]:
     process = commands.daemon()
-    yield
-    process.terminate()
-    assert process.wait() == 0
+    try:
+        yield
+    finally:
+        process.terminate()
+        status = process.wait()
+    assert status == 0
 
 
 def test_the_package_runs_with_the_parts_of_python_that_it_depends_on_and_needs_all_of_them(
