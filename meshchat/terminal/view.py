@@ -73,8 +73,11 @@ class View:
         if self._room is not self._model.current:
             self._room, self._bottom, self._found = self._model.current, None, None
         entries = self._entries()
-        if self._bottom and self._bottom.entry not in entries:
+        if self._bottom and not self._fills(entries, height):
+            # What was in view, or above it, was too old to be kept, or wiped.
             self._bottom = None
+            if entries:
+                self._show_at_top(entries, entries[0])
         shown: list[Row] = []
         if self._bottom is None:
             for text in pending[-height:]:
@@ -85,6 +88,11 @@ class View:
         del shown[height:]
         shown.reverse()
         return [[] for _ in range(height - len(shown))] + shown
+
+    def _fills(self, entries: list[Entry], height: int) -> bool:
+        """Whether what is looked back at is still there, with as many rows above it as there is room for."""
+        assert self._bottom
+        return self._bottom.entry in entries and len(list(self._upwards(entries, height))) == height
 
     # --- Scrolling --------------------------------------------------------------------------------------
 

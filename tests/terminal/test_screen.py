@@ -2,7 +2,9 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +34,23 @@ def sit_down(daemon: FakeDaemon, name: str = "screen", **how: str | int) -> Scre
     sizes = {side: int(how.pop(side)) for side in ("columns", "rows") if side in how}
     variables = {name: str(value) for name, value in how.items()}
     return Screen(daemon.path.parent / name, "--socket", str(daemon.path), **sizes, **variables)  # type: ignore[arg-type]
+
+
+# --- Coming in ------------------------------------------------------------------------------------------
+
+
+def test_wrong_passwords_slow_down_and_never_lock_out(daemon: FakeDaemon) -> None:
+    account(daemon)
+    with sit_down(daemon) as person:
+        person.say("yes")
+        for password in ("wrong 1", "wrong 2", "wrong 3", "wrong 4", "secret"):
+            person.shows_last("Username:")
+            person.say("abc")
+            person.shows_last("Password:")
+            person.say(password)
+        rows = person.shows("Logged in as: abc")
+        assert "\n".join(rows).count("Username or password is invalid") == 4
+        assert not [row for row in rows if "wrong" in row or "secret" in row]
 
 
 # --- Talking --------------------------------------------------------------------------------------------
@@ -206,6 +225,29 @@ def test_the_link_to_the_mesh_is_in_the_status_line(daemon: FakeDaemon) -> None:
         person.shows_status("alone: no neighbour heard")
 
 
+def test_the_bell_rings_for_what_it_is_asked_to(daemon: FakeDaemon) -> None:
+    account(daemon)
+    with sit_down(daemon) as person:
+        person.log_in()
+        daemon.hear("bob", "nothing in it for you")
+        daemon.hear("bob", "abc, listen")
+        person.rings(1)
+        daemon.hear("bob", "abc: elsewhere, too", room="2")
+        person.rings(2)
+        person.say("/bell all")
+        person.shows("The bell rings for: all.")
+        daemon.hear("bob", "anything")
+        person.rings(3)
+        person.say("/bell off")
+        person.shows("The bell rings for: off.")
+        daemon.hear("bob", "abc, are you there?")
+        person.shows("abc, are you there?")
+        person.say("/bell mentions")
+        person.shows("The bell rings for: mentions.")
+        daemon.hear("bob", "abc!")
+        person.rings(4)
+
+
 # --- Typing ---------------------------------------------------------------------------------------------
 
 
@@ -364,6 +406,25 @@ def test_what_comes_late_stands_at_its_time_and_is_told_of(daemon: FakeDaemon) -
         person.keys("Home")
         rows = person.shows("20:26 cyd: said two hours ago", "21:26 cyd: said an hour ago")
         assert rows[3] == "22:26 bob: message 0"
+
+
+def test_what_one_looks_back_at_gives_way_to_what_comes_after_it(daemon: FakeDaemon) -> None:
+    """More arrives than is kept: the oldest that is left is in view, and not the latest."""
+    account(daemon)
+    for number in range(100):
+        daemon.hear("bob", f"message {number}")
+    with sit_down(daemon) as person:
+        person.log_in()
+        person.keys("PageUp")
+        person.shows_status("End: to the latest")
+        for number in range(100, 2200):
+            daemon.hear("bob", f"message {number}")
+        rows = person.shows("message 220")
+        assert rows[1] == "22:26 bob: message 200"
+        person.shows_status("End: to the latest", "[1: 999+]")
+        person.keys("End")
+        person.shows_line("22:26 bob: message 2199", at=-3)
+        assert "[1:" not in person.shows_status(" 1 ")
 
 
 def test_searching(daemon: FakeDaemon) -> None:
@@ -695,15 +756,41 @@ def test_the_terminal_is_left_as_it_was_found(daemon: FakeDaemon, number: signal
 # --- Much at once ---------------------------------------------------------------------------------------
 
 
-def test_a_flood_leaves_the_screen_to_the_typist(daemon: FakeDaemon) -> None:
+@contextmanager
+def flood(daemon: FakeDaemon) -> Iterator[list[str]]:
+    """Somebody writes 200 messages a second all the time; yields those that he has written."""
+    written: list[str] = []
+    enough = threading.Event()
+
+    def write() -> None:
+        while not enough.wait(1 / 200):
+            written.append(f"flood {len(written)}")
+            daemon.hear("bob", written[-1])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield written
+    finally:
+        enough.set()
+        writer.join()
+
+
+@pytest.mark.parametrize(("columns", "rows"), SIZES)
+def test_a_flood_leaves_the_screen_to_the_typist(daemon: FakeDaemon, columns: int, rows: int) -> None:
+    """It goes on until all that was typed has been seen: no key waits for its end."""
     account(daemon)
-    with sit_down(daemon) as person:
-        person.log_in()
-        for number in range(3000):
-            daemon.hear("bob", f"flood {number}")
-            if number % 500 == 0:
-                person.type(f"{number // 500}")
-        person.shows("bob: flood 2999")
-        person.shows_line("> 012345", at=-1)
-        person.keys("Enter")
-        person.shows("abc: 012345 .")
+    with sit_down(daemon, columns=columns, rows=rows) as person:
+        with flood(daemon) as written:
+            person.log_in()
+            person.shows("bob: flood")
+            for count in range(1, 6):
+                person.type(f"{count}")
+                person.shows_line("> " + "12345"[:count], at=-1)
+            person.keys("Enter")
+            person.shows_line("> ", at=-1)
+            person.keys("PageUp")
+            person.shows_status("End")
+            person.keys("End")
+        person.shows_line(f"22:26 bob: {written[-1]}", at=-3)
+    assert daemon.texts().count("12345") == 1

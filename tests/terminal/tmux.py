@@ -38,6 +38,7 @@ class Screen:
         os.mkfifo(self._pipe)
         # Opened for both, or it would wait for a writer.
         self._output = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
+        self._bells = 0
         self._call("new-session", "-d", "-x", str(columns), "-y", str(rows), "exec cat")
         self._call("set-option", "-g", "remain-on-exit", "on")
         self._call("set-option", "-g", "escape-time", "0")
@@ -139,6 +140,14 @@ class Screen:
         """How many characters of the row above the input are in reverse video."""
         status = self.styled.rstrip("\n").split("\n")[-2]
         return sum(len(part) for part in re.findall(r"\x1b\[(?:\d+;)*7m([^\x1b]*)", status))
+
+    def shows_last(self, line: str) -> list[str]:
+        """Waits until this is the last row that is not blank, as the latest question is without a screen."""
+        return self._until(lambda rows: [*filter(None, rows)][-1:] == [line], f"{line!r} at the end")
+
+    def rings(self, times: int) -> None:
+        """Waits until the bell was rung so many times in all."""
+        self._until(lambda _: self._bells == times, f"{times} times the bell")
 
     def resize(self, columns: int, rows: int) -> None:
         """Gives the terminal another size."""
