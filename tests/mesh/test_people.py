@@ -78,6 +78,39 @@ def test_a_conversation_one_leaves_and_comes_back(mesh: Mesh) -> None:
         with sit_down(mesh, 3, "once more") as ben:
             ben.log_in("ben", PASSWORD)
             assert said(ben.shows("a longer one")) == [line for line in missed if "new since" not in line]
+            ben.say("/quit")
+            assert ben.ends() == 0
+        ann.say("ben: are you coming?")
+        ann.say("we wait for you")
+        mesh.await_room("2", 6, 60)
+        with sit_down(mesh, 3, "at last") as ben:
+            ben.log_in("ben", PASSWORD)
+            ben.shows_status("[2: 2!]")
+            ben.keys("M-2")
+            rows = said(ben.shows("ann: we wait for you"))
+            new = rows.index("--- new since you left ---")
+            assert rows[new + 1 :] == ["ann: ben: are you coming?", "ann: we wait for you"]
+
+
+def test_a_daemon_that_dies_and_comes_back_costs_the_person_nothing(mesh: Mesh) -> None:
+    with sit_down(mesh, 1) as ann:
+        ann.log_in("ann", PASSWORD)
+        ann.say("before")
+        ann.shows("ann: before \u2713")
+        ann.type("half a ")
+        ann.shows_line("> half a", at=-1)
+        mesh.kill(1)
+        ann.shows_status("daemon gone")
+        ann.type("line")
+        ann.shows_line("> half a line", at=-1)
+        mesh.send(3, "ben", "1", ["missed"])
+        mesh.start(1)
+        ann.shows("ben: missed")
+        assert "daemon gone" not in ann.shows_status("neighbour")
+        ann.keys("Enter")
+        rows = ann.shows("ann: half a line \u2713")
+        assert said(rows) == ["ann: before", "ben: missed", "ann: half a line"]
+    assert [each["text"] for each in mesh.history(1, "1")] == ["before", "missed", "half a line"]
 
 
 def read_up_to(mesh: Mesh, text: str) -> bool:
