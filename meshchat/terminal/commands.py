@@ -9,11 +9,14 @@ from meshchat.chat.render import ACTION
 from meshchat.terminal.conversation import Conversation
 from meshchat.terminal.dialogue import change_password, find_room, show_rooms, yes
 from meshchat.terminal.front import Leave
-from meshchat.terminal.model import Model
+from meshchat.terminal.model import MAX_ENTRIES, Model
 from meshchat.terminal.tables import fields
 
 DEFAULT_HISTORY = 100
 """Messages that a bare `/history` shows."""
+
+MAX_DIGITS = 9
+"""Of a number of messages; what is longer is no number but a time, and none either."""
 
 STATUS_SHOWN = ("router", "mesh", "version", "uptime_s", "neighbours", "records", "disk_trouble")
 """What `/status` shows of the daemon's long answer; `meshchat status` shows all."""
@@ -153,17 +156,17 @@ def _long(seconds: int) -> str:
 
 
 async def _history(conversation: Conversation, when: str) -> None:
-    if not when or when.isdecimal():
-        messages = await conversation.history(limit=int(when or DEFAULT_HISTORY))
+    if not when or (when.isdecimal() and len(when) <= MAX_DIGITS):
+        messages = await conversation.history(min(int(when or DEFAULT_HISTORY), MAX_ENTRIES))
     else:
-        messages = await conversation.history(since=when)
+        messages = await conversation.history(MAX_ENTRIES, since=when)
     current = conversation.model.current
     conversation.front.show_found(f"history of room {current.name if current else ''}", messages)
 
 
 async def _search(conversation: Conversation, text: str) -> None:
     if text:
-        await conversation.history(limit=SEARCHED)
+        await conversation.history(MAX_ENTRIES)
     if not conversation.front.search(text):
         conversation.front.show("Nothing older holds that." if not text else f"Nothing here holds {text}")
 
@@ -235,9 +238,6 @@ async def _quit(_: Conversation, __: str) -> None:
     raise Leave
 
 
-SEARCHED = 2000
-"""Messages that `/search` looks through."""
-
 COMMANDS = {
     command.name: command
     for command in (
@@ -257,7 +257,7 @@ COMMANDS = {
         Command("wipe", "", "deletes the room's history on this router", _wipe, operator=True),
         Command("status", "", "how this router is doing", _status),
         Command("passwd", "", "changes your password", _passwd),
-        Command("again", "", "takes up what was refused", _again),
+        Command("again", "", "brings back a line that was not sent", _again),
         Command("quit", "", "leaves", _quit),
     )
 }

@@ -65,6 +65,8 @@ class Conversation:
         """Held while a room is loaded, so that what arrives meanwhile waits for it."""
         self._marks: dict[str, Mark] = {}
         self._users_stale = False
+        self._new_rooms: list[Room] = []
+        """Not told of yet: rooms that come together are told of together, however many a stranger makes."""
 
     @property
     def front(self) -> Front:
@@ -92,6 +94,7 @@ class Conversation:
                 room = model.room(name)
                 # Left open without a mark: it was empty then.
                 room.open, room.mark = True, room.mark or Mark("", 0)
+        model.last = next((model.rooms[name] for name in personal["rooms"] if name in model.rooms), None)
         for item in rooms:
             # Elsewhere, what is new is what was not read; where nobody has been, what comes from now on.
             room = model.room(item["name"])
@@ -158,7 +161,6 @@ class Conversation:
         await self._show(client, self.model.room(name))
         self._shown(*self._unshown)
         self._look_after()
-        await self.prefer(rooms=[room.name for room in self.model.open_rooms])
 
     async def _show(self, client: AsyncControlClient, room: Room) -> None:
         async with self._showing:
@@ -177,14 +179,14 @@ class Conversation:
             return
         await self.enter(other.name)
 
-    async def history(self, limit: int | None = None, since: str | None = None) -> list[Message]:
+    async def history(self, limit: int, since: str | None = None) -> list[Message]:
         """Older messages of the current room, which are loaded; raises `DaemonGone` or `Refused`."""
         room = self.model.current
         assert room is not None
         async with self._showing:
             answer = await self.session.client.request("history", room=room.name, limit=limit, since=since)
             messages = self._read(answer.items)
-            room.extend_back(messages, all_there_is=limit is not None and len(messages) < limit)
+            room.extend_back(messages, all_there_is=since is None and len(messages) < limit)
         return [message for message in messages if self.model.visible(message)]
 
     async def look_back(self, step: int) -> None:
@@ -242,8 +244,8 @@ class Conversation:
             self.front.changed()
         elif kind == "room":
             if event["name"] not in model.rooms:
-                room = model.room(event["name"])
-                self.front.show(f"* There is a new room: {room.title}")
+                self._new_rooms.append(model.room(event["name"]))
+                self._look_after()
         elif kind == "user":
             self._users_stale = True
             self._look_after()
@@ -344,17 +346,28 @@ class Conversation:
         model = self.model
         if model.current is None:
             return
+        self._tell_new_rooms()
         shown = [model.current, *(room for room in model.open_rooms if room is not model.current)]
         rooms, active = [room.name for room in shown], self._typed_at > float("-inf")
-        if active or rooms != self._said_rooms:
+        changed = rooms != self._said_rooms
+        if active or changed:
             self._said_rooms, self._typed_at = rooms, float("-inf")
             await client.request("present", rooms=rooms, active=active)
+        if changed:
+            await client.request("prefer", rooms=rooms)
         while self._marks:
             room, mark = self._marks.popitem()
             await client.request("mark", room=room, record=mark.id)
         if self._users_stale:
             self._users_stale = False
             await self._refresh_users(client)
+
+    def _tell_new_rooms(self) -> None:
+        new, self._new_rooms = self._new_rooms, []
+        if len(new) == 1:
+            self.front.show(f"* There is a new room: {new[0].title}")
+        elif new:
+            self.front.show(f"* There are {len(new)} new rooms: /rooms lists all.")
 
     async def _refresh_users(self, client: AsyncControlClient) -> None:
         """Accounts came or changed: perhaps names clash, which shows in all messages at once."""

@@ -6,16 +6,19 @@
 from typing import Any
 
 from meshchat.adapters.client import Refused
-from meshchat.chat.names import fold, split_tag, user_name
+from meshchat.chat.names import fold, room_name, split_tag, user_name
 from meshchat.chat.passwords import clean_password
 from meshchat.errors import NameRefused, NameTaken, PasswordRefused, TextRefused
-from meshchat.terminal.front import Front
+from meshchat.terminal.front import Front, Leave
 from meshchat.terminal.model import Model
 from meshchat.terminal.session import Session
 
 YES, NO = frozenset(("y", "yes")), frozenset(("n", "no"))
 
 TAKEN = "This username is already taken"
+
+MAX_LISTED = 100
+"""Rooms in a list: a stranger can make thousands."""
 
 MAX_CHOICES = 12
 """Numbers spelled out in the question for a room."""
@@ -122,14 +125,15 @@ def show_rooms(front: Front, model: Model, rooms: list[dict[str, Any]]) -> None:
     messages = {str(room["name"]): int(room["messages"]) for room in rooms}
     model.know(messages)
     lines = ["Rooms:"]
-    for room in model.rooms.values():
-        if room.name not in messages:
-            continue
+    there = [room for room in model.rooms.values() if room.name in messages]
+    for room in there[:MAX_LISTED]:
         count = messages[room.name]
         held = "empty" if count == 0 else "1 message" if count == 1 else f"{count} messages"
         new = f", {unread} new" if (unread := model.unread(room)) else ""
         label = room.title.replace(":", "  ", 1)
         lines.append(f"  {label}  ({held}{new}){' *' if room is model.current else ''}")
+    if len(there) > MAX_LISTED:
+        lines.append(f"  and {len(there) - MAX_LISTED} more; any can be chosen by its name")
     front.show_lines(lines)
 
 
@@ -139,15 +143,18 @@ async def choose_room(front: Front, session: Session, model: Model) -> str:
     Nothing chooses the room of the last visit.
     """
     show_rooms(front, model, (await session.call("rooms")).items)
-    last = model.open_rooms[0] if model.open_rooms else None
+    last = model.last
     if last:
         front.show(f"Enter alone goes back to room {last.name}.")
     while True:
         numbers = [str(room.number) for room in model.rooms.values()]
         choices = ",".join(numbers[:MAX_CHOICES]) + (",..." if len(numbers) > MAX_CHOICES else "")
         answer = await front.ask(f"Room Number [{choices}]") or (last.name if last else "")
-        room = await find_room(front, session, model, answer) if answer else None
-        if room is not None:
+        if answer == "/quit":
+            raise Leave
+        if answer.startswith("/"):
+            front.show("Choose a room first, by its number or name; commands come then.")
+        elif answer and (room := await find_room(front, session, model, answer)) is not None:
             return room
 
 
@@ -155,10 +162,11 @@ async def find_room(front: Front, session: Session, model: Model, answer: str) -
     """The room meant by a number or a name, a new one after confirmation; None where there is none."""
     known = model.find_room(answer)
     try:
-        if known is None and not await yes(front, f"There is no room {answer} yet. Make it?"):
+        name = known.name if known else room_name(answer)
+        if known is None and not await yes(front, f"There is no room {name} yet. Make it?"):
             return None
-        return str((await session.call("join", room=known.name if known else answer)).fields["room"])
-    except (Refused, TextRefused) as error:
+        return str((await session.call("join", room=name)).fields["room"])
+    except (Refused, NameRefused, TextRefused) as error:
         front.show(str(error))
         return None
 

@@ -203,6 +203,8 @@ class Model:
         self.rooms: dict[str, Room] = {}
         """By name, in the order of their numbers."""
         self.current: Room | None = None
+        self.last: Room | None = None
+        """The room that was shown when the person left."""
         self.at_end = True
         """Whether the latest messages of the current room are in view: only then they count as read."""
         self.bell = "mentions"
@@ -222,6 +224,7 @@ class Model:
             room.unload()
             room.fresh.clear()
             room.mark, room.open, room.left = None, False, False
+        self.last = None
         self.ignored.clear()
         self._loaded.clear()
 
@@ -233,6 +236,8 @@ class Model:
         A room whose name is a number has that one, others get what is free: so no answer has two meanings.
         """
         new = [name for name in dict.fromkeys(names) if name not in self.rooms]
+        if not new:
+            return
         taken = {room.number for room in self.rooms.values()}
         for name in sorted(new, key=lambda name: not _is_number(name)):
             number = int(name) if _is_number(name) else 0
@@ -240,8 +245,7 @@ class Model:
                 number = next(free for free in count(1) if free not in taken)
             taken.add(number)
             self.rooms[name] = Room(name, number)
-        if new:
-            self.rooms = dict(sorted(self.rooms.items(), key=lambda item: item[1].number))
+        self.rooms = dict(sorted(self.rooms.items(), key=lambda item: item[1].number))
 
     def room(self, name: str) -> Room:
         """The room of this name, which need not be known yet."""

@@ -1,8 +1,8 @@
 """The full screen: messages above, one line of status, the input below, drawn by prompt_toolkit.
 
 prompt_toolkit reads the keys, edits the line and writes what has changed; where everything stands, and in
-which columns, is decided here. This is the only module of the front end that needs it with `cells.py` and
-`view.py`, and it is imported only when there is a terminal for it.
+which columns, is decided here. This is the only module of the front end that needs it with `cells.py`,
+`statusline.py` and `view.py`, and it is imported only when there is a terminal for it.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from prompt_toolkit.styles import Style
 
 from meshchat.chat.localtime import Zone
 from meshchat.chat.render import safe
+from meshchat.constants import MAX_TEXT
 from meshchat.errors import MeshchatError
 from meshchat.terminal import statusline
 from meshchat.terminal.cells import Cell, Row, cells, clusters, columns, fit, wrap
@@ -46,6 +47,9 @@ REDRAW_S = 0.05
 """Shortest time between two redraws: a flood of messages is drawn 20 times a second, a key at once."""
 
 MAX_INPUT_ROWS = 5
+
+MAX_INPUT = 4 * MAX_TEXT
+"""Characters that a paste may fill the input with: all of it is laid out at every key."""
 
 MAX_TYPED = 100
 """Lines that Up brings back, and lines that wait before no more are taken from the input."""
@@ -329,9 +333,17 @@ class Screen:
 
         @bindings.add(Keys.BracketedPaste)
         def paste(event: KeyPressEvent) -> None:
-            self.buffer.insert_text(event.data.replace("\r\n", "\n").replace("\r", "\n"))
+            self._paste(event.data.replace("\r\n", "\n").replace("\r", "\n"))
 
         return bindings
+
+    def _paste(self, text: str) -> None:
+        # What is copied mostly ends with a line's end, which is no line of its own.
+        text = text.removesuffix("\n")
+        room = max(MAX_INPUT - len(self.buffer.text), 0)
+        self.buffer.insert_text(text[:room])
+        if len(text) > room:
+            self.show(f"Of what you pasted only the first {room} characters were taken.")
 
     def _enter(self) -> None:
         text = self.buffer.text
@@ -569,22 +581,27 @@ class _Painter(Container):
         """The rows of the input, the cursor's among them, and where in them it is."""
         buffer = self._screen.buffer
         rows = wrap(cells(self._screen.drawable(safe(self._screen.prompt or "> ")), "bold"), width)
-        at, cursor = 0, Point(columns(rows[-1]), len(rows) - 1)
+        x = columns(rows[-1])
+        at, cursor = 0, Point(x, len(rows) - 1)
         for cluster in _parts("" if self._screen.secret else buffer.text):
             if at == buffer.cursor_position:
-                cursor = Point(columns(rows[-1]), len(rows) - 1)
+                cursor = Point(x, len(rows) - 1)
             at += len(cluster)
             if cluster == "\n":
                 rows.append([])
+                x = 0
                 continue
             for cell in cells(self._screen.drawable(safe(cluster))):
-                if columns(rows[-1]) + cell.width > width:
+                if x + cell.width > width:
                     rows.append([])
+                    x = 0
                 rows[-1].append(cell)
+                x += cell.width
         if at <= buffer.cursor_position and not self._screen.secret:
-            if columns(rows[-1]) >= width:
+            if x >= width:
                 rows.append([])
-            cursor = Point(columns(rows[-1]), len(rows) - 1)
+                x = 0
+            cursor = Point(x, len(rows) - 1)
         first = max(cursor.y - most + 1, 0) if len(rows) > most else 0
         return rows[first : first + most], Point(cursor.x, cursor.y - first)
 

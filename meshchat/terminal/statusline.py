@@ -4,10 +4,13 @@ from itertools import product
 
 from meshchat.chat.render import safe
 from meshchat.constants import MAX_TEXT
+from meshchat.terminal.cells import cells, columns
 from meshchat.terminal.model import MAX_FRESH, Model
 
 NAMED = 4
 """People named in the line; the others are counted."""
+
+BETWEEN = "  "
 
 BYTES_SHOWN_FROM = 1000
 """So many bytes before a message is too long, what is left is shown."""
@@ -22,15 +25,14 @@ def status_line(model: Model) -> list[tuple[str, ...]]:
 
 
 def arrange(parts: list[tuple[str, ...]], width: int) -> str:
-    """The longest forms of the parts that fit the width together; the first part shortens last."""
-    shortest = ""
-    for forms in sorted(
-        product(*([*enumerate(part)] for part in parts)), key=lambda forms: sum(at for at, _ in forms)
-    ):
-        shortest = "  ".join(text for _, text in forms if text)
-        if len(shortest) <= width:
-            return shortest
-    return shortest
+    """The longest forms of the parts that fit `width` columns together; the first part shortens last."""
+    measured = ([(at, text, columns(cells(text))) for at, text in enumerate(part)] for part in parts)
+    shortest: list[str] = []
+    for forms in sorted(product(*measured), key=lambda forms: sum(at for at, _, _ in forms)):
+        shortest = [text for _, text, _ in forms if text]
+        if sum(taken for _, _, taken in forms) + len(BETWEEN) * (len(shortest) - 1) <= width:
+            break
+    return BETWEEN.join(shortest)
 
 
 def bytes_left(text: str) -> str:

@@ -184,14 +184,14 @@ def test_what_is_new_since_one_left_is_marked_and_the_rest_remembered(daemon: Fa
     daemon.hear("bob", "missed in 3, abc", room="3")
     with sit_down(daemon, "second", columns=40, rows=15) as person:
         person.log_in(room="")
+        person.shows("--- new since you left ---", "bob: missed in 3, abc")
+        person.shows_status(" 3 ", "[1: 1]")
+        assert not person.rang
+        person.keys("M-1")
         rows = person.shows("bob: old 2", "bob: missed")
         at = rows.index("--- new since you left ---")
         assert (rows[at - 1], rows[at + 1]) == ("22:26 bob: old 2", "22:26 bob: missed")
-        person.shows_status("[3: 1!]")
-        assert not person.rang
         person.keys("M-3")
-        person.shows("--- new since you left ---", "bob: missed in 3, abc")
-        person.keys("M-1")
         person.shows_not("--- new since you left ---")
         person.keys("C-d")
         assert person.ends() == 0
@@ -256,7 +256,7 @@ def test_a_paste_of_several_lines_is_one_message(daemon: FakeDaemon) -> None:
     lines = "\n".join(f"line {number}" for number in range(8))
     with sit_down(daemon) as person:
         person.log_in()
-        person.paste(lines)
+        person.paste(lines + "\n")
         shown = person.shows("line 7")
         assert [row for row in shown if row.startswith("line")] == [f"line {n}" for n in range(3, 8)]
         assert shown[-6].startswith(" 1 ")

@@ -182,8 +182,9 @@ def test_rooms_are_chosen_by_number_or_name_and_made_after_a_question(daemon: Fa
         person.secret("Password:", "secret")
         person.expect("5  garden  (1 message)")
         person.answer("Room Number [1,2,3,4,5]", "a b")
-        person.answer("Make it? [Yes/No]", "yes")
         person.expect("no spaces")
+        person.answer("Room Number [1,2,3,4,5]", "/help")
+        person.expect("Choose a room first")
         person.answer("Room Number [1,2,3,4,5]", "market")
         person.answer("There is no room market yet. Make it? [Yes/No]", "no")
         person.answer("Room Number [1,2,3,4,5]", "5")
@@ -581,7 +582,23 @@ def test_what_is_new_is_marked_line_by_line(daemon: FakeDaemon) -> None:
     for number in range(30):
         daemon.hear("bob", f"missed {number}")
     with sit_down(daemon) as person:
-        person.enter()
+        person.enter(room="")
         assert "missed" not in person.expect("--- new since you left ---\n")
         person.expect("bob: missed 0\n")
         person.expect("bob: missed 29\n")
+
+
+def test_many_new_rooms_are_told_of_together_and_a_long_list_of_them_is_cut(daemon: FakeDaemon) -> None:
+    account(daemon)
+    with sit_down(daemon) as person:
+        person.enter()
+        for number in range(150):
+            daemon.hear("bob", "here", room=f"r{number}")
+        person.expect(" new rooms: /rooms lists all.\n")
+        person.type("/rooms\n")
+        assert "r149" not in person.expect("  and 54 more; any can be chosen by its name\n")
+        person.type("/room r149\n")
+        person.expect("--- Room r149 ---")
+        person.type("/quit\n")
+        assert person.leave() == 0
+    assert person.screen.count("new room") < 50

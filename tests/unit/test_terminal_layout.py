@@ -68,6 +68,12 @@ def test_words_are_broken_only_where_they_must() -> None:
     ]
 
 
+def test_the_status_line_shortens_wide_names_to_what_fits() -> None:
+    parts = [("\u5ba4" * 4,), ("with " + "\u65e5\u672c" * 5, "1 here", ""), ("alone",)]
+    assert statusline.arrange(parts, 42) == f"{parts[0][0]}  {parts[1][0]}  alone"
+    assert statusline.arrange(parts, 41) == f"{parts[0][0]}  1 here  alone"
+
+
 # --- Colours --------------------------------------------------------------------------------------------
 
 
