@@ -115,6 +115,10 @@ class Screen:
         """Waits until all of these are on the screen; returns its rows."""
         return self._until(lambda rows: all(text in "\n".join(rows) for text in texts), f"{texts}")
 
+    def shows_within(self, columns: int) -> None:
+        """Waits until the last of so many columns is empty."""
+        self._until(lambda rows: max(map(len, rows)) < columns, f"within {columns} columns")
+
     def shows_not(self, text: str) -> list[str]:
         """Waits until this is not on the screen any more."""
         return self._until(lambda rows: text not in "\n".join(rows), f"no {text!r}")
