@@ -34,8 +34,8 @@ asked to try again, so that a burst of logins cannot hold up the next person for
 ITEMS_AT_ONCE = 32
 """Items of a long answer made before others get their turn."""
 
-CLOSE_WAIT = 1.0
-"""Seconds for front ends to read their last lines when the daemon stops."""
+CLOSE_WAIT = 0.5
+"""Seconds for front ends to read their last lines when the daemon stops: procd wants it gone soon."""
 
 log = logging.getLogger(__name__)
 

@@ -89,7 +89,7 @@ def _alfred(settle: float, window: float) -> tuple[Peer, Peer]:
 @contextmanager
 def _logged_in(mesh: Mesh, number: int) -> Iterator[int]:
     """A person on a terminal, in a room: the process id of his front end."""
-    command = mesh.sites[number].meshchat()
+    command = mesh.sites[number].meshchat("--plain")
     pid, terminal = pty.fork()
     if not pid:
         os.execvpe(command[0], command, mesh.environment(number))

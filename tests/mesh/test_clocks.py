@@ -12,6 +12,7 @@ pytestmark = pytest.mark.mesh
 YEAR_S = 365.2425 * 86_400
 IN_1970 = str(-time.time() + 86_400)
 IN_2431 = str((2431 - 2026) * YEAR_S)
+MONTHS_S = 120 * 86_400
 GOOD = ("--clock-grade", "good")
 UNKNOWN = ("--clock-grade", "unknown")
 
@@ -59,6 +60,35 @@ def test_a_mesh_without_any_good_clock_chats_and_keeps_all_when_one_appears() ->
                 "with a clock",
             ]
         assert age(mesh.history(1, "1")[-1]) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("zone", ["<+0330>-3:30", None])
+def test_boot_clocks_months_off_and_ntp_in_between_lose_nothing_and_keep_the_order(
+    zone: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone) if zone else monkeypatch.delenv("TZ", raising=False)
+    said = []
+    with Mesh(2, daemons=()) as mesh:
+        mesh.start(2, *UNKNOWN, "--clock-offset", str(-MONTHS_S))
+        for number, boot in enumerate(
+            (
+                (*UNKNOWN, "--clock-offset", str(-MONTHS_S)),
+                GOOD,
+                (*UNKNOWN, "--clock-offset", str(MONTHS_S)),
+                GOOD,
+            )
+        ):
+            mesh.start(1, *boot)
+            if not number:
+                mesh.register(1, "ann")
+            mesh.await_users("ann")
+            for router in (1, 2):
+                said.append(f"{number} from {router}")
+                mesh.send(router, "ann", "1", said[-1:])
+                mesh.await_room("1", len(said), 60)
+            for router in (1, 2):
+                assert [each["text"] for each in mesh.history(router, "1")] == said
+            mesh.stop(1)
 
 
 def test_a_neighbour_that_lies_about_2431_disturbs_nobody() -> None:

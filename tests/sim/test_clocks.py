@@ -44,6 +44,66 @@ def error_s(router: SimRouter) -> float:
     return (router.up.now_ms() - router.world.true_ms) / 1000
 
 
+# --- Clocks that NTP sets right while the router runs -----------------------------------------------------
+
+MONTHS_MS = 120 * DAY_MS
+BEFORE_THE_WIPE_S = 16.25 * HOUR
+"""From the start of a run, 11:30 in Tehran, to a quarter of an hour before the wipe there."""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "zone"),
+    [(-MONTHS_MS, "<+0330>-3:30"), (MONTHS_MS, "UTC")],
+    ids=["months behind", "months ahead"],
+)
+def test_a_clock_that_jumps_when_ntp_comes_back_disturbs_no_order_and_wipes_nothing_early(
+    kernel: int, zone: str
+) -> None:
+    world = World(21, line(3), 3)
+    for router in world.routers:
+        router.model.clock, router.model.zone = ClockModel(kernel, good=False), zone
+    world.boot()
+    world.run(BEFORE_THE_WIPE_S)
+    said = talk(world, world.routers)
+    for router in world.routers:
+        router.model.clock = ClockModel()
+        world.run(60)  # until the others have heard of it, its messages wait there
+        said += talk(world, world.routers)
+    assert_converges(world, 30)
+    said += talk(world, world.routers)
+    world.run(HOUR)  # 04:00 has passed
+    assert_converges(world, 30)
+    for router in world.routers:
+        assert_in_order(router, said)
+        assert abs(error_s(router)) < 1
+    world.run(2 * DAY)
+    assert all(router.ids() == [] for router in world.routers)
+
+
+@pytest.mark.parametrize("kernel", [-MONTHS_MS, MONTHS_MS], ids=["months behind", "months ahead"])
+def test_a_clock_lost_by_a_reboot_and_found_again_after_the_wipe_takes_nothing_with_it(kernel: int) -> None:
+    world = World(22, line(2), 2)
+    lost, other = world.routers
+    other.model.clock = ClockModel(kernel, good=False)
+    world.boot()
+    world.run(19 * HOUR)
+    said = talk(world, world.routers)
+    lost.power_cut()
+    lost.model.clock = ClockModel(kernel, good=False)
+    world.run(10)
+    lost.boot()
+    world.run(60)
+    said += talk(world, world.routers)
+    world.run(4 * HOUR)  # over 04:00
+    lost.model.clock = ClockModel()
+    world.run(60)
+    said += talk(world, world.routers)
+    world.run(HOUR)
+    assert_converges(world, 30)
+    for router in world.routers:
+        assert_in_order(router, said)
+
+
 # --- Clocks that say nothing ----------------------------------------------------------------------------
 
 

@@ -122,6 +122,16 @@ def test_a_second_daemon_is_refused_in_one_line(tmp_path: Path, change: str, tol
         assert len(said.splitlines()) == 1
 
 
+def test_a_stop_waits_for_nobody_who_reads_nothing(tmp_path: Path) -> None:
+    with daemon(tmp_path) as running, ControlClient(running.socket) as deaf:
+        assert running.meshchat("register", "ada").returncode == 0
+        deaf.request("login", user="ada", password=ENVIRONMENT["MESHCHAT_PASSWORD"])
+        deaf.request("subscribe", rooms=["1"])
+        lines = "\n".join(["x" * 8000] * 60)
+        assert running.meshchat("send", "1", "-", "--user", "ada", given=lines).returncode == 0
+        assert running.end() == 0
+
+
 FLOOD = """
 import itertools, pathlib, socket, sys
 flood = [bytes.fromhex(line) for line in pathlib.Path(sys.argv[1]).read_text().split()]

@@ -88,6 +88,11 @@ def test_daemon_commands_and_plain_terminal_need_only_their_packages(
         router.meshchat("wipe", "--yes")
 
 
+def test_the_package_depends_on_what_it_needs() -> None:
+    makefile = Path(split.TOP, "openwrt", "meshchat", "Makefile").read_text()
+    assert set(re.findall(r"\+(python3-\S+)", makefile)) == set(split.NEEDED)
+
+
 def test_a_module_of_another_package_is_out_of_reach(tmp_path: Path) -> None:
     lacking = tuple(name for name in split.BROUGHT if name != "python3-asyncio")
     done = subprocess.run(
