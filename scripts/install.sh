@@ -258,7 +258,7 @@ plan() {
         feeds=yes
         refresh_feeds
         in_feeds $missing || fail "neither $folder nor a reachable feed has ${missing%% *} and what else is" \
-            "needed (on a PC with a network: install.sh --fetch $release $arch DIR)"
+            "needed (on a PC with a network: install.sh --fetch $release $arch DIR --target $(release_field TARGET))"
         for package in $(listed wanted); do
             grep -qxF "$package" "$WORK/installed" || ! in_feeds "$package" || extra="$extra $package"
         done
@@ -291,7 +291,7 @@ plan_folder() {
     done
     # opkg refuses a package whose libraries it does not know to be there.
     absent=$(grep -vxF -f "$WORK/installed" "$folder/firmware" || true)
-    [ -z "$absent" ] || fail "this firmware has no" $absent "(fetch again with --target, such as ath79/generic)"
+    [ -z "$absent" ] || fail "this firmware has no" $absent "(fetch again with --target $(release_field TARGET))"
     [ "$manager" = opkg ] || return 0
     for name in $fetched; do
         package=${name%%_*}
@@ -326,6 +326,7 @@ check_room() {
 
 check_settings() {
     case $mesh in *[!A-Za-z0-9._-]*) usage "the mesh's name may have letters, digits and . _ - only" ;; esac
+    [ ${#mesh} -le 64 ] || usage "the mesh's name may have 64 letters at most"
     [ "$key" != - ] || read -r key || true
     key=$(printf %s "$key" | tr -d ' ' | tr '[:lower:]' '[:upper:]')
     case $key in *[!A-Z2-7]*) usage "a mesh key is 52 letters and digits, as meshchat key new prints it" ;; esac
@@ -387,6 +388,8 @@ install() {
         [ -z "$brings" ] || echo "and from $source:" $brings
         return
     fi
+    # For root, busybox finds that everything can be written, be it mounted read-only.
+    (: >"$JOURNAL.new") 2>/dev/null || fail "/etc cannot be written: is this failsafe mode? (mount_root)"
     save_as_it_was
     journal=
     trap 'roll_back; exit 1' HUP INT TERM
@@ -410,7 +413,7 @@ install() {
     router /etc/init.d/meshchat running || fail "the daemon does not stay up"
     brought | sort -u >"$BROUGHT.new"
     mv "$BROUGHT.new" "$BROUGHT"
-    rm -f "$JOURNAL"
+    rm -f "$JOURNAL" "$JOURNAL.new"
     echo "meshchat $version runs. Is all well? meshchat check    To chat: meshchat"
 }
 
@@ -568,6 +571,9 @@ fetch() {
     series=$(series_of "$release") || exit 1
     case $arch in *[!A-Za-z0-9_.-]* | '') usage "$arch is no architecture" ;; esac
     find_list "$3"
+    # opkg can do with what the firmware has of the target's feed; apk looks for all of it in the folder.
+    [ -n "$target" ] || [ "$(listed manager)" = opkg ] ||
+        usage "for OpenWrt $series, --target is needed, such as ath79/generic: what DISTRIB_TARGET says there"
     folder=$3/feed/$series/$arch
     [ -z "$dry" ] || { indexes && return; }
     mkdir -p "$folder"
@@ -580,6 +586,8 @@ fetch() {
     (cd "$folder" && sha256sum -- * >.work/sums)
     mv "$WORK/sums" "$folder/SHA256SUMS"
     echo "$folder: $(($(wc -l <"$folder/SHA256SUMS"))) files, $(size_kb "$folder"/*) KiB"
+    absent=$(grep -vxE 'libc|libgcc1' "$folder/firmware" || true)
+    [ -z "$absent" ] || echo "Routers without" $absent "need --target as well, such as ath79/generic"
 }
 
 fetch_opkg() {

@@ -143,6 +143,7 @@ def test_collects_what_the_release_needs_and_what_that_needs(
     files = collected(stick)
     assert {name.partition("_")[0] for name in files if name.endswith(".ipk")} == NEEDED
     assert files["firmware"] == b"libc\nlibpthread\n"
+    assert "Routers without libpthread need --target as well" in done.stdout
     folder = stick / "feed" / "24.10" / ARCH
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
 
@@ -153,6 +154,7 @@ def test_a_target_adds_the_libraries_of_its_firmware(shell: list[str], stick: Pa
     files = collected(stick)
     assert f"libpthread_1.0-r1_{ARCH}.ipk" in files
     assert files["firmware"] == b"libc\n"
+    assert "--target" not in done.stdout
 
 
 def test_a_second_fetch_takes_only_what_changed(shell: list[str], stick: Path, server: Server) -> None:
@@ -231,7 +233,16 @@ def test_apks_releases_are_fetched_by_apk(shell: list[str], stick: Path, tmp_pat
     apk.chmod(0o755)
     asked = tmp_path / "asked"
     done = subprocess.run(
-        [*shell, str(stick / "install.sh"), "--fetch", "25.12.0", ARCH, str(stick)],
+        [
+            *shell,
+            str(stick / "install.sh"),
+            "--fetch",
+            "25.12.0",
+            ARCH,
+            str(stick),
+            "--target",
+            "ath79/generic",
+        ],
         env={**os.environ, "PATH": f"{apk.parent}:{os.environ['PATH']}", "ASKED": str(asked)},
         capture_output=True,
         text=True,
@@ -248,11 +259,18 @@ def test_apks_releases_are_fetched_by_apk(shell: list[str], stick: Path, tmp_pat
     told = asked.read_text()
     assert f"--arch {ARCH}" in told
     assert f"https://downloads.openwrt.org/releases/packages-25.12/{ARCH}/packages/packages.adb" in told
+    assert "releases/25.12.0/targets/ath79/generic/packages/packages.adb" in told
     assert "fetch --recursive" in told
     assert "python3-netifaces" not in told
 
 
 def test_without_apk_its_releases_cannot_be_fetched(shell: list[str], stick: Path) -> None:
-    done = fetch(shell, stick, release="25.12.0")
+    done = fetch(shell, stick, "--target", "ath79/generic", release="25.12.0")
     assert done.returncode == 1
     assert "apk-tools 3 is needed" in done.stderr
+
+
+def test_apk_looks_for_all_of_it_so_the_target_has_to_be_named(shell: list[str], stick: Path) -> None:
+    done = fetch(shell, stick, release="25.12.0")
+    assert done.returncode == 2
+    assert "--target is needed" in done.stderr

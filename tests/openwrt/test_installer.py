@@ -197,6 +197,7 @@ def test_a_new_key_keeps_the_one_before_for_reading(router: Router, bundle: Path
     ("words", "why", "status"),
     [
         (["--mesh", "a b"], "name", 2),
+        (["--mesh", "m" * 65], "64 letters", 2),
         (["--key", "SHORT"], "52 letters", 2),
         (["--key", KEY[:-1] + "!"], "52 letters", 2),
         (["--interface", "wlan9"], "no interface wlan9", 1),
@@ -250,9 +251,8 @@ def test_packages_of_another_architecture_are_not_used(router: Router, bundle: P
 def test_no_network_and_nothing_fetched_says_what_to_do(router: Router, bundle: Path, tmp_path: Path) -> None:
     carried = altered(bundle, tmp_path)
     shutil.rmtree(carried / "feed")
-    refuses(
-        router, carried, why=rf"on a PC with a network: install.sh --fetch {MANAGERS[router.manager]} {ARCH}"
-    )
+    command = f"install.sh --fetch {MANAGERS[router.manager]} {ARCH} DIR --target ath79/generic"
+    refuses(router, carried, why=f"on a PC with a network: {command}")
 
 
 def test_a_damaged_package_is_refused(router: Router, bundle: Path, tmp_path: Path) -> None:
@@ -282,7 +282,14 @@ def test_a_firmware_without_a_library_is_told_how_to_fetch_it(
     opkg_router: Router, bundle: Path, tmp_path: Path
 ) -> None:
     (opkg_router.root / "usr/lib/opkg/db").write_text("busybox 1.36.1-r2\n")
-    refuses(opkg_router, bundle, why="has no libc .fetch again with --target")
+    refuses(opkg_router, bundle, why="has no libc .fetch again with --target ath79/generic")
+
+
+def test_a_file_system_that_is_read_only_is_named(router: Router, bundle: Path) -> None:
+    # What fails for root as well.
+    (router.root / "etc/meshchat.installing.new").mkdir()
+    refuses(router, bundle, why="/etc cannot be written: is this failsafe mode")
+    assert router.steps == []
 
 
 def test_full_flash_is_refused_beforehand(router: Router, bundle: Path) -> None:
