@@ -172,6 +172,19 @@ def test_group_and_port_are_those_of_the_configuration(router: Router) -> None:
     assert uci.get("firewall.meshchat_direct1.dest_port") == "9999"
 
 
+@pytest.mark.parametrize("bad", ["88 88", "9999'\nset system.main.hostname='x", "$(reboot)", "-1", ""])
+def test_what_is_no_group_and_no_port_stays_out_of_the_firewall(router: Router, bad: str) -> None:
+    router.set("group", bad)
+    router.set("port", bad)
+    with_mesh(router, "802.11s")
+    router.run(NETWORK, "add")
+    uci = router.uci()
+    assert uci.get("network.meshchat.target") == "224.1.1.1/32"
+    assert uci.get("firewall.meshchat_group1.dest_ip") == "224.1.1.1"
+    assert uci.get("firewall.meshchat_direct1.dest_port") == "8888"
+    assert uci.get("system.main.hostname") is None
+
+
 def test_a_router_without_a_mesh_yet_is_left_alone_and_told_what_to_do(router: Router) -> None:
     router.configure("network", *LAN)
     router.configure("wireless", radio("ap", "ap", "lan"))
