@@ -134,7 +134,9 @@ class SshRouter:
     def _start_dropbear(self, calls: list[str]) -> None:
         begin = calls.index("procd_open_instance ssh")
         line = next(one for one in calls[begin:] if one.startswith("procd_set_param command "))
-        words = line.replace("/usr/bin/meshchat-ssh", f"{self.root}/usr/bin/meshchat-ssh").split()[2:]
+        line = line.replace("/usr/bin/meshchat-ssh", f"{self.root}/usr/bin/meshchat-ssh")
+        before, _, after = line.partition(" /usr/sbin/dropbear ")
+        words = ["sh", "-c", before.partition(" -c ")[2], "dropbear", *after.split()]
         key = self.root / "key"
         subprocess.run(["dropbearkey", "-t", "ed25519", "-f", str(key)], check=True, capture_output=True)
         words[words.index("-P") + 1] = str(self.root / "dropbear.pid")

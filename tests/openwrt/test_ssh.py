@@ -228,6 +228,18 @@ def test_so_many_may_be_in_at_once_and_a_place_is_free_again_as_soon_as_one_leav
         assert router.run().startswith(LOGIN)
 
 
+def test_where_memory_ends_the_kernel_ends_what_came_by_ssh_and_not_the_router(router: SshRouter) -> None:
+    """Also a connection that asks for no chat, and so takes none of the places."""
+    silent = subprocess.Popen(router.ssh("-N"), stdin=subprocess.DEVNULL)
+    with router.terminal() as person:
+        person.until(LOGIN)
+        assert settle(lambda: len(router.processes() - router.at_rest) == 3)
+        for pid in router.processes() - router.at_rest:
+            assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+    silent.kill()
+    silent.wait()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_dropped_connection_leaves_no_process(router: SshRouter, how: signal.Signals) -> None:
     with router.terminal() as person:
