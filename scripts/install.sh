@@ -6,7 +6,7 @@
 #       [--interface IF]                 to the mesh, as in /etc/config/network; may be repeated
 #       [--small]                        without meshchat-terminal: the plain terminal only
 #       [--from DIR|TARBALL]             what to install from, if it is elsewhere
-#       [--force-downgrade]
+#       [--force-downgrade]              in place of a newer version
 #   sh install.sh --remove | --purge     take it away; --purge: also history, keys and settings
 #   sh install.sh --fetch RELEASE ARCH DIR [--target TARGET/SUBTARGET] [--mirror URL]
 #                                        before, on a PC with a network: collect what the feeds
@@ -14,7 +14,8 @@
 #       [--dry-run]                      with any of them: say what would be done, and do nothing
 #
 # A failure is one line on standard error, and the router is left as it was. After a power cut, run
-# it again. On a router, ARCH is what `. /etc/openwrt_release; echo $DISTRIB_ARCH` prints.
+# it again. On a router, `. /etc/openwrt_release; echo $DISTRIB_ARCH $DISTRIB_TARGET` prints ARCH and TARGET.
+
 # shellcheck disable=SC2046,SC2086 # lists of names are split on purpose
 set -eu
 
@@ -230,6 +231,7 @@ plan() {
     [ "$manager" = opkg ] || suffix=apk
     find_bundle
     find_list "$bundle"
+    case $list in "$bundle"/*) verify "$bundle" "${list#"$bundle"/}" ;; esac
     [ "$(listed manager)" = "$manager" ] || fail "OpenWrt $series has $(listed manager), but here is $manager"
     own=
     for name in meshchat ${terminal:+meshchat-terminal}; do
@@ -437,7 +439,8 @@ save_as_it_was() {
 
 # What failed is undone: what is new goes, what was there before comes back.
 roll_back() {
-    trap - EXIT HUP INT TERM
+    trap - EXIT
+    trap '' HUP INT TERM
     router /etc/init.d/meshchat stop >/dev/null 2>&1 || true
     news=$(installed | grep -vxF -f "$WORK/installed" || true)
     [ -z "$news" ] || (take meshchat-terminal meshchat $news) >/dev/null 2>&1 || true

@@ -214,6 +214,14 @@ def test_what_cannot_be_is_said_before_anything_is_touched(
     assert router.steps == []
 
 
+def test_help_names_every_option_and_says_nothing_to_programmers(router: Router, bundle: Path) -> None:
+    done = router.run(bundle, "--help")
+    assert (done.returncode, done.stderr, router.steps) == (0, "", [])
+    taken = set(re.findall(r"--[a-z-]+", (bundle / "install.sh").read_text().split("main() {")[1]))
+    assert taken - {"--help"} <= set(re.findall(r"--[a-z-]+", done.stdout))
+    assert "shellcheck" not in done.stdout
+
+
 def test_a_dry_run_only_says_what_it_would_do(router: Router, bundle: Path) -> None:
     before = router.contents()
     done = install(router, bundle, "--dry-run")
@@ -267,6 +275,13 @@ def test_a_damaged_package_of_the_feeds_is_refused(router: Router, bundle: Path,
     for path in (carried / "feed").rglob("python3-click*"):
         path.write_bytes(b"not what it was")
     refuses(router, carried, why=r"python3-click\S* is damaged: its checksum is wrong")
+
+
+def test_a_damaged_list_of_what_is_needed_is_refused(router: Router, bundle: Path, tmp_path: Path) -> None:
+    carried = altered(bundle, tmp_path)
+    for path in (carried / "releases").glob("*.list"):
+        path.write_text(path.read_text().replace("needs python3-uuid\n", ""))
+    refuses(router, carried, why=r"releases/\S*list is damaged: its checksum is wrong")
 
 
 def test_a_half_fetched_folder_is_refused(router: Router, bundle: Path, tmp_path: Path) -> None:
