@@ -365,9 +365,9 @@ save_key() {
     state=$(uci -q get meshchat.main.state || echo /etc/meshchat)
     mkdir -p "$ROOT$state"
     before=$(grep -vxF "$key" "$ROOT$state/mesh.keys" 2>/dev/null | grep -v '^#' | head -n 1 || true)
-    (umask 077 && printf '%s\n' "$key" ${before:+"$before"} >"$ROOT$state/mesh.keys.new")
-    chown meshchat:meshchat "$ROOT$state" "$ROOT$state/mesh.keys.new"
-    mv "$ROOT$state/mesh.keys.new" "$ROOT$state/mesh.keys"
+    (umask 077 && printf '%s\n' "$key" ${before:+"$before"} >"$ROOT$state/mesh.keys.meshchat-new")
+    chown meshchat:meshchat "$ROOT$state" "$ROOT$state/mesh.keys.meshchat-new"
+    mv "$ROOT$state/mesh.keys.meshchat-new" "$ROOT$state/mesh.keys"
 }
 
 # --- Install --------------------------------------------------------------------------------------------
@@ -506,8 +506,8 @@ delete_data() {
     [ -d "$1" ] || return 0
     (
         cd "$1"
-        rm -rf rooms spaces mesh.id accounts.log rooms.log space-*.log ./*.log.damaged router.key mesh.keys \
-            state.json wiped.log dropbear_* meshchat.toml meshchat.sock
+        rm -rf rooms spaces mesh.id accounts.log rooms.log space-*.log router.key mesh.keys state.json wiped.log \
+            ./*.damaged ./*.meshchat-new meshchat.toml meshchat.sock
     )
     rmdir "$1" 2>/dev/null || true
 }

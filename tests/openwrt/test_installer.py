@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from meshchat.adapters.files import TEMP_SUFFIX
+from meshchat.adapters.logfile import DAMAGED_SUFFIX
 from openwrt.build.source import Source, as_it_stands
 from tests.openwrt.simulated import (
     MANAGERS,
@@ -377,7 +379,8 @@ def test_purge_takes_all_data_and_nothing_else(router: Router, bundle: Path) -> 
     before = router.contents()
     install(router, bundle, "--key", KEY)
     others = router.root / "mnt/stick"
-    for name in ("rooms/1.log", "mesh.id", "holiday.jpg"):
+    unfinished, damaged = f"mesh.keys{TEMP_SUFFIX}", f"state.json{DAMAGED_SUFFIX}"
+    for name in ("rooms/1.log", "mesh.id", unfinished, damaged, "holiday.jpg"):
         (others / name).parent.mkdir(parents=True, exist_ok=True)
         (others / name).write_text("x")
     (router.root / "etc/uci/meshchat.main.storage").write_text("/mnt/stick\n")
