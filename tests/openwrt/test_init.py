@@ -216,6 +216,12 @@ def test_bad_values_of_the_scripts_own_options_are_named_too(router: Router) -> 
 # --- Names of interfaces ------------------------------------------------------------------------------------
 
 
+def test_a_star_is_complained_of_as_it_is_and_not_taken_for_files(router: Router) -> None:
+    router.set("interfaces", ["/*"])
+    (complaint,) = logged(router.init("start"))
+    assert "['/*']" in complaint
+
+
 def test_an_interface_may_be_named_as_in_the_routers_own_configuration(router: Router) -> None:
     router.write("devices", "lan br-lan\n")
     router.set("interfaces", ["lan", "mesh"])
