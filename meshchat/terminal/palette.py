@@ -3,7 +3,9 @@
 The levels of the 256-colour palette are xterm's; contrast and luminance are WCAG 2's (1.4.11: 3 to 1).
 """
 
+import colorsys
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -12,6 +14,10 @@ LEVELS = (0, 95, 135, 175, 215, 255)
 LEAST_CONTRAST = 3.0
 LEAST_COLOUR = 95
 """Between the strongest and the weakest part of a colour: less looks grey."""
+
+HUES = 12
+"""Sectors of the circle of hues. Each is as likely as another, or most people would be pink: a third of the
+legible colours are."""
 
 EIGHT = ("ansired", "ansigreen", "ansimagenta", "ansicyan")
 """Of the eight colours of old terminals those that most of them show legibly on either background."""
@@ -44,6 +50,15 @@ def legible() -> tuple[Rgb, ...]:
     )
 
 
+@lru_cache(maxsize=1)
+def by_hue() -> tuple[tuple[Rgb, ...], ...]:
+    """The legible colours, those of one sector of hues together."""
+    sectors: defaultdict[int, list[Rgb]] = defaultdict(list)
+    for colour in legible():
+        sectors[int(colorsys.rgb_to_hsv(*colour)[0] * HUES)].append(colour)
+    return tuple(tuple(sectors[sector]) for sector in sorted(sectors))
+
+
 def has_256(environment: Mapping[str, str]) -> bool:
     """Whether the terminal says that it has 256 colours or more."""
     return "256color" in environment.get("TERM", "") or environment.get("COLORTERM", "") != ""
@@ -54,5 +69,6 @@ def style_of(key: str, *, many: bool) -> str:
     number = int.from_bytes(hashlib.blake2s(key.encode(), digest_size=4).digest(), "big")
     if not many:
         return f"fg:{EIGHT[number % len(EIGHT)]}"
-    red, green, blue = legible()[number % len(legible())]
+    number, hue = divmod(number, len(by_hue()))
+    red, green, blue = by_hue()[hue][number % len(by_hue()[hue])]
     return f"fg:#{red:02x}{green:02x}{blue:02x}"

@@ -72,7 +72,7 @@ def _link(model: Model) -> tuple[str, ...]:
         return ("alone: no neighbour heard", "alone")
     heard = "1 neighbour" if link.neighbours == 1 else f"{link.neighbours} neighbours"
     state = "in step" if link.in_step else "catching up"
-    return (f"{heard}, {state}", f"{link.neighbours} {state}", state, "")
+    return (f"{heard}, {state}", f"{link.neighbours} near, {state}", state, "")
 
 
 def _news(model: Model) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def test_two_people_talk_on_two_screens(daemon: FakeDaemon) -> None:
         ben.shows("ann: is anybody there?")
         ben.say("/me waves")
         for person in (ann, ben):
-            assert "22:26 * ben waves" in person.shows("* ben waves")[-3]
+            assert "* ben waves" in person.shows("22:26 * ben waves")[-3]
     assert daemon.texts() == ["is anybody there?", "/me waves"]
 
 

@@ -1,5 +1,7 @@
 """Cells, colours and the status line: what makes a screen legible."""
 
+import colorsys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -87,7 +89,11 @@ def test_every_colour_is_legible_on_dark_and_on_light() -> None:
 def test_a_user_has_one_colour_and_users_have_many() -> None:
     keys = [f"key{number}" for number in range(200)]
     assert [style_of(key, many=True) for key in keys] == [style_of(key, many=True) for key in keys]
-    assert len({style_of(key, many=True) for key in keys}) > 30
+    styles = [style_of(key, many=True).removeprefix("fg:#") for key in keys]
+    assert len(set(styles)) > 30
+    hues = [colorsys.rgb_to_hsv(*bytes.fromhex(style))[0] for style in styles]
+    for sixth in range(6):
+        assert sum(int(hue * 6) == sixth for hue in hues) < len(keys) / 3
     assert {style_of(key, many=False) for key in keys} == {f"fg:{name}" for name in EIGHT}
     assert has_256({"TERM": "xterm-256color"})
     assert has_256({"TERM": "xterm", "COLORTERM": "truecolor"})
