@@ -3,7 +3,7 @@
 import colorsys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meshchat.chat.localtime import Zone
@@ -176,6 +176,7 @@ def test_days_and_what_is_new_have_their_lines() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-30, 30), st.booleans()), max_size=12), st.integers(10, 60))
+@example([(1, True), (0, True), (0, True), (0, True), (-7, False)], 10)
 def test_scrolling_never_skips_or_repeats_a_row(steps: list[tuple[int, bool]], width: int) -> None:
     """What is in view is always a piece of the whole, and what arrives below does not move it."""
     made = model()
@@ -187,7 +188,7 @@ def test_scrolling_never_skips_or_repeats_a_row(steps: list[tuple[int, bool]], w
         view.scroll(step)
         shown = rows(view, width)
         if arrives and not view.at_end:
-            made.take(message(made, arrived))
+            made.take(message(made, arrived, f"{arrived} late"))
             arrived += 1
             assert rows(view, width) == shown
         whole = rows(View(made, Zone("UTC"), PLAIN), width, 2000)
