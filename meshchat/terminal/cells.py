@@ -61,7 +61,11 @@ def extends(char: str) -> bool:
 
 def cells(text: str, style: str = "") -> Row:
     """The text, which has to be safe, in cells."""
-    return [Cell(cluster[:MAX_CLUSTER], width, style) for cluster, width in clusters(text)]
+    return [
+        # Cut behind a joiner, it would take in the cell after it.
+        Cell(cluster[:MAX_CLUSTER].rstrip(_ZWJ), width, style)
+        for cluster, width in clusters(text)
+    ]
 
 
 def columns(row: Iterable[Cell]) -> int:

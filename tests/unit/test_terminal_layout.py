@@ -51,6 +51,12 @@ def test_clusters_lose_nothing(text: str) -> None:
     assert "".join(cluster for cluster, _ in clusters(text)).replace(" ", "") == text.replace(" ", "")
 
 
+def test_a_chain_of_emoji_that_is_cut_reaches_for_nothing_behind_it() -> None:
+    [chain, after] = cells(safe("\U0001f469\u200d" * 50 + "\U0001f469 "))
+    assert chain.text.endswith("\U0001f469")
+    assert after.text == " "
+
+
 @given(TEXTS, st.integers(4, 50), st.integers(0, 2))
 def test_a_wrapped_text_fits_and_keeps_its_words(text: str, width: int, indent: int) -> None:
     row = cells(safe(text))
