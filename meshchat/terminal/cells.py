@@ -54,6 +54,11 @@ def clusters(text: str) -> Iterator[tuple[str, int]]:
             yield text[start:at], max(width, 1)
 
 
+def characters(text: str) -> list[str]:
+    """The characters of the text, as people see them."""
+    return [cluster for cluster, _ in clusters(text)]
+
+
 def extends(char: str) -> bool:
     """Whether the character stands in the cell of the one before it."""
     return (get_cwidth(char) == 0 and unicodedata.category(char) != "Cc") or ord(char) in _SKIN_TONES

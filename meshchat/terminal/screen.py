@@ -1,15 +1,15 @@
 """The full screen: messages above, one line of status, the input below, drawn by prompt_toolkit.
 
 prompt_toolkit reads the keys, edits the line and writes what has changed; where everything stands, and in
-which columns, is decided here. This is the only module of the front end that needs it with `cells.py`,
-`statusline.py` and `view.py`, and it is imported only when there is a terminal for it.
+which columns, is decided in `painter.py`. Only this module and what it imports of `cells.py`, `painter.py`,
+`statusline.py` and `view.py` need it, and it is imported only when there is a terminal for it.
 """
 
 import asyncio
 import locale
 import os
 import sys
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import takewhile
@@ -17,14 +17,10 @@ from typing import Self
 
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.data_structures import Point
 from prompt_toolkit.document import Document
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
-from prompt_toolkit.layout import BufferControl, Container, Dimension, Layout, Window
-from prompt_toolkit.layout.mouse_handlers import MouseHandlers
-from prompt_toolkit.layout.screen import Char, WritePosition
-from prompt_toolkit.layout.screen import Screen as Canvas
+from prompt_toolkit.layout import BufferControl, Layout, Window
 from prompt_toolkit.styles import Style
 
 from meshchat.chat.localtime import Zone
@@ -32,7 +28,7 @@ from meshchat.chat.render import safe
 from meshchat.constants import MAX_TEXT
 from meshchat.errors import MeshchatError
 from meshchat.terminal import statusline
-from meshchat.terminal.cells import Cell, Row, cells, clusters, columns, fit, wrap
+from meshchat.terminal.cells import characters
 from meshchat.terminal.commands import complete
 from meshchat.terminal.conversation import Conversation
 from meshchat.terminal.days import clock
@@ -40,13 +36,12 @@ from meshchat.terminal.front import Leave, NotAnswered
 from meshchat.terminal.keyboard import Keyboard
 from meshchat.terminal.messages import Message, Notice
 from meshchat.terminal.model import Room
+from meshchat.terminal.painter import Painter
 from meshchat.terminal.palette import has_256
 from meshchat.terminal.view import Look, View
 
 REDRAW_S = 0.05
 """Shortest time between two redraws: a flood of messages is drawn 20 times a second, a key at once."""
-
-MAX_INPUT_ROWS = 5
 
 MAX_INPUT = 4 * MAX_TEXT
 """Characters that a paste may fill the input with: all of it is laid out at every key."""
@@ -59,10 +54,6 @@ LOOK_BACK = 200
 
 LATE_ENTRIES = 10
 """A message that comes in above so many others may be out of sight: routers that meet again bring such."""
-
-ROW_CLASSES = 251
-"""Rows with doubtful widths are drawn whole or not at all: each has one of so many style classes, so that
-all cells of a row that replaces another differ from those before. More than the rows of any terminal."""
 
 KEYS = (
     "PageUp and PageDown leaf back and forth, Home and End go to the oldest message and back to the latest.",
@@ -295,7 +286,7 @@ class Screen:
 
     def _layout(self) -> Layout:
         window = Window(BufferControl(self.buffer))
-        return Layout(_Painter(self, window), focused_element=window)
+        return Layout(Painter(self, window), focused_element=window)
 
     def _bindings(self) -> KeyBindings:
         bindings = KeyBindings()
@@ -446,9 +437,9 @@ class Screen:
         """How far it is to the next character before (-1) or after (1) the cursor."""
         text, at = self.buffer.text, self.buffer.cursor_position
         if way > 0:
-            return next((len(cluster) for cluster in _parts(text[at:])), 0)
+            return next((len(cluster) for cluster in characters(text[at:])), 0)
         last = 0
-        for cluster in _parts(text[:at]):
+        for cluster in characters(text[:at]):
             last = len(cluster)
         return -last
 
@@ -521,121 +512,3 @@ class Screen:
 def _common_beginning(words: list[str]) -> str:
     alike = takewhile(lambda chars: len(set(chars)) == 1, zip(*words, strict=False))
     return "".join(chars[0] for chars in alike)
-
-
-def _parts(text: str) -> list[str]:
-    """The characters of what is typed, as people see them."""
-    return [cluster for cluster, _ in clusters(text)]
-
-
-class _Painter(Container):
-    """Draws the screen; `window` holds the keys' focus and draws nothing itself."""
-
-    def __init__(self, screen: Screen, window: Window) -> None:
-        self._screen = screen
-        self._window = window
-        self._row_class = 0
-        self._classes: dict[tuple[Cell, ...], int] = {}
-
-    def reset(self) -> None:
-        """Nothing is kept between runs."""
-
-    def preferred_width(self, max_available_width: int) -> Dimension:
-        """All there is."""
-        return Dimension(preferred=max_available_width)
-
-    def preferred_height(self, width: int, max_available_height: int) -> Dimension:
-        """All there is."""
-        return Dimension(preferred=max_available_height)
-
-    def get_children(self) -> list[Container]:
-        """The window whose buffer the keys go to."""
-        return [self._window]
-
-    def write_to_screen(
-        self,
-        screen: Canvas,
-        mouse_handlers: MouseHandlers,
-        write_position: WritePosition,
-        parent_style: str,
-        erase_bg: bool,
-        z_index: int | None,
-    ) -> None:
-        """Draws everything into the rows of `screen`."""
-        width, height = write_position.width, write_position.height
-        # The last column stays free: behind it terminals differ about where the cursor is.
-        inner = max(width - 1, 1)
-        typed, cursor = self._input(inner, max(min(MAX_INPUT_ROWS, height - 2), 1))
-        rows = self._screen.view.rows(inner, max(height - len(typed) - 1, 0), self._screen.pending())
-        text, style = self._screen.status(inner)
-        status = fit(cells(self._screen.drawable(text), style), inner)
-        status += [Cell(" ", 1, style)] * (inner - columns(status))
-        for y, row in enumerate([*rows, status, *typed][-height:]):
-            self._draw(screen, y, row)
-        screen.height, screen.width = height, width
-        screen.set_cursor_position(self._window, Point(cursor.x, height - len(typed) + cursor.y))
-        screen.show_cursor = True
-        screen.visible_windows_to_write_positions[self._window] = write_position
-
-    def _input(self, width: int, most: int) -> tuple[list[Row], Point]:
-        """The rows of the input, the cursor's among them, and where in them it is."""
-        buffer = self._screen.buffer
-        rows = wrap(cells(self._screen.drawable(safe(self._screen.prompt or "> ")), "bold"), width)
-        x = columns(rows[-1])
-        at, cursor = 0, Point(x, len(rows) - 1)
-        for cluster in _parts("" if self._screen.secret else buffer.text):
-            if at == buffer.cursor_position:
-                cursor = Point(x, len(rows) - 1)
-            at += len(cluster)
-            if cluster == "\n":
-                rows.append([])
-                x = 0
-                continue
-            for cell in cells(self._screen.drawable(safe(cluster))):
-                if x + cell.width > width:
-                    rows.append([])
-                    x = 0
-                rows[-1].append(cell)
-                x += cell.width
-        if at <= buffer.cursor_position and not self._screen.secret:
-            if x >= width:
-                rows.append([])
-                x = 0
-            cursor = Point(x, len(rows) - 1)
-        first = max(cursor.y - most + 1, 0) if len(rows) > most else 0
-        return rows[first : first + most], Point(cursor.x, cursor.y - first)
-
-    def _draw(self, screen: Canvas, y: int, row: Row) -> None:
-        line: defaultdict[int, Char] = screen.data_buffer[y]
-        escapes = screen.zero_width_escapes[y]
-        suffix = self._class_of(row) if any(cell.doubtful for cell in row) else ""
-        x, doubtful = 0, False
-        for cell in row:
-            if cell.doubtful:
-                # Should the terminal make it narrower, nothing of what was there before shows behind it.
-                escapes[x] = f"\x1b[{x + 1}G{' ' * cell.width}\x1b[{x + 1}G"
-            elif doubtful:
-                escapes[x] = f"\x1b[{x + 1}G"
-            line[x] = _char(cell.text, cell.width, cell.style + suffix)
-            x, doubtful = x + cell.width, cell.doubtful
-        if doubtful:
-            # prompt_toolkit takes the empty cell for one column, so the blank there is drawn along.
-            escapes[x] = f"\x1b[{x + 1}G "
-            line[x] = _char("", 0, suffix)
-
-    def _class_of(self, row: Row) -> str:
-        """A style class of the row's own, which has no style."""
-        key = tuple(row)
-        number = self._classes.pop(key, None)
-        if number is None:
-            self._row_class = number = (self._row_class + 1) % ROW_CLASSES
-        self._classes[key] = number
-        if len(self._classes) > ROW_CLASSES:
-            del self._classes[next(iter(self._classes))]
-        return f" class:row{number}"
-
-
-def _char(text: str, width: int, style: str) -> Char:
-    char = Char("", style)
-    char.char, char.width = text, width
-    return char
