@@ -7,7 +7,6 @@ from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 from meshchat.chat.names import fold
@@ -202,6 +201,8 @@ class Model:
         self.router = ""
         self.rooms: dict[str, Room] = {}
         """By name, in the order of their numbers."""
+        self._numbers: set[int] = set()
+        self._free = 1
         self.current: Room | None = None
         self.last: Room | None = None
         """The room that was shown when the person left."""
@@ -236,16 +237,22 @@ class Model:
         A room whose name is a number has that one, others get what is free: so no answer has two meanings.
         """
         new = [name for name in dict.fromkeys(names) if name not in self.rooms]
-        if not new:
-            return
-        taken = {room.number for room in self.rooms.values()}
+        last = next((room.number for room in reversed(self.rooms.values())), 0)
+        in_order = True
         for name in sorted(new, key=lambda name: not _is_number(name)):
             number = int(name) if _is_number(name) else 0
-            if not number or number in taken:
-                number = next(free for free in count(1) if free not in taken)
-            taken.add(number)
+            if not number or number in self._numbers:
+                number = self._free_number()
+            self._numbers.add(number)
             self.rooms[name] = Room(name, number)
-        self.rooms = dict(sorted(self.rooms.items(), key=lambda item: item[1].number))
+            in_order, last = in_order and number > last, number
+        if not in_order:
+            self.rooms = dict(sorted(self.rooms.items(), key=lambda item: item[1].number))
+
+    def _free_number(self) -> int:
+        while self._free in self._numbers:
+            self._free += 1
+        return self._free
 
     def room(self, name: str) -> Room:
         """The room of this name, which need not be known yet."""
