@@ -179,6 +179,8 @@ class Node:
         self._perform(outputs)
         for line in (*self._logs.report, *self._state.report):
             log.warning("%s", line)
+        # If the power goes in a moment, the next start has to know since when the router was off.
+        self._save()
 
     def _met(self, item: Outline) -> None:
         if item.space == Space.ROOM:

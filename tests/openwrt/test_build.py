@@ -181,8 +181,7 @@ def test_what_a_release_is_asked_for_is_what_the_packages_depend_on(
 
 
 def test_the_bundle_says_of_each_file_what_it_has_to_be(built: dict[str, Path], tmp_path: Path) -> None:
-    with tarfile.open(built["bundle"]) as archive:
-        archive.extractall(tmp_path, filter="data")
+    subprocess.run(["tar", "-xzf", built["bundle"], "-C", tmp_path], check=True)
     (top,) = tmp_path.iterdir()
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=top, check=True)
     listed = {line.split()[1] for line in (top / "SHA256SUMS").read_text().splitlines()}

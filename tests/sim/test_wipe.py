@@ -267,6 +267,24 @@ def test_what_has_no_date_is_wiped_by_how_long_it_was_held() -> None:
     assert_idle(world)
 
 
+def test_a_good_clock_tells_how_long_a_router_was_off_even_right_after_its_first_start() -> None:
+    """Found by seed 70260: killed in its first seconds, it had noted no time, and kept all a day longer."""
+    world = World(1, line(2), 2)
+    first, second = world.routers
+    second.model.clock = NO_CLOCK
+    world.boot([1])
+    said = say(second, "nobody knows when")
+    assert said.grade is Grade.UNKNOWN
+    world.boot([0])
+    assert world.run(8, until=lambda: "nobody knows when" in first.texts())
+    first.kill()
+    second.power_cut()
+    world.run(1.5 * DAY)
+    first.boot()
+    until(world, DAY + FOUR_UTC + 60)
+    assert_nowhere([first], "nobody knows when")
+
+
 def test_an_age_travels_with_its_record_and_survives_restarts() -> None:
     world = undated_mesh(9, 2)
     holder, late = world.routers
