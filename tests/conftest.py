@@ -1,5 +1,6 @@
 """What a run of the tests measured goes under its results: figures in the documents come from runs."""
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,11 @@ MEASURED = "measured"
 def measured(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Notes one line, with units, to be printed when all tests are through."""
     return lambda line: record_property(MEASURED, line)
+
+
+def pytest_configure() -> None:
+    """A shell has what it runs in the background ignore Ctrl-C; what is tested must not inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
