@@ -101,7 +101,7 @@ class Attendance:
         return now + self._random.uniform(0, PRESENCE_JITTER)
 
     def wrote(self, session: Session, now: float) -> None:
-        """A message of this session is on its way: it says as well that its author is active."""
+        """Somebody logged in here sent a message: it says as well that he is active."""
         person = self._people.get(session.require_login().account.key)
         if person is not None:
             person.typed_at = now
