@@ -15,8 +15,13 @@ def measured(record_property: Callable[[str, object], None]) -> Callable[[str], 
 
 
 def pytest_configure() -> None:
-    """A shell has what it runs in the background ignore Ctrl-C; what is tested must not inherit that."""
+    """The background of a shell ignores Ctrl-C, and nohup the hang-up; what is tested must not inherit that.
+
+    A signal that is handled here is as usual for the programs that are started (execve(2)).
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
