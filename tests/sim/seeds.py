@@ -34,10 +34,6 @@ NEXT_WIPE = DAY
 """Added to that where a day has passed and clocks are unknown: what has no date goes by its age at the daily
 wipe, and at a router that restarts at once, so two may differ until the next wipe."""
 
-SLEPT = DAY
-"""Added to that where a router without a good clock was off for that day: it cannot tell for how long it was,
-so what it holds has not aged there, and it keeps that for a day longer than the others."""
-
 REST = 3600.0
 """Seconds after which the air is quiet on average over as many. By then what cannot be mended, a difference
 between routers that remember different evictions, is looked at once an hour."""
@@ -78,7 +74,6 @@ class Run:
                 router.model.limits = StoreLimits(caps, CAP_ACCOUNTS)
         self.villain = Villain(self.world, count, plan.seed)
         self.safety = Safety(self.world, count)
-        self.slept = False
         self.world.boot(range(count))
 
     @property
@@ -95,7 +90,7 @@ class Run:
             self.safety.check([router])
         self.settle()
         undated = self.world.now > DAY and not all(clock.good for clock in self.plan.clocks)
-        assert_converges(self.world, CONVERGENCE + (NEXT_WIPE + SLEPT * self.slept) * undated)
+        assert_converges(self.world, CONVERGENCE + NEXT_WIPE * undated)
         self.safety.check(self.honest)
         # Where limits are tight, what was said first has gone: that all agree is what is asked then.
         if self.plan.caps is None:
@@ -224,8 +219,6 @@ class Run:
     def day(self, router: SimRouter, step: Step) -> None:
         """A day passes, and with it a wipe."""
         self.villain.end()
-        asleep = (router for router in self.honest if router.node is None)
-        self.slept = self.slept or any(not router.model.clock.good for router in asleep)
         self.world.run(DAY)
 
 

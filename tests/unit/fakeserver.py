@@ -21,7 +21,7 @@ from tests.unit.fakes import CHEAP, FakeMesh, key, written
 
 T = TypeVar("T")
 
-PATIENCE = 60.0
+PATIENCE = 20.0
 """Seconds after which something that has not happened is a failure; two busy cores are slow."""
 
 
