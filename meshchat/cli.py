@@ -635,6 +635,39 @@ def key_drop(key: str, yes: bool, socket: Path | None) -> None:
     _keys("key_drop", socket, key=key)
 
 
+@cli.group(no_args_is_help=False)
+def watch() -> None:
+    """Codes that let a person see how this router does, though he does not run it."""
+
+
+@watch.command(name="new")
+@_socket_option
+def watch_new(socket: Path | None) -> None:
+    """Print a new code. Whoever enters it in the chat (/watch CODE) may use /status from then on."""
+    with _connect(socket) as client:
+        click.echo(client.request("watch_new")["code"])
+
+
+@watch.command(name="list")
+@_json_option
+@_socket_option
+def watch_list(as_json: bool, socket: Path | None) -> None:
+    """List the codes and who has entered them."""
+    from meshchat.terminal import tables
+
+    with _connect(socket) as client:
+        _print(tables.codes, list(client.stream("watch_list")), as_json)
+
+
+@watch.command(name="drop")
+@click.argument("code")
+@_socket_option
+def watch_drop(code: str, socket: Path | None) -> None:
+    """Make a code worthless, for those who have entered it, too."""
+    with _connect(socket) as client:
+        client.request("watch_drop", code=code)
+
+
 # --- The daemon -----------------------------------------------------------------------------------------
 
 
@@ -647,6 +680,12 @@ def key_drop(key: str, yes: bool, socket: Path | None) -> None:
 @click.option("--logs", type=PATH, metavar="DIR", help="Where the history is kept; may be RAM.")
 @click.option("--state", type=PATH, metavar="DIR", help="Where keys and accounts are kept; as --logs.")
 @click.option("--config", type=PATH, metavar="FILE", help="Settings; the options here go before them.")
+@click.option(
+    "--people",
+    type=PATH,
+    metavar="PATH",
+    help="Control socket for people, who may only chat [beside the other].",
+)
 @click.option("--mesh", metavar="NAME", help="Name of the mesh; others are not heard.")
 @click.option("--peer", "peers", multiple=True, metavar="HOST[:PORT]", help="Reach HOST by unicast (repeat).")
 @click.option("--log-level", type=click.Choice(("debug", "info", "warning", "error")), help="What is logged.")

@@ -38,6 +38,7 @@ MAX_SOCKET_PATH = 107
 MAX_INTERFACE_NAME = 15
 """Bytes of an interface's name: IFNAMSIZ less the closing NUL."""
 
+_SOCKET = "meshchat.sock"
 _SIZE = re.compile(r"(\d{1,12}) ?([KMG]?)(?:iB|B)?", re.ASCII)
 _RATE = re.compile(r"(\d{1,12}) ?([kM]?)(?:bit/s)?", re.ASCII)
 
@@ -154,6 +155,11 @@ def _socket(value: Any) -> Path:
     return check_socket_path(_path(value))
 
 
+def _uid(entry: str) -> None:
+    if not re.fullmatch(r"[0-9]{1,10}|[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?", entry, re.ASCII):
+        raise ValueError('names or numbers of users of this machine, such as ["chat", "1001"]')
+
+
 _size = _scaled(
     f'a size of at least {4 * MAX_RECORD} bytes, such as "4M"', _SIZE, 1024, " KMG", 4 * MAX_RECORD
 )
@@ -213,11 +219,16 @@ class Places(NamedTuple):
     socket: Path
     file: Path
 
+    @property
+    def people(self) -> Path:
+        """The people's socket."""
+        return people_socket(self.socket)
+
 
 SYSTEM = Places(
     Path("/var/lib/meshchat"),
     Path("/etc/meshchat"),
-    Path("/var/run/meshchat/meshchat.sock"),
+    Path("/var/run/meshchat") / _SOCKET,
     Path("/etc/meshchat/meshchat.toml"),
 )
 """Root's installation: history in what is RAM on OpenWrt, state on flash."""
@@ -228,12 +239,12 @@ def places() -> Places:
     top = Path(__file__).resolve().parent.parent
     if (top / "setup.cfg").is_file() and (top / "logs").is_dir():
         logs = top / "logs"
-        return Places(logs, logs, logs / "meshchat.sock", logs / "meshchat.toml")
+        return Places(logs, logs, logs / _SOCKET, logs / "meshchat.toml")
     if os.geteuid() == 0:
         return SYSTEM
     home = _xdg("XDG_DATA_HOME", ".local/share") / "meshchat"
     running = os.environ.get("XDG_RUNTIME_DIR", "")
-    socket = Path(running) / "meshchat.sock" if running.startswith("/") else home / "meshchat.sock"
+    socket = (Path(running) if running.startswith("/") else home) / _SOCKET
     return Places(home, home, socket, _xdg("XDG_CONFIG_HOME", ".config") / "meshchat" / "meshchat.toml")
 
 
@@ -252,13 +263,22 @@ def default_socket() -> Path:
     return SYSTEM.socket if not own.exists() and SYSTEM.socket.exists() else own
 
 
-def check_socket_path(path: Path) -> Path:
+def people_socket(socket: Path) -> Path:
+    """The people's socket beside the operator's, unless another is set.
+
+    That of `meshchat.sock` is `people.sock`; that of another `name.sock` is `name.people.sock`, for there may
+    be several daemons in one directory.
+    """
+    return socket.with_name("people.sock" if socket.name == _SOCKET else f"{socket.stem}.people.sock")
+
+
+def check_socket_path(path: Path, option: str = "--socket") -> Path:
     """`path` itself; raises `ConfigError` where it is too long for a UNIX socket."""
     size = len(os.fsencode(path))
     if size > MAX_SOCKET_PATH:
         raise ConfigError(
             f"The socket path {path} has {size} bytes and a UNIX socket takes at most {MAX_SOCKET_PATH}: "
-            "give a shorter one with --socket."
+            f"give a shorter one with {option}."
         )
     return path
 
@@ -314,6 +334,27 @@ class Config:
     )
     socket: Path = field(
         metadata=_about("Control socket, by which all other commands reach the daemon.", _socket)
+    )
+    people: Path = field(
+        metadata=_about(
+            "Control socket for people, who may only chat: guests over SSH, the web. Beside the other.",
+            _socket,
+        )
+    )
+    people_group: str = field(
+        default="",
+        metadata=_about(
+            "Group that may use the people's socket, by name or number. Empty: the daemon's own.",
+            _text("the name or number of a group", lambda value: len(value) <= 32 and value.isprintable()),
+        ),
+    )
+    origin_uids: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            "Users of this machine whose programs are believed when they say from where a person comes, so "
+            "that limits count by address; root and the daemon's own user always are.",
+            _list('names or numbers of users of this machine, such as ["chat", "1001"]', _uid),
+        ),
     )
     retention_s: int | None = field(
         default=DEFAULT_RETENTION_S,
@@ -405,6 +446,12 @@ class Config:
                 ("cap_author", "cap_room", "cap_router"),
             )
         check_socket_path(self.socket)
+        check_socket_path(self.people, "--people")
+        if self.people == self.socket:
+            raise Contradiction(
+                f"socket and people are both {self.socket}: give one of them another path.",
+                ("socket", "people"),
+            )
 
 
 SETTINGS = {setting.metadata["key"] or setting.name: setting for setting in dataclasses.fields(Config)}
@@ -450,6 +497,7 @@ def parse(text: str, overrides: Mapping[str, object], where: Places, source: str
     settings: dict[str, Any] = {key: checked(key, value, source) for key, value in table.items()}
     settings |= {key: checked(key, value, "the command line") for key, value in overrides.items()}
     settings.setdefault("socket", where.socket)
+    settings.setdefault("people", people_socket(settings["socket"]))
     settings.setdefault("state", settings.get("logs", where.state))
     settings.setdefault("logs", where.logs)
     return Config(**{SETTINGS[key].name: value for key, value in settings.items()})

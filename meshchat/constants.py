@@ -443,7 +443,13 @@ MAX_ARGON_OPS = 4
 
 PERSON_RATE = 3.0
 PERSON_BURST = 10.0
-"""Messages a person may type, a second and in a burst."""
+"""Messages a person may type, a second and in a burst, at however many front ends at once."""
+
+ORIGIN_RATE = 9.0
+ORIGIN_BURST = 30.0
+"""The same of all who come from one origin: three people who type as fast as they may. Accounts are free, so
+without it twenty of them would be worth twenty people; a front end that names its people's addresses gives
+each the whole of it."""
 
 MAX_RECEIPTS = 1024
 """Messages written on a router of which it remembers which neighbours hold them: over five minutes of one
@@ -470,6 +476,9 @@ PERSONAL_EVERY = 300.0
 """Longest that what people read is not on flash, in seconds: while one reads, at most 288 writes a day, of a
 few KB each."""
 
+CONTROL_VERSION = 2
+"""The version of the control socket's protocol, which the daemon's greeting names."""
+
 MAX_CONTROL_LINE = 256 * 1024
 """Bytes of one request on the control socket."""
 
@@ -477,3 +486,15 @@ MAX_CONTROL_BACKLOG = 1024 * 1024
 """Bytes waiting for a slow reader of the control socket before it is dropped."""
 
 MAX_CONTROL_CLIENTS = 64
+"""Connections to the control sockets, all doors together: 10 KB of RAM each, and a descriptor. When all are
+taken, who has most gives one up (`chat/places.py`)."""
+
+MAX_OWN_SESSIONS = 16
+"""Sessions on a connection of whom nobody believes that he speaks for many; who is believed has no bound but
+the memory, 3 KB each."""
+
+MAX_WAITING = 64
+"""Requests of one session that wait for the one under way; more are refused."""
+
+MAX_WAITING_BYTES = 4 * 1024 * 1024
+"""Of requests that wait on one connection, all sessions together; until they are fewer it is not read."""

@@ -1,14 +1,18 @@
 """The daemon: the only place that wires engine, logs, network, application, clock and entropy together."""
 
 import asyncio
+import grp
 import logging
+import os
+import pwd
 import secrets
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
-from meshchat.adapters.control import ControlServer
+from meshchat.adapters.accessfile import AccessFile
+from meshchat.adapters.control import ControlServer, Socket
 from meshchat.adapters.files import DiskFiles
 from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.multicast import MulticastPort
@@ -18,6 +22,7 @@ from meshchat.adapters.personalfile import PersonalFile
 from meshchat.adapters.statestore import StateStore
 from meshchat.adapters.station import LocalStation
 from meshchat.adapters.system_clock import SystemClock, boot_id, system_zone
+from meshchat.chat.access import OPERATOR, PEOPLE
 from meshchat.chat.localtime import Zone, last_wipe
 from meshchat.chat.service import Event, Service
 from meshchat.config import FIXED, SETTINGS, Config
@@ -73,7 +78,9 @@ class Daemon:
         self.node = Node(settings, logs, state, self._clock.read, random, self)
         self._network = Network(config, self.node, self._port)
         self._station = LocalStation(config, self.node, self._network, state, logs)
-        self._personal = PersonalFile(state_files, self._clock.read().mono)
+        started = self._clock.read().mono
+        self._personal = PersonalFile(state_files, started)
+        self._access = AccessFile(state_files, mesh, started, self.node.now_ms())
         self._service: Service | None = None
         self._control: ControlServer | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -136,9 +143,24 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self.node.start()
         hello = {"version": VERSION, "mesh": self._config.mesh, "router": self.node.router.hex()}
-        people = self._personal.people
-        self._service = Service(self.node, self._station, self._zone, self._random, personal=people)
-        self._control = ControlServer(self._config.socket, self._service, hello)
+        self._service = Service(
+            self.node,
+            self._station,
+            self._zone,
+            self._random,
+            tickets=self._access.tickets,
+            codes=self._access.codes,
+            personal=self._personal.people,
+        )
+        self._control = ControlServer(
+            (
+                Socket(self._config.socket, OPERATOR),
+                Socket(self._config.people, PEOPLE, _group(self._config.people_group)),
+            ),
+            self._service,
+            hello,
+            _uids(self._config.origin_uids),
+        )
         await self._control.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -156,7 +178,7 @@ class Daemon:
             if self._service.farewell(loop.time()):
                 await asyncio.sleep(FAREWELL)
             await self._network.close()
-            self._personal.keep(self._clock.read().mono, last=True)
+            self._keep(last=True)
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -169,7 +191,13 @@ class Daemon:
         while True:
             await asyncio.sleep(SYNC_EVERY)
             self.node.sync()
-            self._personal.keep(self._clock.read().mono)
+            self._keep()
+
+    def _keep(self, *, last: bool = False) -> None:
+        """Writes what is remembered of people, where it is time."""
+        now = self._clock.read().mono
+        self._personal.keep(now, last=last)
+        self._access.keep(now, last=last)
 
     # --- Time -------------------------------------------------------------------------------------------
 
@@ -225,6 +253,30 @@ def _zone(config: Config) -> Zone:
     except ConfigError as error:
         log.warning("%s Until then times are UTC.", error)
         return Zone()
+
+
+def _group(name: str) -> int | None:
+    """The number of a group of this machine; one that there is not is a line in the log."""
+    if not name:
+        return None
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        log.warning("There is no group %s (people_group): the people's socket stays with the daemon's.", name)
+        return None
+
+
+def _uids(names: Iterable[str]) -> frozenset[int]:
+    """The numbers of these users, of root and of who runs this; one that is missing is a line in the log."""
+    uids = {0, os.geteuid()}
+    for name in names:
+        try:
+            uids.add(int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid)
+        except KeyError:
+            log.warning(
+                "There is no user %s (origin_uids): his word for where people come from is not taken.", name
+            )
+    return frozenset(uids)
 
 
 def _start_logging(config: Config) -> None:

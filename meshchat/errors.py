@@ -54,6 +54,24 @@ class NotLoggedIn(MeshchatError):
     code = "not-logged-in"
 
 
+class TicketVoid(MeshchatError):
+    """Log in again."""
+
+    code = "ticket"
+
+
+class NoRight(MeshchatError):
+    """This needs a right that the session does not have."""
+
+    code = "no-right"
+
+
+class SessionRefused(MeshchatError):
+    """A session that is not open, or cannot be opened."""
+
+    code = "no-session"
+
+
 class TooFast(MeshchatError):
     """A limit on rates was reached; the same request is welcome later."""
 

@@ -20,6 +20,7 @@ from meshchat.wire.records import PUBLIC_KEY_SIZE, SIGNATURE_SIZE, Grade, Record
 
 SEED_SIZE = 32
 MESH_KEY_SIZE = 32
+BOX_KEY_SIZE = 32
 NONCE_SIZE = 24
 SALT_SIZE = 16
 SEAL_OVERHEAD = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_ABYTES
@@ -168,6 +169,34 @@ def open_key(sealed: SealedKey, public: bytes, password: str) -> SigningKey | No
         return None
     signer = SigningKey.from_seed(seed)
     return signer if signer.public == public and len(public) == PUBLIC_KEY_SIZE else None
+
+
+# --- Small secrets that leave the router and come back ---------------------------------------------------
+
+
+def seal_box_random(key: bytes, plain: bytes, about: bytes) -> bytes:
+    """`plain` under a 32-byte key, behind a random nonce; `about` is authenticated with it, not contained."""
+    nonce = nacl.utils.random(NONCE_SIZE)
+    return nonce + nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plain, about, nonce, key)
+
+
+def open_box(key: bytes, box: bytes, about: bytes) -> bytes | None:
+    """What `seal_box_random` sealed, or None where it was not sealed so."""
+    if len(box) < NONCE_SIZE + SEAL_OVERHEAD:
+        return None
+    try:
+        return bytes(
+            nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
+                box[NONCE_SIZE:], about, box[:NONCE_SIZE], key
+            )
+        )
+    except nacl.exceptions.CryptoError:
+        return None
+
+
+def random_box_key() -> bytes:
+    """A new 32-byte key for `seal_box_random` from the system's random source."""
+    return nacl.utils.random(BOX_KEY_SIZE)
 
 
 # --- Datagrams under the mesh key -----------------------------------------------------------------------

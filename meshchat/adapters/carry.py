@@ -37,7 +37,8 @@ def export_lines(client: ControlClient, room: str | None) -> Iterator[bytes]:
     """The lines of an export of `room`, or of all there is, the header first."""
     header = {"meshchat-export": EXPORT_VERSION, "mesh": client.greeting.get("mesh", "")}
     yield json.dumps(header).encode("ascii") + b"\n"
-    for item in client.stream("export", room=room):
+    items = client.stream("export_all") if room is None else client.stream("export", room=room)
+    for item in items:
         yield str(item["line"]).encode("utf-8") + b"\n"
 
 

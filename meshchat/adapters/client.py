@@ -16,11 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from meshchat.constants import MAX_CONTROL_LINE
+from meshchat.constants import CONTROL_VERSION, MAX_CONTROL_LINE
 from meshchat.errors import DaemonGone, MeshchatError, TextRefused
-
-CONTROL_VERSION = 1
-"""The version of the protocol that the daemon's greeting must name."""
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for the daemon to greet: it is on the same machine, and even a router in a dump gets to it."""

@@ -1,35 +1,38 @@
-"""The control socket: a UNIX stream socket on which front ends speak JSON Lines with the application.
+"""The control sockets: UNIX stream sockets on which front ends speak JSON Lines with the application.
 
-The protocol is described in PROTOCOL.md. A connection has one request under way at a time; the events that it
-subscribed to come between the lines of answers. Output is ASCII, so that a bare `nc` is safe as well.
+There is one for each door: the operator's, and the people's. The protocol is described in PROTOCOL.md. A
+connection carries many sessions; the requests of one are answered in order, those of different ones beside
+each other; events come between the lines of answers. Output is ASCII, so that a bare `nc` is safe as well.
 """
 
 import asyncio
 import contextlib
 import json
 import logging
-import os
 import socket
-import stat
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import struct
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meshchat.adapters.client import CONTROL_VERSION
+from meshchat.adapters.socketfile import bind
+from meshchat.adapters.worker import Worker
+from meshchat.chat.access import Door
 from meshchat.chat.answers import Answer, Outcome, Work
+from meshchat.chat.places import Occupant, who_gives_way
 from meshchat.chat.service import Event, Service
-from meshchat.chat.sessions import Session
-from meshchat.config import MAX_SOCKET_PATH
-from meshchat.constants import MAX_CONTROL_BACKLOG, MAX_CONTROL_CLIENTS, MAX_CONTROL_LINE
-from meshchat.errors import MeshchatError, StoreError, TooFast, UsageError
-
-SOCKET_MODE = 0o660
-"""The owner and the group may use a router's chat; giving the group is the operator's choice."""
-
-MAX_WORK = 16
-"""Passwords waiting to be checked, one at a time: up to a quarter of a minute on a slow router. Others are
-asked to try again, so that a burst of logins cannot hold up the next person for minutes."""
+from meshchat.chat.sessions import Connection, Origin, Session
+from meshchat.constants import (
+    CONTROL_VERSION,
+    MAX_CONTROL_BACKLOG,
+    MAX_CONTROL_CLIENTS,
+    MAX_CONTROL_LINE,
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+)
+from meshchat.errors import MeshchatError, TooFast, UsageError
 
 ITEMS_AT_ONCE = 32
 """Items of a long answer made before others get their turn."""
@@ -40,37 +43,105 @@ CLOSE_WAIT = 0.5
 log = logging.getLogger(__name__)
 
 
-class ControlServer:
-    """Serves `service` at `path`. `hello` is what the greeting says: version, mesh, router."""
+@dataclass(frozen=True)
+class Socket:
+    """Where a door is: the path of its file, and the group (its number) that may use it, None: this one's."""
 
-    def __init__(self, path: Path, service: Service, hello: Mapping[str, object]) -> None:
-        self._path = path
+    path: Path
+    door: Door
+    group: int | None = None
+
+
+class _Request:
+    """What was asked, its number, and the bytes that it took."""
+
+    __slots__ = ("fields", "number", "size")
+
+    def __init__(self, number: int, fields: Mapping[str, object], size: int) -> None:
+        self.number, self.fields, self.size = number, fields, size
+
+
+@dataclass(eq=False)
+class _Line:
+    """A connection on its wire.
+
+    `waiting` are the requests of each session behind the one under way; a session that has none is not in it.
+    """
+
+    connection: Connection
+    writer: asyncio.StreamWriter
+    heard_at: float
+    waiting: dict[Session, deque[_Request]] = field(default_factory=dict)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    waiting_bytes: int = 0
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def send(self, fields: Mapping[str, object]) -> None:
+        """A line to the front end."""
+        self.writer.write(_encode(fields))
+
+    def push(self, line: bytes) -> None:
+        """An event; a front end that has let too much pile up is dropped instead."""
+        if self.writer.is_closing():
+            return
+        if self.writer.transport.get_write_buffer_size() + len(line) > MAX_CONTROL_BACKLOG:
+            log.warning("a front end did not read for too long and was dropped")
+            self.writer.transport.abort()
+        else:
+            self.writer.write(line)
+
+
+class ControlServer:
+    """Serves `service` at `sockets`. `hello` is what the greeting says beside the rights: version, mesh,
+    router. `trusted` are the uids of front ends that are believed where they say people come from.
+    """
+
+    def __init__(
+        self,
+        sockets: Iterable[Socket],
+        service: Service,
+        hello: Mapping[str, object],
+        trusted: Collection[int] = (),
+    ) -> None:
+        self._sockets = tuple(sockets)
         self._service = service
-        self._greeting = _encode({"meshchat": CONTROL_VERSION, **hello})
-        self._clients: dict[Session, asyncio.StreamWriter] = {}
+        self._hello = hello
+        self._trusted = frozenset(trusted)
+        self._lines: dict[Connection, _Line] = {}
         self._tasks: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
-        self._server: asyncio.Server | None = None
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="password")
-        self._work = 0
+        self._servers: list[asyncio.Server] = []
+        self._worker = Worker()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
 
     async def start(self) -> None:
-        """Listens. Raises `StoreError` where the socket cannot be made or a daemon answers on it already."""
-        self._server = await asyncio.start_unix_server(
-            self._connected, sock=_bind(self._path), limit=MAX_CONTROL_LINE
-        )
+        """Listens. Raises `StoreError` where a socket cannot be made or a daemon answers on it already."""
+        with contextlib.ExitStack() as undo:
+            for each in self._sockets:
+                bound = undo.enter_context(bind(each.path, each.group))
+                self._servers.append(await self._serve_at(each.door, bound))
+                undo.callback(each.path.unlink, missing_ok=True)
+            undo.pop_all()
+
+    async def _serve_at(self, door: Door, bound: socket.socket) -> asyncio.Server:
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # No coroutine: Python 3.11 reports the tasks it makes of those as errors when they are cancelled.
+            task = asyncio.get_running_loop().create_task(self._serve(door, reader, writer))
+            self._tasks[task] = writer
+            task.add_done_callback(self._tasks.pop)
+
+        return await asyncio.start_unix_server(connected, sock=bound, limit=MAX_CONTROL_LINE)
 
     def publish(self, events: Iterable[Event]) -> None:
-        """Sends events on. A front end that has let too much pile up is dropped instead."""
+        """Sends events on."""
         last: Mapping[str, object] | None = None
-        line = b""
-        for session, event in events:
+        encoded = b""
+        for connection, event in events:
             if event is not last:
-                last, line = event, _encode(event)
-            writer = self._clients.get(session)
-            if writer is not None and not writer.is_closing():
-                self._push(writer, line)
+                last, encoded = event, _encode(event)
+            line = self._lines.get(connection)
+            if line is not None:
+                line.push(encoded)
         self.rearm()
 
     def rearm(self) -> None:
@@ -91,10 +162,11 @@ class ControlServer:
         self.rearm()
 
     async def close(self) -> None:
-        """Stops listening, ends all connections and removes the socket. Unfinished logins are dropped."""
-        if self._server is not None:
-            self._server.close()
-            self._path.unlink(missing_ok=True)
+        """Stops listening, ends all connections and removes the sockets. Unfinished logins are dropped."""
+        for server in self._servers:
+            server.close()
+        for each in self._sockets[: len(self._servers)]:
+            each.path.unlink(missing_ok=True)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -105,96 +177,136 @@ class ControlServer:
             await asyncio.wait(self._tasks)
         if self._alarm is not None:
             self._alarm.cancel()
-        self._worker.shutdown(wait=False, cancel_futures=True)
-
-    def _push(self, writer: asyncio.StreamWriter, line: bytes) -> None:
-        if writer.transport.get_write_buffer_size() + len(line) > MAX_CONTROL_BACKLOG:
-            log.warning("a front end did not read for too long and was dropped")
-            writer.transport.abort()
-        else:
-            writer.write(line)
+        self._worker.close()
 
     # --- One connection -------------------------------------------------------------------------------
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Not a coroutine: Python 3.11 reports the tasks it makes of those as errors when they are cancelled.
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._tasks[task] = writer
-        task.add_done_callback(self._tasks.pop)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             # A front end that leaves while it is answered ends its connection, and that is all.
             with contextlib.suppress(ConnectionError):
-                await self._converse(reader, writer)
+                await self._converse(door, reader, writer)
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._clients) >= MAX_CONTROL_CLIENTS:
-            writer.write(_encode(_closing_line("busy", "Too many front ends are connected; close one.")))
-            return
-        session = self._service.open_session()
-        self._clients[session] = writer
+    async def _converse(self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        uid = _peer_uid(writer)
+        connection = self._service.connect(door, Origin(f"uid {uid}"), trusted=uid in self._trusted)
+        line = _Line(connection, writer, asyncio.get_running_loop().time())
         try:
-            writer.write(self._greeting)
-            while line := await _read_line(reader, writer):
-                if line.strip():
-                    await self._answer(session, line, writer)
+            if not self._make_room(connection):
+                line.send(_closing_line("busy", "Too many front ends are connected; try again in a moment."))
+                return
+            self._lines[connection] = line
+            line.send({"meshchat": CONTROL_VERSION, **self._hello, "rights": door.names()})
+            while raw := await _read_line(reader, line):
+                if raw.strip():
+                    self._take(line, raw)
+                while line.waiting_bytes > MAX_WAITING_BYTES:
+                    line.room.clear()
+                    await line.room.wait()
         finally:
-            del self._clients[session]
-            self._service.close_session(session)
-            self.rearm()
+            self._lines.pop(connection, None)
+            await self._end(line)
 
-    async def _answer(self, session: Session, line: bytes, writer: asyncio.StreamWriter) -> None:
+    def _make_room(self, newcomer: Connection) -> bool:
+        """Whether there is a place for one more front end, after another has given its up."""
+        if len(self._lines) < MAX_CONTROL_CLIENTS:
+            return True
+        occupants = (Occupant(connection, line.heard_at) for connection, line in self._lines.items())
+        gone = who_gives_way(newcomer, occupants)
+        if gone is None:
+            return False
+        line = self._lines.pop(gone)
+        line.send(_closing_line("busy", "Too many front ends are connected, and this one was idle."))
+        line.writer.close()
+        return True
+
+    async def _end(self, line: _Line) -> None:
+        """Nobody is on this connection any more, and nothing that was asked on it is done."""
+        tasks = list(line.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._service.disconnect(line.connection)
+        self.rearm()
+
+    def _take(self, line: _Line, raw: bytes) -> None:
+        """A request: it waits behind those of its session."""
+        line.heard_at = asyncio.get_running_loop().time()
+        number = None
         try:
-            number, request = _parse(line)
-        except UsageError as error:
-            writer.write(_encode({"id": None, **Answer.refusal(error).result}))
-            return await writer.drain()
-        answer = await self._settle(self._service.handle(session, request, asyncio.get_running_loop().time()))
+            number, fields = _parse(raw)
+            session = self._service.session(line.connection, fields)
+            waiting = line.waiting.get(session)
+            if waiting is not None and len(waiting) >= MAX_WAITING:
+                raise TooFast(f"More than {MAX_WAITING} requests wait for their answers; wait for some.")
+        except MeshchatError as error:
+            line.send({"id": number, **Answer.refusal(error).result})
+            return
+        request = _Request(number, fields, len(raw))
+        line.waiting_bytes += request.size
+        if waiting is not None:
+            waiting.append(request)
+            return
+        line.waiting[session] = deque((request,))
+        task = asyncio.get_running_loop().create_task(self._answer_all(line, session))
+        line.tasks.add(task)
+        task.add_done_callback(line.tasks.discard)
+
+    async def _answer_all(self, line: _Line, session: Session) -> None:
+        """Answers what waits on a session, in order."""
+        waiting = line.waiting[session]
+        with contextlib.suppress(ConnectionError):
+            while waiting:
+                request = waiting[0]
+                await self._answer(line, session, request)
+                waiting.popleft()
+                line.waiting_bytes -= request.size
+                line.room.set()
+        del line.waiting[session]
+
+    async def _answer(self, line: _Line, session: Session, request: _Request) -> None:
+        number, now = request.number, asyncio.get_running_loop().time()
+        answer = await self._settle(self._service.handle(session, request.fields, now))
         result = answer.result
         try:
             for count, item in enumerate(answer.items, 1):
-                writer.write(_encode({"id": number, "item": item}))
-                await writer.drain()
+                line.send({"id": number, "item": item})
+                await line.writer.drain()
                 if count % ITEMS_AT_ONCE == 0:
                     await asyncio.sleep(0)
         except MeshchatError as error:
             result = Answer.refusal(error).result
-        writer.write(_encode({"id": number, **result}))
-        return await writer.drain()
+        line.send({"id": number, **result})
+        await line.writer.drain()
 
     async def _settle(self, outcome: Outcome) -> Answer:
         """The answer that `outcome` leads to, when it is due."""
-        answer = await self._compute(outcome) if isinstance(outcome, Work) else outcome
+        answer = await self._worker.do(outcome) if isinstance(outcome, Work) else outcome
         self.rearm()
         if answer.delay_s > 0:
             await asyncio.sleep(answer.delay_s)
         return answer
 
-    async def _compute(self, work: Work[Any]) -> Answer:
-        if self._work >= MAX_WORK:
-            return Answer.refusal(TooFast("Many people are logging in right now; try again in a moment."))
-        loop = asyncio.get_running_loop()
-        self._work += 1
-        try:
-            value = await loop.run_in_executor(self._worker, work.compute)
-        except MeshchatError as error:
-            return Answer.refusal(error)
-        finally:
-            self._work -= 1
-        return work.finish(value, loop.time())
+
+def _peer_uid(writer: asyncio.StreamWriter) -> int:
+    """Whose process connected (SO_PEERCRED of unix(7)): pid, uid and gid as the kernel has them."""
+    connected: socket.socket = writer.get_extra_info("socket")
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    return int(uid)
 
 
-async def _read_line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+async def _read_line(reader: asyncio.StreamReader, line: _Line) -> bytes:
     """The next request; empty at the end, and after a line that is too long, which is answered here."""
     try:
         return await reader.readline()
     except ValueError:
-        writer.write(_encode(_closing_line("usage", f"A request has at most {MAX_CONTROL_LINE} bytes.")))
+        line.send(_closing_line("usage", f"A request has at most {MAX_CONTROL_LINE} bytes."))
         return b""
 
 
@@ -217,46 +329,3 @@ def _encode(line: Mapping[str, object]) -> bytes:
 
 def _closing_line(code: str, error: str) -> Mapping[str, object]:
     return {"id": None, "ok": False, "code": code, "error": error}
-
-
-# --- The socket file ------------------------------------------------------------------------------------
-
-
-def _bind(path: Path) -> socket.socket:
-    """A bound socket at `path` with its mode set; it does not listen yet. Raises `StoreError`."""
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
-        raise StoreError(f"The socket path {path} is too long: at most {MAX_SOCKET_PATH} bytes (--socket).")
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
-        bound.bind(str(path))
-        path.chmod(SOCKET_MODE)
-    except OSError as error:
-        bound.close()
-        raise StoreError(
-            f"Cannot make the control socket {path}: {error.strerror}; choose another place with --socket."
-        ) from None
-    except StoreError:
-        bound.close()
-        raise
-    return bound
-
-
-def _remove_stale(path: Path) -> None:
-    """Removes a socket on which nobody answers: a daemon that was killed leaves one."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise StoreError(f"{path} is in the way and is no socket; move it, or choose another with --socket.")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except BlockingIOError:
-            pass  # Somebody is there, and busy.
-    raise StoreError(f"A daemon already answers at {path}; stop it, or choose another with --socket.")

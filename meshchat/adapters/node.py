@@ -428,10 +428,10 @@ class Node:
         place = next(places, None)
         return None if place is None else position_stamp(place)
 
-    def held_by(self, record_id: bytes) -> int | None:
-        """How many neighbours are known to hold a message; None where it is not known here."""
+    def held_by(self, record_id: bytes, author: bytes) -> int | None:
+        """How many neighbours are known to hold a message of this author; None where it is not known here."""
         receipt = self.engine.receipts.get(record_id)
-        return None if receipt is None else receipt.by
+        return receipt.by if receipt is not None and receipt.author == author else None
 
     def mesh_state(self) -> MeshState:
         """How the mesh looks from here."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from meshchat.chat.sessions import Origin
 from meshchat.errors import MeshchatError
 
 T = TypeVar("T")
@@ -49,10 +50,12 @@ class Work(Generic[T]):
     `compute` touches nothing shared and may run in another thread; it may raise `MeshchatError`, which
     goes to the person by `Answer.refusal`. `finish` is called with its value and the monotonic time in
     seconds, on the thread that `handle` was called on. Work that is not finished has changed nothing.
+    Places in the queue are shared out by `origin`.
     """
 
     compute: Callable[[], T]
     finish: Callable[[T, float], Answer]
+    origin: Origin
 
 
 Outcome: TypeAlias = Answer | Work[Any]

@@ -2,16 +2,21 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 
+from meshchat.chat.access import AudienceOf, Right, Viewer
 from meshchat.chat.accounts import Accounts, Login, Sealing
 from meshchat.chat.attendance import Attendance
-from meshchat.chat.limits import FailuresByName
+from meshchat.chat.limits import Budgets
 from meshchat.chat.localtime import Zone, format_rfc3339, parse_when
 from meshchat.chat.names import key_tag, room_name
 from meshchat.chat.personal import Personal
 from meshchat.chat.ports import NO_RECORDS, Mesh, RoomSummary, Station
 from meshchat.chat.rooms import Rooms
+from meshchat.chat.sessions import Session
+from meshchat.chat.tickets import Tickets
+from meshchat.chat.watching import WatchCodes
 from meshchat.errors import NameRefused
 from meshchat.protocol.events import MeshState
 from meshchat.state.presence import Present
@@ -29,29 +34,44 @@ class Application:
         sealing: Sealing,
         random: Random,
         personal: Personal,
+        tickets: Tickets,
+        codes: WatchCodes,
+        audience: AudienceOf,
     ) -> None:
         self.mesh = mesh
         self.station = station
         self.zone = zone
         self.sealing = sealing
+        self.random = random
         self.accounts = Accounts(mesh)
         self.rooms = Rooms(mesh)
         self.personal = personal
-        self.failures = FailuresByName()
+        self.tickets = tickets
+        self.codes = codes
+        self.audience = audience
+        self.budgets = Budgets()
         self.attendance = Attendance(mesh, random)
 
-    def known_room(self, typed: str) -> str:
-        """The room meant, in its own spelling; raises `NameRefused` where there is none."""
+    def known_room(self, typed: str, viewer: Viewer) -> str:
+        """The room meant, in its own spelling; raises `NameRefused` where there is none for this viewer."""
         name = room_name(typed)
         room = self.rooms.find(name)
-        if room is None:
+        if room is None or not self.shows(room, viewer):
             raise NameRefused(f"There is no room '{name}' here; `meshchat rooms` lists those there are.")
         return room
 
-    def room_list(self) -> list[RoomSummary]:
-        """All rooms in the order that people see them in, the empty ones included."""
+    def shows(self, room: str, viewer: Viewer) -> bool:
+        """Whether a room, in its own spelling, exists for this viewer."""
+        return viewer.sees(self.audience(room))
+
+    def room_list(self, viewer: Viewer) -> list[RoomSummary]:
+        """The viewer's rooms in the order that people see them in, the empty ones included."""
         full = {room.name: room for room in self.mesh.rooms()}
-        return [full.get(name) or RoomSummary(name, 0, None, NO_RECORDS) for name in self.rooms.names()]
+        return [
+            full.get(name) or RoomSummary(name, 0, None, NO_RECORDS)
+            for name in self.rooms.names()
+            if self.shows(name, viewer)
+        ]
 
     def when(self, typed: str) -> int:
         """The moment that a person wrote, as UTC milliseconds; raises `UsageError`."""
@@ -61,25 +81,60 @@ class Application:
         """Who is logged in, as others see him."""
         return self.accounts.display(login.account.name, login.account.key)
 
-    def present(self) -> dict[bytes, list[Present]]:
-        """Where the people are who have an account, by key: the routers where they are active first."""
+    def rights(self, session: Session) -> frozenset[Right]:
+        """What may be done on a session now: what its door gives, and what its login was granted."""
+        granted = session.login is not None and self.codes.has(session.login.account.key)
+        return session.connection.door.rights | ({Right.WATCH} if granted else frozenset())
+
+    def enter(self, session: Session, login: Login) -> None:
+        """Somebody is logged in on this session from now on; whoever was before has gone."""
+        self.attendance.leave(session)
+        session.enter(login)
+        self.accounts.logged_in(login.account)
+
+    def quit(self, session: Session) -> None:
+        """Nobody is logged in on this session any more."""
+        self.attendance.leave(session)
+        if session.login:
+            self.personal.left(session.login.account.key)
+        session.quit()
+
+    def present(self, viewer: Viewer) -> dict[bytes, list[Present]]:
+        """Where the people are who have an account, by key: the routers where they are active first.
+
+        Of the rooms that they have open those that the viewer may see.
+        """
         found: dict[bytes, list[Present]] = defaultdict(list)
         for each in self.mesh.present():
             if self.accounts.get(each.key) is not None:
-                found[each.key].append(each)
+                found[each.key].append(self.shown_presence(each, viewer))
         for places in found.values():
             places.sort(key=lambda each: (not each.active, each.router))
         return found
 
+    def shown_presence(self, present: Present, viewer: Viewer) -> Present:
+        """Who is present, with those of the rooms that the viewer may see."""
+        rooms = tuple(room for room in present.rooms if self.shows(self.rooms.find(room) or room, viewer))
+        return present if len(rooms) == len(present.rooms) else replace(present, rooms=rooms)
+
+    def seen(self, record: Record, viewer: Viewer) -> dict[str, object] | None:
+        """A message as this viewer sees it: None where he may not, or `message` shows none. How many hold it
+        is its author's to know.
+        """
+        message = self.message(record) if self.shows(record.log, viewer) else None
+        if message is None or record.key != viewer.key:
+            return message
+        held = self.mesh.held_by(record.id, record.key)
+        return message if held is None else {**message, "held": held}
+
     def message(self, record: Record) -> dict[str, object] | None:
-        """A record as front ends see it; None where it is no message that this version can show."""
+        """A record as all see it who may; None where it is no message that this version can show."""
         if record.kind != Kind.MESSAGE:
             return None
         try:
             text = record.body.decode("utf-8")
         except UnicodeDecodeError:
             return None
-        held = self.mesh.held_by(record.id) if record.router == self.mesh.router else None
         return {
             "id": record.id.hex(),
             "room": record.log,
@@ -89,7 +144,6 @@ class Application:
             "router": record.router.hex(),
             "grade": record.grade.name.lower(),
             "key": key_tag(record.key),
-            **({} if held is None else {"held": held}),
         }
 
 

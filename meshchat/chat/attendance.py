@@ -109,10 +109,12 @@ class Attendance:
                 person.known_at = person.told_at = now
 
     def leave(self, session: Session) -> None:
-        """A session has ended, or nobody is logged in on it any more."""
-        for person in self._people.values():
-            if person.sessions.pop(session, None) is not None and person.rooms != person.said:
-                person.due = -math.inf
+        """Who is logged in on a session leaves it; to be told before the session forgets who he was."""
+        person = self._people.get(session.login.account.key) if session.login else None
+        if person is None or person.sessions.pop(session, None) is None:
+            return
+        if person.rooms != person.said:
+            person.due = -math.inf
 
     def restate(self, now: float) -> None:
         """What was stated may not count elsewhere: all of it is said once more, once a minute at most.

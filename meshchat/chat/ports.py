@@ -85,9 +85,10 @@ class Mesh(Protocol):
     def stamp_of(self, room: str, record_id: bytes) -> int | None:
         """The stamp of a record of this room; None where it is not held. Nothing is read from disk."""
 
-    def held_by(self, record_id: bytes) -> int | None:
-        """How many neighbours are known to hold a message; None where this is not watched: it was not
-        written on this router, or not since it started, or long ago. Cheap.
+    def held_by(self, record_id: bytes, author: bytes) -> int | None:
+        """How many neighbours are known to hold a message of this author (his public key); None where this
+        is not watched: it is another's, or was not written on this router, or not since it started, or long
+        ago. Cheap.
         """
 
     def mesh_state(self) -> MeshState:

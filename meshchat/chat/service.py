@@ -1,7 +1,7 @@
-"""The application behind the control socket: sessions, the requests they make, the events they are sent.
+"""The application behind the control sockets: connections, the requests of their sessions, and their events.
 
 Sans-IO: a request goes in with the monotonic time, an `Answer` or `Work` comes out; whatever becomes stored
-is told to `deliver`, and the events that follow come out, each with the session it is for.
+is told to `deliver`, and the events that follow come out, each with the connection that it is for.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,31 +9,41 @@ from dataclasses import replace
 from random import Random
 from typing import TypeAlias
 
-from meshchat.chat import fields
+from meshchat.chat.access import ANYBODY, Audience, AudienceOf, Door, everybody
 from meshchat.chat.accounts import Account, Sealing
 from meshchat.chat.answers import Answer, Outcome
 from meshchat.chat.application import Application, shown_mesh
 from meshchat.chat.localtime import Zone
 from meshchat.chat.names import key_tag
-from meshchat.chat.operations import OPERATIONS
 from meshchat.chat.personal import Personal
 from meshchat.chat.ports import Mesh, Station
 from meshchat.chat.render import safe
-from meshchat.chat.sessions import Session
-from meshchat.errors import MeshchatError, UsageError
+from meshchat.chat.requests import OPERATIONS
+from meshchat.chat.requests.operation import Call
+from meshchat.chat.sessions import OWN, Connection, Origin, Session
+from meshchat.chat.tickets import Tickets
+from meshchat.chat.watching import WatchCodes
+from meshchat.errors import MeshchatError, SessionRefused, UsageError
 from meshchat.protocol.events import Held, MeshState
 from meshchat.state.presence import Present
 from meshchat.wire.records import Record, Space
 
-Event: TypeAlias = tuple[Session, Mapping[str, object]]
-"""An event, after the session that it is for."""
+LAST_SESSION = 2**31 - 1
+"""The highest number of a session."""
+
+MAX_ORIGIN_NAME = 64
+"""Characters of a named origin that tell it from others: an IPv6 address with its zone has fewer."""
+
+Event: TypeAlias = tuple[Connection, Mapping[str, object]]
+"""An event, after the connection that it is for. One that is not for all of its sessions names them."""
 
 
 class Service:
     """Answers requests from what the mesh holds; one for each router.
 
     Made, it reads all accounts, rooms and authors from `mesh` once. `zone` is where the router stands: WHEN
-    is read in it. `random` are dice, `sealing` is what a new password costs, `personal` who is remembered.
+    is read in it. `random` are dice, `tickets` let people in again, `codes` let them watch, `sealing` is what
+    a new password costs, `personal` who is remembered, `audience` who may see a room.
     """
 
     def __init__(
@@ -43,29 +53,57 @@ class Service:
         zone: Zone,
         random: Random,
         *,
+        tickets: Tickets,
+        codes: WatchCodes,
+        personal: Personal,
         sealing: Sealing | None = None,
-        personal: Personal | None = None,
+        audience: AudienceOf = everybody,
     ) -> None:
-        remembered = Personal() if personal is None else personal
-        self._app = Application(mesh, station, zone, sealing or Sealing(), random, remembered)
-        self._sessions: dict[Session, None] = {}
+        self._app = Application(
+            mesh=mesh,
+            station=station,
+            zone=zone,
+            sealing=sealing or Sealing(),
+            random=random,
+            personal=personal,
+            tickets=tickets,
+            codes=codes,
+            audience=audience,
+        )
+        self._connections: dict[Connection, None] = {}
 
     def set_zone(self, zone: Zone) -> None:
         """The configuration was read again."""
         self._app.zone = zone
 
-    def open_session(self) -> Session:
-        """A new front end, not logged in and subscribed to nothing."""
-        session = Session()
-        self._sessions[session] = None
-        return session
+    # --- Front ends -------------------------------------------------------------------------------------
 
-    def close_session(self, session: Session) -> None:
-        """The front end has gone. Closing twice is harmless."""
-        self._sessions.pop(session, None)
-        self._app.attendance.leave(session)
-        if session.login:
-            self._app.personal.left(session.login.account.key)
+    def connect(self, door: Door, origin: Origin, *, trusted: bool = False) -> Connection:
+        """A new front end, whose own session is not logged in and subscribed to nothing; see `Connection`."""
+        connection = Connection(door, origin, trusted=trusted)
+        connection.open(OWN)
+        self._connections[connection] = None
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """The front end has gone, and all who were on it. Doing it twice is harmless."""
+        self._connections.pop(connection, None)
+        for session in list(connection.sessions.values()):
+            self._app.quit(session)
+            connection.forget(session)
+
+    def session(self, connection: Connection, request: Mapping[str, object]) -> Session:
+        """The session that a request object is for, which the request `open` opens.
+
+        Raises `UsageError` and `SessionRefused`.
+        """
+        number = request.get("session", OWN)
+        if type(number) is not int or not OWN <= number <= LAST_SESSION:
+            raise UsageError(f"'session' has to be a whole number from {OWN} to {LAST_SESSION}.")
+        if request.get("do") != "open":
+            return connection.get(number)
+        origin = request.get("origin")
+        return connection.open(number, origin[:MAX_ORIGIN_NAME] if isinstance(origin, str) else None)
 
     # --- Time: who is present is said again and again ---------------------------------------------------
 
@@ -94,12 +132,13 @@ class Service:
         Whatever the object holds, a person's mistake comes back as a refusal and is not raised.
         """
         try:
+            if session.ended:
+                raise SessionRefused(f"The session {session.number} is closed.")
             name = request.get("do")
             operation = OPERATIONS.get(name) if isinstance(name, str) else None
             if operation is None:
                 raise UsageError(f"This daemon knows no request {safe(repr(name)[:40])}.")
-            values = fields.read(request, operation.fields)
-            return operation.run(self._app, session, now, **values)
+            return operation.carry_out(Call(self._app, session, now), request)
         except MeshchatError as error:
             return Answer.refusal(error)
 
@@ -111,13 +150,14 @@ class Service:
         return [] if account is None else self._presence(account, present)
 
     def _presence(self, account: Account, present: Present) -> list[Event]:
+        seen = self._app.shown_presence(present, ANYBODY)
         return self._to_all(
             {
                 "event": "presence",
                 "user": self._app.accounts.display(account.name, account.key),
                 "key": key_tag(account.key),
                 "router": present.router.hex(),
-                "rooms": list(present.rooms),
+                "rooms": list(seen.rooms),
                 "active": present.active,
             }
         )
@@ -150,30 +190,22 @@ class Service:
 
     def held(self, held: Held) -> list[Event]:
         """More neighbours hold a message that was written here: its author's front ends hear of it."""
-        event = {
-            "event": "held",
-            "record": held.record.hex(),
-            "room": held.room,
-            "by": held.by,
-            "of": held.of,
-        }
-        return [
-            (session, event)
-            for session in self._sessions
-            if session.subscribed and session.login and session.login.account.key == held.author
-        ]
+        return self._to_some(
+            frozenset({held.author}),
+            {"event": "held", "record": held.record.hex(), "room": held.room, "by": held.by, "of": held.of},
+        )
 
     def mesh_changed(self, state: MeshState) -> list[Event]:
         """The mesh looks otherwise than before."""
         return self._to_all({"event": "mesh", **shown_mesh(state)})
 
     def _message_seen(self, record: Record, live: bool) -> list[Event]:
-        listeners = [session for session in self._sessions if session.wants(record.log)]
-        message = self._app.message(record) if listeners else None
+        heard = any(connection.wants(record.log) for connection in self._connections)
+        message = self._app.message(record) if heard else None
         if message is None:
             return []
         event = {"event": "message", "room": record.log, "message": message, "live": live}
-        return [(session, event) for session in listeners]
+        return self._to_some(self._app.audience(record.log), event, room=record.log)
 
     def _account_seen(self, record: Record) -> list[Event]:
         was_known = self._app.accounts.get(record.key) is not None
@@ -181,10 +213,9 @@ class Service:
         if account is None:
             return []
         if account.sealed is None:
-            for session in self._sessions:
-                if session.login and session.login.account.key == account.key:
-                    session.login = None
-                    self._app.attendance.leave(session)
+            for connection in self._connections:
+                for session in connection.logged_in_as(account.key):
+                    self._app.quit(session)
         name = self._app.accounts.display(account.name, account.key)
         events = self._to_all({"event": "user", "name": name})
         if was_known != (account.sealed is not None):
@@ -199,7 +230,22 @@ class Service:
         return [event for each in places for event in self._presence(account, each)]
 
     def _room_seen(self, name: str) -> list[Event]:
-        return self._to_all({"event": "room", "name": name})
+        return self._to_some(self._app.audience(name), {"event": "room", "name": name})
 
     def _to_all(self, event: Mapping[str, object]) -> list[Event]:
-        return [(session, event) for session in self._sessions if session.subscribed]
+        return self._to_some(None, event)
+
+    def _to_some(
+        self, audience: Audience, event: Mapping[str, object], *, room: str | None = None
+    ) -> list[Event]:
+        """The event for who hears of events, and of messages in `room` where one is named.
+
+        What all may see crosses each connection once; else it names the sessions of those who may.
+        """
+        if audience is None:
+            return [(each, event) for each in self._connections if each.wants(room)]
+        return [
+            (connection, {**event, "sessions": numbers})
+            for connection in self._connections
+            if (numbers := connection.hearing(audience, room))
+        ]

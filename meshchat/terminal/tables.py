@@ -77,6 +77,11 @@ def check(items: Sequence[Item], _: Zone) -> Iterator[str]:
             yield f"      {safe(str(item['cure']))}"
 
 
+def codes(items: Sequence[Item], _: Zone) -> Iterator[str]:
+    """The codes for `watch` as a table."""
+    return table(("CODE", "ENTERED BY"), [[each["code"], ", ".join(each["users"])] for each in items])
+
+
 def fields(item: Item) -> Iterator[str]:
     """A status or a clock: a field a line, what is nested beside its name or below it."""
     width = max((len(name) for name in item), default=0)

@@ -94,7 +94,7 @@ def scratch() -> Iterator[Path]:
 @contextmanager
 def running(home: Path) -> Iterator[tuple[Node, Deaf]]:
     """A started node with default settings on the logs and state below `home`, one interface up."""
-    config = Config(logs=home / "logs", state=home / "state", socket=home / "socket")
+    config = Config(logs=home / "logs", state=home / "state", socket=home / "socket", people=home / "people")
     zone, random = Zone(), Random(1)
     logs, state = DiskFiles(config.logs), DiskFiles(config.state)
     store = LogStore(logs, state, load.MESH, fsync=config.fsync)

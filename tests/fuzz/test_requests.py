@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.chat.answers import Work
-from meshchat.chat.operations import OPERATIONS
+from meshchat.chat.requests import OPERATIONS
 from meshchat.constants import MAX_CONTROL_LINE
 from tests.fuzz import search
 from tests.fuzz.test_files import json_values

@@ -2,9 +2,10 @@
 
 from random import Random
 
+from meshchat.chat.access import PEOPLE
 from meshchat.chat.accounts import Account, Login
 from meshchat.chat.attendance import Attendance
-from meshchat.chat.sessions import Session
+from meshchat.chat.sessions import OWN, Connection, Origin, Session
 from meshchat.identity import SigningKey, sign_record
 from meshchat.wire.presence import Statement
 from meshchat.wire.records import Grade, Kind, Record, Space
@@ -23,9 +24,8 @@ class Lobby:
 
     def enter(self, name: str, signer: SigningKey, *rooms: str, typed: bool = False) -> "Person":
         """Somebody logs in and opens rooms."""
-        session = Session()
-        key = signer.public
-        session.login = Login(Account(name, key, 0, 1, (0, b""), None), signer)
+        session = Connection(PEOPLE, Origin(name)).open(OWN)
+        session.enter(Login(Account(name, signer.public, 0, 1, (0, b""), None), signer))
         person = Person(self, session)
         person.shows(*rooms, typed=typed)
         return person

@@ -13,7 +13,7 @@ from tests.sim.world import SimRouter, World
 
 def told(router: SimRouter, record: Record) -> int | None:
     """How many neighbours hold a message, as far as its router knows."""
-    return router.up.held_by(record.id)
+    return router.up.held_by(record.id, record.key)
 
 
 def assert_true(world: World, links: list[Link]) -> int:

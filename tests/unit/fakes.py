@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from random import Random
 from typing import Any
 
+from meshchat.chat.access import OPERATOR, AudienceOf, Door, everybody
 from meshchat.chat.accounts import Sealing
 from meshchat.chat.answers import Answer, Outcome, Work
 from meshchat.chat.localtime import Zone
 from meshchat.chat.personal import Personal
 from meshchat.chat.ports import MergeResult, RoomSummary
 from meshchat.chat.service import Event, Service
-from meshchat.chat.sessions import Session
+from meshchat.chat.sessions import OWN, Connection, Origin
+from meshchat.chat.tickets import Tickets
+from meshchat.chat.watching import WatchCodes
 from meshchat.errors import ConfigError, Malformed, StoreError
 from meshchat.identity import SigningKey, sign_record, verify_record
 from meshchat.protocol.events import MeshState
@@ -138,8 +141,9 @@ class FakeMesh:
         record = self.records.get(record_id)
         return record.stamp if record and record.log == room else None
 
-    def held_by(self, record_id: bytes) -> int | None:
-        return self.holders.get(record_id)
+    def held_by(self, record_id: bytes, author: bytes) -> int | None:
+        record = self.records.get(record_id)
+        return self.holders.get(record_id) if record is not None and record.key == author else None
 
     def mesh_state(self) -> MeshState:
         return self.state
@@ -235,23 +239,48 @@ def written(
     )
 
 
+def service_over(
+    mesh: FakeMesh,
+    *,
+    tickets: Tickets | None = None,
+    codes: WatchCodes | None = None,
+    personal: Personal | None = None,
+    audience: AudienceOf = everybody,
+    kind: type[Service] = Service,
+) -> Service:
+    """A service, of this kind, that remembers nobody unless it is told to."""
+    return kind(
+        mesh,
+        mesh,
+        Zone("UTC"),
+        Random(1),
+        tickets=tickets or Tickets(bytes(32), mesh.mesh),
+        codes=codes or WatchCodes(),
+        personal=personal or Personal(),
+        sealing=CHEAP,
+        audience=audience,
+    )
+
+
 class Chat:
     """A service over a fake mesh, with the clock that requests are made at and the events that came out."""
 
-    def __init__(self, mesh: FakeMesh | None = None) -> None:
+    def __init__(self, mesh: FakeMesh | None = None, *, audience: AudienceOf = everybody) -> None:
         self.mesh = mesh or FakeMesh()
         self.personal = Personal()
-        self.service = Service(
-            self.mesh, self.mesh, Zone("UTC"), Random(1), sealing=CHEAP, personal=self.personal
+        self.tickets = Tickets(bytes(32), self.mesh.mesh)
+        self.codes = WatchCodes()
+        self.service = service_over(
+            self.mesh, tickets=self.tickets, codes=self.codes, personal=self.personal, audience=audience
         )
         self.events: list[Event] = []
         self.mesh.listener = lambda record, live: self.events.extend(self.service.deliver(record, live))
         self.mesh.watcher = lambda present: self.events.extend(self.service.presence_changed(present))
         self.now = 1000.0
 
-    def person(self) -> "Person":
-        """Somebody in front of a new session."""
-        return Person(self, self.service.open_session())
+    def person(self, door: Door = OPERATOR, origin: str = "here") -> "Person":
+        """Somebody at a front end of his own."""
+        return Person(self, self.service.connect(door, Origin(origin)))
 
     def let_pass(self, seconds: float) -> None:
         """Time passes; what is due meanwhile is done."""
@@ -263,11 +292,16 @@ class Chat:
 
 
 class Person:
-    """A session, with requests as method calls."""
+    """The own session of a connection, with requests as method calls."""
 
-    def __init__(self, chat: Chat, session: Session) -> None:
+    def __init__(self, chat: Chat, connection: Connection) -> None:
         self.chat = chat
-        self.session = session
+        self.connection = connection
+        self.session = connection.get(OWN)
+
+    def leave(self) -> None:
+        """The front end goes."""
+        self.chat.service.disconnect(self.connection)
 
     def outcome(self, do: str, **fields: Any) -> Outcome:
         """What the service returns before any work is done."""
@@ -314,6 +348,6 @@ class Person:
 
     def heard(self) -> list[dict[str, Any]]:
         """The events so far, which are then forgotten."""
-        mine = [dict(event) for session, event in self.chat.events if session is self.session]
-        self.chat.events = [(s, event) for s, event in self.chat.events if s is not self.session]
+        mine = [dict(event) for each, event in self.chat.events if each is self.connection]
+        self.chat.events = [(each, event) for each, event in self.chat.events if each is not self.connection]
         return mine

@@ -7,17 +7,16 @@ import json
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from random import Random
 from typing import Any, Self, TypeVar
 
-from meshchat.adapters.control import ControlServer
-from meshchat.chat.localtime import Zone
+from meshchat.adapters.control import ControlServer, Socket
+from meshchat.chat.access import OPERATOR
 from meshchat.chat.personal import Personal
 from meshchat.chat.service import Service
 from meshchat.protocol.events import Held, MeshState
 from meshchat.state.presence import Present
 from meshchat.wire.records import Record, make_stamp
-from tests.unit.fakes import CHEAP, FakeMesh, key, written
+from tests.unit.fakes import FakeMesh, key, service_over, written
 
 T = TypeVar("T")
 
@@ -118,9 +117,9 @@ class FakeDaemon:
         return asyncio.run_coroutine_threadsafe(doing, self._loop).result(PATIENCE)
 
     async def _start(self) -> None:
-        service = Service(self.mesh, self.mesh, Zone("UTC"), Random(1), sealing=CHEAP, personal=self.personal)
+        service = service_over(self.mesh, personal=self.personal)
         control = ControlServer(
-            self._inner,
+            (Socket(self._inner, OPERATOR),),
             service,
             {"version": "0.1.0", "mesh": "test", "router": self.mesh.router.hex()},
         )

@@ -32,7 +32,7 @@ class Router:
         self, folder: Path, number: int = 0, *, machine: Machine | None = None, trusted: bool = True
     ) -> None:
         home = folder / str(number)
-        self.config = Config(logs=home, state=home, socket=home / "s")
+        self.config = Config(logs=home, state=home, socket=home / "s", people=home / "p")
         self.sent: list[Send] = []
         self.mono, self._trusted = 1000.0, trusted
         files = DiskFiles(home)

@@ -167,7 +167,7 @@ def test_what_changed_is_said_soon_and_twice_more_then_every_ten_minutes() -> No
 
 def test_who_has_gone_is_said_to_have_gone_and_then_nothing_more_is_due() -> None:
     chat, person = settled("1")
-    chat.service.close_session(person.session)
+    person.leave()
     chat.let_pass(SETTLED)
     assert said(chat) == [Statement(LONGEST_IDLE, ())] * (1 + len(PRESENCE_REPEATS))
     assert chat.service.deadline is None
@@ -177,7 +177,7 @@ def test_who_leaves_before_anything_was_said_leaves_nothing_behind() -> None:
     chat = Chat()
     person = chat.person().enter("ja")
     person.ask("present", rooms=["1"], active=True)
-    chat.service.close_session(person.session)
+    person.leave()
     chat.let_pass(SETTLED)
     assert said(chat) == []
     assert chat.service.deadline is None

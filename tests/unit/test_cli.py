@@ -254,7 +254,7 @@ def test_history_is_carried_by_hand(daemon: FakeDaemon, tmp_path: Path) -> None:
 def test_a_failed_export_leaves_the_old_file_alone(daemon: FakeDaemon, tmp_path: Path) -> None:
     file = tmp_path / "carried"
     file.write_text("precious")
-    daemon.die_at = "export"
+    daemon.die_at = "export_all"
     failed(chat(daemon, "export", str(file)), 3)
     assert file.read_text() == "precious"
     assert sorted(tmp_path.glob("*carried*")) == [file]

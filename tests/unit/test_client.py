@@ -13,7 +13,7 @@ from meshchat.adapters.client import AsyncControlClient, ControlClient, Refused
 from meshchat.errors import DaemonGone, TextRefused
 from tests.unit.fakeserver import PATIENCE, FakeDaemon
 
-GREETING = b'{"meshchat":1,"version":"0.1.0","mesh":"test","router":"00"}\n'
+GREETING = b'{"meshchat":2,"version":"0.1.0","mesh":"test","router":"00"}\n'
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_answers_items_refusals_and_events(daemon: FakeDaemon) -> None:
     with ControlClient(daemon.path) as client:
         assert client.greeting["mesh"] == "test"
         client.request("register", user="abc", password="secret")
-        assert client.request("login", user="abc", password="secret") == {"user": "abc"}
+        assert client.request("login", user="abc", password="secret")["user"] == "abc"
         with pytest.raises(Refused) as refusal:
             client.request("register", user="abc", password="secret")
         assert refusal.value.code == "taken"
@@ -77,7 +77,7 @@ def test_text_that_is_no_unicode_and_requests_too_long_never_reach_the_daemon(da
     [
         (b"SSH-2.0-OpenSSH_9.2\n", "no meshchat daemon"),
         (b'["meshchat"]\n', "no meshchat daemon"),
-        (b'{"meshchat":2,"version":"9.9"}\n', "another version (9.9)"),
+        (b'{"meshchat":3,"version":"9.9"}\n', "another version (9.9)"),
         (b'{"id":null,"ok":false,"code":"busy","error":"Too many front ends."}\n', "Too many front ends."),
     ],
 )

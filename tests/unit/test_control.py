@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import socket
 import stat
 import threading
@@ -13,15 +14,30 @@ from typing import Any
 import pytest
 
 from meshchat.adapters.client import AsyncControlClient, Refused
-from meshchat.adapters.control import MAX_WORK, ControlServer
+from meshchat.adapters.control import ControlServer, Socket
+from meshchat.adapters.worker import MAX_WORK, MAX_WORK_OF_ORIGIN
+from meshchat.chat.access import OPERATOR, PEOPLE
+from meshchat.chat.accounts import encode_account
 from meshchat.chat.answers import Answer, Outcome, Work
 from meshchat.chat.localtime import Zone
+from meshchat.chat.personal import Personal
 from meshchat.chat.service import Service
-from meshchat.chat.sessions import Session
-from meshchat.constants import MAX_CONTROL_BACKLOG, MAX_CONTROL_CLIENTS, MAX_CONTROL_LINE, MAX_TEXT
+from meshchat.chat.sessions import Origin, Session
+from meshchat.chat.tickets import Tickets
+from meshchat.chat.watching import WatchCodes
+from meshchat.constants import (
+    MAX_CONTROL_BACKLOG,
+    MAX_CONTROL_CLIENTS,
+    MAX_CONTROL_LINE,
+    MAX_TEXT,
+    MAX_WAITING,
+)
 from meshchat.errors import DaemonGone, MeshchatError, StoreError
-from tests.unit.fakes import CHEAP, Chat, FakeMesh, key, written
+from meshchat.identity import SealedKey
+from meshchat.wire.records import Kind, Record, Space
+from tests.unit.fakes import Chat, FakeMesh, key, service_over, written
 
+TRUSTED = {os.geteuid()}
 HELLO = {"version": "0.1.0", "mesh": "test", "router": "00" * 8}
 PATIENCE = 5.0
 
@@ -63,7 +79,10 @@ class Running:
         self.path = path
         self.lines: list[Line] = []
         self.chat = Chat()
-        self.server = ControlServer(path, service or self.chat.service, HELLO)
+        people = path.with_name("people.sock")
+        self.server = ControlServer(
+            (Socket(path, OPERATOR), Socket(people, PEOPLE)), service or self.chat.service, HELLO, TRUSTED
+        )
         self.chat.mesh.listener = lambda record, live: self.server.publish(
             self.chat.service.deliver(record, live)
         )
@@ -79,7 +98,7 @@ class Running:
     async def line(self) -> Line:
         """The same, greeted."""
         line = await self.connect()
-        assert await line.read() == {"meshchat": 1, **HELLO}
+        assert await line.read() == {"meshchat": 2, **HELLO, "rights": OPERATOR.names()}
         return line
 
     def fill(self, count: int) -> None:
@@ -87,6 +106,19 @@ class Running:
         for number in range(count):
             text = str(number).rjust(MAX_TEXT, ".")
             self.chat.mesh.take(written(self.chat.mesh, key(1), "bo", text))
+
+
+def account(chat: Chat, number: int) -> Record:
+    """An account that was made elsewhere; nobody needs its password."""
+    signer = key(number + 1)
+    sealed = SealedKey(1, 8 * 1024, bytes(16), bytes(24), bytes(48))
+    body = encode_account(1, sealed)
+    return written(chat.mesh, signer, f"user{number}", body, room="", space=Space.ACCOUNTS, kind=Kind.ACCOUNT)
+
+
+def ticket(chat: Chat, number: int) -> str:
+    """A ticket for that account."""
+    return chat.tickets.give(key(number + 1), 1, chat.mesh.ms)[1]
 
 
 @contextlib.asynccontextmanager
@@ -203,9 +235,7 @@ def test_items_that_fail_half_way_end_in_a_refusal(path: Path) -> None:
             return Answer.stream(items())
 
     async def test() -> None:
-        async with running(
-            path, Failing(FakeMesh(), FakeMesh(), Zone("UTC"), Random(1), sealing=CHEAP)
-        ) as served:
+        async with running(path, service_over(FakeMesh(), kind=Failing)) as served:
             line = await served.line()
             line.write({"id": 1, "do": "history"})
             assert await line.read() == {"id": 1, "item": {"n": 1}}
@@ -215,6 +245,80 @@ def test_items_that_fail_half_way_end_in_a_refusal(path: Path) -> None:
                 "code": "disk",
                 "error": "The disk cannot be read.",
             }
+
+    drive(test)
+
+
+# --- Doors and sessions ---------------------------------------------------------------------------------
+
+
+def test_the_people_s_socket_gives_only_what_people_may(path: Path) -> None:
+    async def test() -> None:
+        async with running(path) as served:
+            line = await Line.to(path.with_name("people.sock"))
+            served.lines.append(line)
+            assert (await line.read())["rights"] == ["enter", "read", "write"]
+            for do in ("wipe", "key_show", "check", "export_all"):
+                line.write({"id": 1, "do": do})
+                answer = await line.read()
+                assert (answer["ok"], answer["code"]) == (False, "no-right")
+
+    drive(test)
+
+
+def test_sessions_of_one_connection_are_answered_beside_each_other_and_each_in_order(path: Path) -> None:
+    async def test() -> None:
+        service = Slow()
+        async with running(path, service) as served:
+            line = await served.line()
+            for number in (1, 2):
+                line.write({"id": number, "do": "open", "session": number})
+                assert (await line.read())["id"] == number
+            line.write({"id": 10, "do": "slow", "session": 1})
+            line.write({"id": 11, "do": "quick", "session": 1})
+            line.write({"id": 20, "do": "quick", "session": 2})
+            line.write({"id": 30, "do": "quick"})
+            assert {(await line.read())["id"] for _ in range(2)} == {20, 30}
+            service.gate.set()
+            assert [(await line.read())["id"] for _ in range(2)] == [10, 11]
+
+    drive(test)
+
+
+def test_too_many_requests_of_one_session_are_refused_and_hold_no_other_up(path: Path) -> None:
+    async def test() -> None:
+        service = Slow()
+        async with running(path, service) as served:
+            line = await served.line()
+            line.write({"id": 0, "do": "open", "session": 1})
+            assert (await line.read())["ok"]
+            for number in range(1, MAX_WAITING + 3):
+                line.write({"id": number, "do": "slow" if number == 1 else "quick", "session": 1})
+            refused = [await line.read() for _ in range(2)]
+            assert {answer["code"] for answer in refused} == {"slow-down"}
+            line.write({"id": 777, "do": "quick"})
+            assert (await line.read())["id"] == 777
+            service.gate.set()
+            assert [(await line.read())["id"] for _ in range(MAX_WAITING)] == list(range(1, MAX_WAITING + 1))
+
+    drive(test)
+
+
+def test_a_public_message_crosses_the_connection_once_and_a_word_for_one_names_him(path: Path) -> None:
+    async def test() -> None:
+        async with running(path) as served:
+            line = await served.line()
+            for number in range(1, 6):
+                line.write({"id": number, "do": "open", "session": number})
+                assert (await line.read())["ok"]
+                line.write({"id": number, "do": "subscribe", "session": number})
+                assert (await line.read())["ok"]
+            served.fill(1)
+            message = await line.read()
+            assert message["event"] == "message"
+            assert "sessions" not in message
+            line.write({"id": 99, "do": "whoami", "session": 3})
+            assert (await line.read())["id"] == 99, "it came once"
 
     drive(test)
 
@@ -285,15 +389,42 @@ def test_who_leaves_in_the_middle_of_an_answer_leaves_no_trace(
     assert caplog.records == []
 
 
-def test_one_front_end_too_many_is_told_so_until_another_leaves(path: Path) -> None:
+def test_idle_connections_shut_nobody_out_and_are_told_so(path: Path) -> None:
     async def test() -> None:
         async with running(path) as served:
-            lines = [await served.line() for _ in range(MAX_CONTROL_CLIENTS)]
+            served.chat.person().enter("ja")
+            at_work = await served.line()
+            at_work.write({"id": 1, "do": "login", "user": "ja", "password": "pass"})
+            assert (await at_work.read())["ok"]
+            idle = [await served.line() for _ in range(MAX_CONTROL_CLIENTS - 1)]
+            for _ in range(3):
+                newcomer = await served.line()
+                newcomer.write({"id": 1, "do": "rooms"})
+                assert (await newcomer.read())["item"]
+            for line in idle[:3]:
+                answer = await line.read()
+                assert (answer["ok"], answer["code"]) == (False, "busy")
+                assert await line.ended()
+            at_work.write({"id": 2, "do": "whoami"})
+            assert (await at_work.read())["user"] == "ja"
+
+    drive(test)
+
+
+def test_where_everybody_is_somebody_a_newcomer_is_told_to_come_back(path: Path) -> None:
+    async def test() -> None:
+        async with running(path) as served:
+            for number in range(MAX_CONTROL_CLIENTS):
+                served.chat.mesh.take(account(served.chat, number))
+            for number in range(MAX_CONTROL_CLIENTS):
+                line = await served.line()
+                line.write({"id": 1, "do": "resume", "ticket": ticket(served.chat, number)})
+                assert (await line.read())["user"] == f"user{number}"
             extra = await served.connect()
             answer = await extra.read()
             assert (answer["ok"], answer["code"]) == (False, "busy")
             assert await extra.ended()
-            lines.pop().writer.close()
+            line.writer.close()
             async with asyncio.timeout(PATIENCE):
                 while "meshchat" not in await (await served.connect()).read():
                     await asyncio.sleep(0)
@@ -332,7 +463,13 @@ class Slow(Service):
     """Every request is work that lasts until `gate` opens; `running_now` counts what runs at once."""
 
     def __init__(self) -> None:
-        super().__init__(FakeMesh(), FakeMesh(), Zone("UTC"), Random(1), sealing=CHEAP)
+        mesh = FakeMesh()
+        super().__init__(
+            *(mesh, mesh, Zone("UTC"), Random(1)),
+            tickets=Tickets(bytes(32), mesh.mesh),
+            codes=WatchCodes(),
+            personal=Personal(),
+        )
         self.gate = threading.Event()
         self.started = threading.Event()
         self.running_now = 0
@@ -340,7 +477,7 @@ class Slow(Service):
         self.finished: list[object] = []
 
     def handle(self, session: Session, request: Mapping[str, object], now: float) -> Outcome:
-        if request.get("do") == "quick":
+        if request.get("do") in ("quick", "open"):
             return Answer.done()
 
         def compute() -> object:
@@ -357,22 +494,25 @@ class Slow(Service):
             self.finished.append(value)
             return Answer.done(value=value).after(0.01)
 
-        return Work(compute, finish)
+        return Work(compute, finish, Origin(str(request.get("from"))))
 
 
 def test_work_runs_one_at_a_time_beside_everybody_else_and_its_queue_is_bounded(path: Path) -> None:
     async def test() -> None:
         service = Slow()
         async with running(path, service) as served:
+            first = await served.line()
+            first.write({"id": 0, "do": "slow", "from": "first"})
+            await asyncio.to_thread(service.started.wait, PATIENCE)
             lines = [await served.line() for _ in range(MAX_WORK)]
             for number, line in enumerate(lines):
-                line.write({"id": number, "do": "fail" if number == 3 else "slow"})
+                line.write({"id": number, "do": "fail" if number == 3 else "slow", "from": number})
                 await asyncio.sleep(0)
             other = await served.line()
             other.write({"id": 1, "do": "quick"})
             assert (await other.read())["ok"]
             async with asyncio.timeout(PATIENCE):
-                other.write({"id": 2, "do": "slow"})
+                other.write({"id": 2, "do": "slow", "from": "other"})
                 answer = await other.read()
             assert answer["code"] == "slow-down"
             service.gate.set()
@@ -382,6 +522,28 @@ def test_work_runs_one_at_a_time_beside_everybody_else_and_its_queue_is_bounded(
                 number for number in range(MAX_WORK) if number != 3
             ]
             assert service.most_at_once == 1
+
+    drive(test)
+
+
+def test_one_origin_has_few_places_and_others_are_served_between(path: Path) -> None:
+    async def test() -> None:
+        service = Slow()
+        async with running(path, service) as served:
+            lines = [await served.line() for _ in range(MAX_WORK_OF_ORIGIN + 2)]
+            lines[0].write({"id": 0, "do": "slow", "from": "crowd"})
+            await asyncio.to_thread(service.started.wait, PATIENCE)
+            for number, line in enumerate(lines[1:], 1):
+                line.write({"id": number, "do": "slow", "from": "crowd"})
+                await asyncio.sleep(0)
+            assert (await lines[-1].read())["code"] == "slow-down"
+            neighbour = await served.line()
+            neighbour.write({"id": 99, "do": "slow", "from": "neighbour"})
+            lines[-1].write({"id": 100, "do": "quick"})
+            assert (await lines[-1].read())["id"] == 100
+            service.gate.set()
+            assert (await neighbour.read())["value"] == 99
+            assert service.finished.index(99) <= 2
 
     drive(test)
 

@@ -56,7 +56,13 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Interface]:
 async def running(tmp_path: Path, *peers: str) -> AsyncIterator[tuple[Network, Engine, Config]]:
     port = MulticastPort(GROUP, 0)
     config = Config(
-        interfaces=("lo",), peers=peers, port=port.port, logs=tmp_path, state=tmp_path, socket=tmp_path / "s"
+        interfaces=("lo",),
+        peers=peers,
+        port=port.port,
+        logs=tmp_path,
+        state=tmp_path,
+        socket=tmp_path / "s",
+        people=tmp_path / "p",
     )
     engine = Engine()
     network = Network(config, cast(Node, engine), port)

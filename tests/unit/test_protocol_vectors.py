@@ -23,7 +23,7 @@ from meshchat.adapters.logline import decode_line, encode_line
 from meshchat.adapters.logmark import Lines
 from meshchat.adapters.statestore import STATE_VERSION, State
 from meshchat.chat.accounts import decode_account, encode_account
-from meshchat.chat.operations import OPERATIONS
+from meshchat.chat.requests import OPERATIONS
 from meshchat.identity import (
     RouterIdentity,
     SealedKey,
@@ -512,11 +512,14 @@ def test_numbers(name: str, value: str) -> None:
 
 def test_operations_of_the_control_socket() -> None:
     written = {
-        _code(operation)[0]: dict(re.findall(r"`(\w+)`(\??)", fields_cell))
-        for operation, fields_cell, *_ in _table("| operation | fields | answer |")
+        _code(operation)[0]: (right, dict(re.findall(r"`(\w+)`(\??)", fields_cell)))
+        for operation, right, fields_cell, *_ in _table("| operation | right | fields | answer |")
     }
     assert written == {
-        name: {field: "" if what.required else "?" for field, what in operation.fields.items()}
+        name: (
+            operation.right.value,
+            {field: "" if rule.required else "?" for field, rule in operation.fields.items()},
+        )
         for name, operation in OPERATIONS.items()
     }
 

@@ -35,23 +35,23 @@ def test_an_author_is_told_on_all_his_screens_and_nobody_else_is() -> None:
     for person in (author, other, again):
         person.heard()
     chat.events += chat.service.held(Held(record, "1", account, 2, 3))
-    event = {"event": "held", "record": record.hex(), "room": "1", "by": 2, "of": 3}
+    event = {"event": "held", "record": record.hex(), "room": "1", "by": 2, "of": 3, "sessions": [0]}
     assert author.heard() == again.heard() == [event]
     assert other.heard() == deaf.heard() == []
 
 
-def test_history_and_events_say_who_holds_what_was_written_here_and_no_other() -> None:
+def test_history_says_to_the_author_alone_who_holds_what_was_written_here() -> None:
     chat = Chat()
     person = chat.person().enter("ja")
-    person.ask("subscribe")
+    other = chat.person().enter("bo")
     here = say(person, "here")
     chat.mesh.take(written(FakeMesh(2), key(5), "far", "there", stamp=chat.mesh.stamp()[0]))
-    held = [event["message"].get("held") for event in person.heard() if event["event"] == "message"]
-    assert held == [0, None]
     chat.mesh.holders[bytes.fromhex(here)] = 2
     assert [item.get("held") for item in person.items("history", room="1")] == [2, None]
     asked = [here, "00" * 16, "no hex", "00", here]
     assert person.items("held", records=asked) == [{"record": here, "by": 2, "of": 3}]
+    assert [item.get("held") for item in other.items("history", room="1")] == [None, None]
+    assert other.items("held", records=asked) == []
 
 
 def test_the_state_of_the_mesh_is_told_and_can_be_asked_for() -> None:
@@ -137,7 +137,7 @@ def test_who_leaves_having_changed_something_has_it_written_soon() -> None:
     ja, reader = chat.person().enter("ja"), chat.person().enter("bo")
     ja.ask("prefer", bell="off")
     reader.ask("personal")
-    chat.service.close_session(reader.session)
+    reader.leave()
     assert not chat.personal.is_due
     ja.ask("logout")
     assert chat.personal.is_due

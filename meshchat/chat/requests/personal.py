@@ -1,28 +1,47 @@
 """The requests about what a router remembers of a person: `personal`, `mark`, `prefer`."""
 
 import unicodedata
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+from meshchat.chat.access import Right
 from meshchat.chat.answers import Answer, Outcome
 from meshchat.chat.application import Application, stamp_time
-from meshchat.chat.fields import parse_id
 from meshchat.chat.names import fold, key_tag, room_name, split_tag
 from meshchat.chat.personal import Mark, Person
 from meshchat.chat.render import safe
-from meshchat.chat.sessions import Session
+from meshchat.chat.requests.fields import (
+    OptionalBell,
+    OptionalFlag,
+    OptionalTexts,
+    OptionalWord,
+    Text,
+    Word,
+    parse_id,
+)
+from meshchat.chat.requests.operation import Call, Nothing, Operation
 from meshchat.constants import MAX_OPEN_ROOMS
 from meshchat.errors import NameRefused, UsageError
 from meshchat.wire.records import is_name
 
 
-def personal(app: Application, session: Session, now: float) -> Outcome:
-    """All that is remembered of who is logged in."""
-    return Answer.done(**_shown(app, _person(app, session)))
+def _personal(call: Call, asked: Nothing) -> Outcome:
+    return Answer.done(**_shown(call.app, _person(call)))
 
 
-def mark(app: Application, session: Session, now: float, *, room: str, record: str) -> Outcome:
-    """The person has read a room up to a message; never back to an earlier one."""
-    person, name, record_id = _person(app, session), app.known_room(room), parse_id(record)
+@dataclass(frozen=True)
+class MarkRead:
+    """A message, by its id, up to which a room was read."""
+
+    room: Text
+    record: Word
+
+
+def _mark(call: Call, asked: MarkRead) -> Outcome:
+    """Never back to an earlier message."""
+    app, person = call.app, _person(call)
+    name, record_id = app.known_room(asked.room, call.session.viewer), parse_id(asked.record)
     stamp = None if record_id is None else app.mesh.stamp_of(name, record_id)
     if record_id is None or stamp is None:
         raise UsageError(f"There is no such message in the room '{name}'.")
@@ -32,36 +51,37 @@ def mark(app: Application, session: Session, now: float, *, room: str, record: s
     return Answer.done(record=moved.id.hex(), time=stamp_time(moved.stamp))
 
 
-def prefer(
-    app: Application,
-    session: Session,
-    now: float,
-    *,
-    bell: str | None,
-    times: bool | None,
-    rooms: list[str] | None,
-    ignore: str | None,
-    unignore: str | None,
-) -> Outcome:
+@dataclass(frozen=True)
+class Preferences:
+    """What is to be otherwise from now on; what is left out stays."""
+
+    bell: OptionalBell
+    times: OptionalFlag
+    rooms: OptionalTexts
+    ignore: OptionalWord
+    unignore: OptionalWord
+
+
+def _prefer(call: Call, asked: Preferences) -> Outcome:
     """Changes what is given, all or nothing, and answers with all that is remembered."""
-    person = _person(app, session)
-    if bell is not None:
-        person = replace(person, bell=bell)
-    if times is not None:
-        person = replace(person, times=times)
-    if rooms is not None:
-        names = map(room_name, rooms[:MAX_OPEN_ROOMS])
+    app, person = call.app, _person(call)
+    if asked.bell is not None:
+        person = replace(person, bell=asked.bell)
+    if asked.times is not None:
+        person = replace(person, times=asked.times)
+    if asked.rooms is not None:
+        names = map(room_name, asked.rooms[:MAX_OPEN_ROOMS])
         person = person.opening(app.rooms.find(name) or name for name in names)
-    if ignore is not None:
-        person = person.ignoring(*_meant(app, person, ignore))
-    if unignore is not None:
-        person = person.heeding(_ignored(app, person, unignore))
+    if asked.ignore is not None:
+        person = person.ignoring(*_meant(app, person, asked.ignore))
+    if asked.unignore is not None:
+        person = person.heeding(_ignored(app, person, asked.unignore))
     app.personal.put(person)
     return Answer.done(**_shown(app, person))
 
 
-def _person(app: Application, session: Session) -> Person:
-    return app.personal.get(session.require_login().account.key)
+def _person(call: Call) -> Person:
+    return call.app.personal.get(call.session.require_login().account.key)
 
 
 def _shown(app: Application, person: Person) -> dict[str, object]:
@@ -109,3 +129,10 @@ def _ignored(app: Application, person: Person, typed: str) -> list[bytes]:
     if not keys:
         raise NameRefused(f"You do not ignore '{safe(typed[:64])}'.")
     return keys
+
+
+TABLE: Mapping[str, Operation[Any]] = {
+    "personal": Operation(Right.WRITE, Nothing, _personal),
+    "mark": Operation(Right.WRITE, MarkRead, _mark),
+    "prefer": Operation(Right.WRITE, Preferences, _prefer),
+}

@@ -1,0 +1,183 @@
+"""Who may come in again and who may watch, in STATE: the key of the session tickets, logouts, and codes.
+
+| file          | what                                                                         |
+| ------------- | ---------------------------------------------------------------------------- |
+| `ticket.key`  | the key that session tickets are sealed under, 64 hex digits; mode 0600       |
+| `access.json` | the logouts that void tickets, and the codes for `watch`; mode 0600           |
+
+What an operator changed is written at once; logouts are written within `WRITE_EVERY`, for flash wears.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from meshchat.adapters.files import TEMP_SUFFIX, Files
+from meshchat.chat.tickets import MAX_VOIDED_OF_USER, MAX_VOIDED_USERS, TICKET_ID_SIZE, Tickets, Voided
+from meshchat.chat.watching import MAX_CODES, MAX_WATCHERS, WatchCodes
+from meshchat.errors import StoreError
+from meshchat.identity import BOX_KEY_SIZE, random_box_key
+from meshchat.wire.records import MAX_STAMP, PUBLIC_KEY_SIZE
+
+WRITE_EVERY = 30.0
+"""Shortest time between two writes for logouts, in seconds: who logs in and out by a script wears the flash
+no faster. After a power cut within it, a ticket of that time opens its account again."""
+
+ACCESS_VERSION = 1
+
+_KEY = "ticket.key"
+_ACCESS = "access.json"
+_DAMAGED = ".damaged"
+_MAX_ACCESS = 2 * 1024 * 1024
+"""Bytes read: more than as many users, logouts and codes as are kept can fill."""
+
+_MAX_MS = MAX_STAMP >> 16
+
+log = logging.getLogger(__name__)
+
+
+class AccessFile:
+    """Brings `tickets` and `codes` to disk. `now` is monotonic seconds."""
+
+    def __init__(self, files: Files, mesh: bytes, now: float, now_ms: int) -> None:
+        """Reads what there is for the mesh `mesh` (its id); what cannot be read is a line in the log.
+
+        `now_ms` is mesh time. Where the logouts are lost, no ticket of before is taken any more.
+        """
+        self._files, self._saved_at = files, now
+        self.tickets, self.codes = self._load(self._ticket_key(), mesh, now_ms)
+
+    def keep(self, now: float, *, last: bool = False) -> None:
+        """Writes what has changed, where it is time or the end. A disk that fails is a line in the log."""
+        due = self.codes.changed or last or now - self._saved_at >= WRITE_EVERY
+        if not due or not (self.codes.changed or self.tickets.changed):
+            return
+        self._saved_at = now
+        try:
+            self._files.replace(_ACCESS, [encode_access(self.tickets, self.codes)], private=True)
+        except StoreError as error:
+            log.error("Logouts and codes are not saved: %s", error)
+        else:
+            self.tickets.changed = self.codes.changed = False
+
+    def _ticket_key(self) -> bytes:
+        """The key; a new one where there is none or it is damaged, by which older tickets are void."""
+        try:
+            if self._files.size(_KEY) is not None:
+                key = _octets(
+                    self._files.read(_KEY, 0, 1024).decode("ascii", "replace").strip(), BOX_KEY_SIZE
+                )
+                if key is not None:
+                    return key
+                log.warning("%s is damaged: everybody has to log in again.", self._files.path(_KEY))
+            key = random_box_key()
+            self._files.replace(_KEY, [key.hex().encode() + b"\n"], private=True)
+        except StoreError as error:
+            log.error("Everybody has to log in again after the next start: %s", error)
+            return random_box_key()
+        return key
+
+    def _load(self, key: bytes, mesh: bytes, now_ms: int) -> tuple[Tickets, WatchCodes]:
+        try:
+            if self._files.size(_ACCESS + TEMP_SUFFIX) is not None:
+                self._files.remove(_ACCESS + TEMP_SUFFIX)
+            if self._files.size(_ACCESS) is None:
+                return Tickets(key, mesh), WatchCodes()
+            raw = self._files.read(_ACCESS, 0, _MAX_ACCESS)
+        except StoreError as error:
+            log.error("Logouts and codes are not known, so everybody has to log in again: %s", error)
+            return Tickets(key, mesh, floor_ms=now_ms), WatchCodes()
+        try:
+            return decode_access(raw, key, mesh)
+        except (ValueError, RecursionError):
+            self._set_aside(raw)
+            return Tickets(key, mesh, floor_ms=now_ms), WatchCodes()
+
+    def _set_aside(self, raw: bytes) -> None:
+        log.warning(
+            "%s is damaged and set aside as %s%s: everybody has to log in again; make new codes for `watch`.",
+            *(self._files.path(_ACCESS), _ACCESS, _DAMAGED),
+        )
+        try:
+            self._files.replace(_ACCESS + _DAMAGED, [raw], private=True)
+            self._files.remove(_ACCESS)
+        except StoreError as error:
+            log.error("%s", error)
+
+
+def encode_access(tickets: Tickets, codes: WatchCodes) -> bytes:
+    """The whole of `access.json`."""
+    content = {
+        "version": ACCESS_VERSION,
+        "floor_ms": tickets.floor_ms,
+        "voided": [
+            {
+                "user": user.hex(),
+                "floor_ms": each.floor_ms,
+                "tickets": {ticket.hex(): given for ticket, given in each.ids.items()},
+            }
+            for user, each in tickets.voided.items()
+        ],
+        "watch": {code: [key.hex() for key in keys] for code, keys in codes},
+    }
+    return json.dumps(content, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def decode_access(raw: bytes, key: bytes, mesh: bytes) -> tuple[Tickets, WatchCodes]:
+    """What `encode_access` wrote; raises `ValueError` where anything in it is otherwise."""
+    content = json.loads(raw.decode("utf-8"))
+    if not isinstance(content, dict) or content.get("version") != ACCESS_VERSION:
+        raise ValueError("not of this version")
+    voided = [_voided(each) for each in _list(content.get("voided"), MAX_VOIDED_USERS)]
+    tickets = Tickets(key, mesh, voided, _moment(content.get("floor_ms")))
+    return tickets, WatchCodes(
+        {
+            code: [_key(each) for each in _list(keys, MAX_WATCHERS)]
+            for code, keys in _dict(content.get("watch"), MAX_CODES).items()
+        }
+    )
+
+
+def _voided(value: object) -> tuple[bytes, Voided]:
+    fields = _dict(value, 8)
+    ids = {}
+    for ticket, given in _dict(fields.get("tickets"), MAX_VOIDED_OF_USER).items():
+        ticket_id = _octets(ticket, TICKET_ID_SIZE)
+        if ticket_id is None:
+            raise ValueError("no ticket")
+        ids[ticket_id] = _moment(given)
+    return _key(fields.get("user")), Voided(_moment(fields.get("floor_ms")), ids)
+
+
+def _key(value: object) -> bytes:
+    key = _octets(value, PUBLIC_KEY_SIZE)
+    if key is None:
+        raise ValueError("no key")
+    return key
+
+
+def _octets(value: object, size: int) -> bytes | None:
+    try:
+        octets = bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError:
+        return None
+    return octets if len(octets) == size else None
+
+
+def _moment(value: object) -> int:
+    if type(value) is not int or not -1 <= value <= _MAX_MS:
+        raise ValueError("no time")
+    return value
+
+
+def _list(value: object, most: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) > most:
+        raise ValueError("no list")
+    return value
+
+
+def _dict(value: object, most: int) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or len(value) > most:
+        raise ValueError("no object")
+    return value

@@ -1,0 +1,74 @@
+"""Who keeps a place where there are not enough: connections to the control sockets, turns at Argon2.
+
+Places are shared out by holder, the user who is logged in or else the origin. Whoever comes when all are
+taken gets one of the holder that has most; so 64 idle connections, or 60 logins at once, shut nobody out.
+"""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Hashable, Iterable
+from typing import Generic, NamedTuple, TypeVar
+
+from meshchat.chat.sessions import Connection
+
+T = TypeVar("T")
+
+
+class Occupant(NamedTuple):
+    """A connection that has a place, and when its front end last said anything, in monotonic seconds."""
+
+    connection: Connection
+    heard_at: float
+
+    @property
+    def holder(self) -> Hashable:
+        """Whose place it is."""
+        return next(iter(self.connection.users), None) or self.connection.origin
+
+    @property
+    def worth(self) -> int:
+        """How much would be lost with it: nobody is on it, somebody listens, somebody is logged in."""
+        return 2 if self.connection.users else 1 if self.connection.subscribed else 0
+
+
+def who_gives_way(newcomer: Connection, occupants: Iterable[Occupant]) -> Connection | None:
+    """Whose place a newcomer gets where all are taken; None: nobody's, he is to come back later.
+
+    One of the holder with most places gives way, and of his the one that is worth least and has been silent
+    for longest. Where nobody has more than one, it is one on which nobody is logged in.
+    """
+    ordered = list(occupants)
+    places = Counter(each.holder for each in ordered)
+    chosen = min(ordered, key=lambda each: (-places[each.holder], each.worth, each.heard_at), default=None)
+    if chosen is None:
+        return None
+    alone = places[chosen.holder] == 1 and chosen.holder != newcomer.origin
+    return None if alone and chosen.worth == 2 else chosen.connection
+
+
+class Turns(Generic[T]):
+    """What waits for its turn, at most `limit` in all and `each` of one origin; the origins take turns."""
+
+    def __init__(self, limit: int, each: int) -> None:
+        self._limit, self._each = limit, each
+        self._waiting: OrderedDict[Hashable, deque[T]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def put(self, origin: Hashable, item: T) -> bool:
+        """Adds an item; False where the origin has enough waiting, or there is no place at all."""
+        queue = self._waiting.get(origin, ())
+        if len(queue) >= self._each or len(self) >= self._limit:
+            return False
+        self._waiting.setdefault(origin, deque()).append(item)
+        return True
+
+    def take(self) -> T | None:
+        """The next item: of the origin whose turn it is the one that waits longest; None where none waits."""
+        if not self._waiting:
+            return None
+        origin, queue = self._waiting.popitem(last=False)
+        item = queue.popleft()
+        if queue:
+            self._waiting[origin] = queue
+        return item
