@@ -424,6 +424,17 @@ CAP_ACCOUNTS = 2 * 1024 * 1024
 """Bytes of accounts and rooms: 5,000 accounts. Those never used go first, so a stranger who registers
 without end evicts his own."""
 
+ONCE_SIZE = 16
+"""Bytes of the hash of a request by its idempotency key: nobody finds two keys with one hash."""
+
+LATE_MS = 60_000
+"""A record that comes so long after it was written came late. Flooding takes seconds: who moves to another
+router and asks it for what is new has heard, or hears there as new, all else that people wrote meanwhile."""
+
+ROAMING_MS = 10 * 60_000
+"""Who comes from another router is given what was written so lately, beside all that came late: time to walk
+out of one router's air and into the next one's, or to take a phone out of the pocket again."""
+
 MAX_REMEMBERED = 50_000
 """Ids remembered after a wipe or an eviction, some 170 bytes each, 8 MB in all: two days of the fastest
 honest mesh."""

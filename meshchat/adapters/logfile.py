@@ -7,18 +7,19 @@ What can have happened to a log and what `load` makes of it:
 | a last line cut short                 | cut off; one that lacks nothing but its newline gets it     |
 | a damaged line                        | moved to `<name>.damaged`; the mesh still has the record    |
 | a line whose signature does not hold  | likewise                                                    |
-| a line without this router's mark     | checked like a stranger's record, and marked                |
+| a line without this router's mark     | checked like a stranger's record, and marked by `renew`     |
+| a line without an arrival number      | gets one by `renew`                                         |
 | a line twice, or blanked by a wipe    | taken out                                                   |
 | lines out of the order (stamp, id)    | sorted; a log in order is left alone                        |
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from meshchat.adapters.files import Files
-from meshchat.adapters.logindex import MAX_OFFSET, Entry, LogIndex, Place, pack, unpack
+from meshchat.adapters.logindex import MAX_OFFSET, Entry, LogIndex, Place, pack, pack_arrival, unpack
 from meshchat.adapters.logline import MAX_LINE, Outline, StoredRecord, escape
 from meshchat.adapters.logmark import Lines
 from meshchat.errors import Malformed, StoreError
@@ -59,7 +60,6 @@ class _Findings:
     unsorted: bool = False
     superfluous: bool = False
     doubled: bool = False
-    unmarked: bool = False
     torn: int | None = None
     unended: bool = False
 
@@ -83,12 +83,15 @@ class LogFile:
         self.size = 0
         self.records = 0
         self.dirty = False
-        self._number = number
+        self.number = number
         self._index = index
         self._lines = lines
         self._blank = 0
         self._ragged = False  # the last byte is no newline, and cannot be mended now
         self._doubled = False  # a line may stand twice, and cannot be taken out now
+        self._unmarked = False
+        self._unnumbered = False
+        self._settled = False  # all of it was read, and what was amiss is mended
 
     @property
     def path(self) -> str:
@@ -130,13 +133,15 @@ class LogFile:
                 findings.torn = line.offset
             return None
         findings.unended |= not line.ended
-        place = Place(self._number, line.offset, line.length, zlib.crc32(line.content))
+        arrival = pack_arrival(known.arrival, late=known.late)
+        place = Place(self.number, line.offset, line.length, zlib.crc32(line.content), arrival)
         if not self._index.add(known.position, place):
             findings.superfluous = findings.doubled = True
             return None
         self.records += 1
         findings.met(known.position)
-        findings.unmarked |= not is_own
+        self._unmarked |= not is_own
+        self._unnumbered |= not arrival and isinstance(known, Outline)
         return known
 
     def _found(self) -> Iterator[_Line]:
@@ -174,10 +179,37 @@ class LogFile:
                     f"are set aside in {self.name}{DAMAGED_SUFFIX}; the mesh may still have the records."
                 )
                 self._set_aside(findings.damaged)
-            if findings.damaged or findings.superfluous or findings.unsorted or findings.unmarked:
-                self._rewrite(sorted(self._index.in_file(self._number), key=lambda entry: entry[_ORDER]))
+            if findings.damaged or findings.superfluous or findings.unsorted:
+                self._rewrite(sorted(self._index.in_file(self.number), key=lambda entry: entry[_ORDER]))
+            self._settled = True
         except StoreError as error:
             report.append(f"{self.path} could not be mended and is used as it is. {error}")
+
+    def renew(self, next_arrival: Callable[[], int], report: list[str]) -> None:
+        """Marks and numbers the lines that lack it, once all logs are loaded.
+
+        Those without a number get the next ones, in the file's order, and count as late: since when they are
+        here nobody knows. On a disk that takes no such file the numbers hold until the next start.
+        """
+        if not self._unmarked and not self._unnumbered:
+            return
+        entries = self._in_file_order()
+        if self._unnumbered:
+            for position, place in map(unpack, entries):
+                if not place.arrival:
+                    arrival = pack_arrival(next_arrival(), late=True)
+                    self._index.put(position, place._replace(arrival=arrival))
+            entries = self._in_file_order()
+        if not self._settled:
+            return
+        try:
+            self._rewrite(entries)
+        except StoreError as error:
+            report.append(f"{self.path} could not be renewed and is used as it is. {error}")
+
+    def _in_file_order(self) -> list[bytes]:
+        entries = self._index.in_file(self.number)
+        return sorted(entries, key=lambda entry: unpack(entry).place.offset)
 
     def _set_aside(self, lines: Iterable[tuple[int, int]]) -> None:
         """Copies (offset, length) into the `.damaged` file, made safe for a terminal."""
@@ -219,15 +251,15 @@ class LogFile:
         yield self._marked(run, moved)
 
     def _marked(self, run: Sequence[Entry], moved: list[bytes]) -> bytes:
-        """The lines of a run, each with this router's mark."""
+        """The lines of a run, each with this router's mark and its number."""
         data = self._read_run([place for _, place in run])
         start = run[0].place.offset
         offset = _end(unpack(moved[-1]).place) if moved else 0
         pieces = []
         for position, place in run:
-            line = data[place.offset - start : place.offset - start + place.length]
-            if not self._lines.is_own(line):
-                line = self._lines.renewed(line)
+            found = data[place.offset - start : place.offset - start + place.length]
+            line = self._lines.renewed(found, place.number, late=place.late)
+            if line is not found:
                 place = place._replace(length=len(line), crc=zlib.crc32(line))
             moved.append(pack(Entry(position, place._replace(offset=offset))))
             offset += len(line) + 1
@@ -251,13 +283,15 @@ class LogFile:
 
     # --- Use ------------------------------------------------------------------------------------------------
 
-    def append(self, lines: Sequence[tuple[bytes, bytes]], *, sync: bool) -> None:
-        """Adds (position, line with newline) pairs in one write; with `sync` they are on the disk after it.
+    def append(self, lines: Sequence[tuple[bytes, int, bytes]], *, sync: bool) -> None:
+        """Adds lines, (position, packed arrival, line with newline), in one write.
+
+        With `sync` they are on the disk after it.
 
         Raises `StoreError`, and then none of them is kept.
         """
         lead = b"\n" if self._ragged else b""
-        data = lead + b"".join(line for _, line in lines)
+        data = lead + b"".join(line for *_, line in lines)
         try:
             if self.size + len(data) > MAX_OFFSET:
                 raise StoreError(f"{self.path} is full at 4 GiB: wipe the room.")
@@ -276,8 +310,8 @@ class LogFile:
         self._ragged = False
         self.size = start + len(data)
         offset = start + len(lead)
-        for position, line in lines:
-            place = Place(self._number, offset, len(line) - 1, zlib.crc32(line[:-1]))
+        for position, arrival, line in lines:
+            place = Place(self.number, offset, len(line) - 1, zlib.crc32(line[:-1]), arrival)
             self._index.put(position, place)
             offset += len(line)
         self.records += len(lines)
@@ -335,8 +369,7 @@ class LogFile:
     def _others(self, entries: Iterable[Entry]) -> list[bytes]:
         """The packed entries of the log's other lines, in the file's order."""
         gone = {position for position, _ in entries}
-        kept = [entry for entry in self._index.in_file(self._number) if entry[:POSITION_SIZE] not in gone]
-        return sorted(kept, key=lambda entry: unpack(entry).place.offset)
+        return [entry for entry in self._in_file_order() if entry[:POSITION_SIZE] not in gone]
 
     def _move_up(self, entries: Sequence[bytes]) -> None:
         """Closes the gaps before these lines, all that count, within the file: for a disk with no room.

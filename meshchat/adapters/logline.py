@@ -1,11 +1,11 @@
 """One record as one line of JSON: the format of the log files and of exports.
 
 `{"id":…,"time":…,"room":…,"user":…,"text":…,"space":…,"kind":…,"grade":…,"stamp":…,"router":…,"key":…,
-"signature":…}` and, where a router keeps them, `"age"`, `"run"` and its `"mark"` (`logmark`). A body that is
-no message text stands in base64 under `"body"` instead of `"text"`. `time` is for people; the stamp is what
-counts. The line holds all that is needed to re-create the signed bytes, and the id proves that it did; the
-signature is the caller's to check. No character that could split a line or drive a terminal stands
-in it unescaped.
+"signature":…}` and, where a router keeps them, `"age"`, `"run"`, `"arrival"`, `"late"`, `"once"` and its
+`"mark"` (`logmark`). A body that is no message text stands in base64 under `"body"` instead of `"text"`.
+`time` is for people; the stamp is what counts. The line holds all that is needed to re-create the signed
+bytes, and the id proves that it did; the signature is the caller's to check. No character that could split a
+line or drive a terminal stands in it unescaped.
 """
 
 import binascii
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from meshchat.constants import MAX_RECORD
+from meshchat.constants import MAX_RECORD, ONCE_SIZE
 from meshchat.errors import Malformed
 from meshchat.wire.records import (
     MAX_STAMP,
@@ -42,6 +42,9 @@ MAX_LINE = 6 * MAX_RECORD + 1024
 MAX_SECONDS = 2**53
 """Bound of `age` and `run`: what every JSON reader reads exactly."""
 
+MAX_ARRIVAL = 2**47 - 1
+"""Bound of `arrival`: with the bit that says whether it came late it takes 6 bytes of memory a record."""
+
 _GRADES = {"unknown": Grade.UNKNOWN, "adopted": Grade.ADOPTED, "good": Grade.GOOD}
 _GRADE_NAMES = {grade: name for name, grade in _GRADES.items()}
 _EPOCH = datetime(1970, 1, 1)
@@ -57,12 +60,17 @@ class StoredRecord:
     """A record as a router keeps it.
 
     `age` is the seconds that other routers held it before it came here, `run` this router's own running
-    seconds when it did; both only for records that no clock dates (`Grade.UNKNOWN`), else None.
+    seconds when it did; both only for records that no clock dates (`Grade.UNKNOWN`), else None. `arrival` is
+    its number in the order of arrival here (`arrivals`), `late` whether it came long after it was written or
+    may have, and `once` the hash of the request that made it here, where that had a key.
     """
 
     record: Record
     age: int | None = None
     run: int | None = None
+    arrival: int | None = None
+    late: bool = False
+    once: bytes | None = None
 
     @property
     def position(self) -> bytes:
@@ -75,7 +83,7 @@ class StoredRecord:
         record = self.record
         return Outline(
             *(record.position, len(record.carried), record.space, record.log, record.author, record.key),
-            *(self.age, self.run),
+            *(self.age, self.run, self.arrival, self.late, self.once),
         )
 
 
@@ -90,6 +98,9 @@ class Outline(NamedTuple):
     key: bytes
     age: int | None
     run: int | None
+    arrival: int | None = None
+    late: bool = False
+    once: bytes | None = None
 
 
 def time_text(milliseconds: int) -> str:
@@ -134,16 +145,32 @@ def _content(record: Record) -> str:
     return f'"body":"{_base64(record.body)}"'
 
 
-def encode_line(record: Record, *, age: int | None = None, run: int | None = None) -> bytes:
-    """The record's line with its newline; `age` and `run` in seconds as in `StoredRecord`."""
+def arrival_fields(number: int, *, late: bool) -> str:
+    """What a line says of its record's arrival, from the comma before it on."""
+    return f',"arrival":{number}' + (',"late":true' if late else "")
+
+
+def encode_line(
+    record: Record,
+    *,
+    age: int | None = None,
+    run: int | None = None,
+    arrival: int | None = None,
+    late: bool = False,
+    once: bytes | None = None,
+) -> bytes:
+    """The record's line with its newline; the rest as in `StoredRecord`."""
     held = "" if age is None else f',"age":{age}'
     since = "" if run is None else f',"run":{run}'
+    arrived = "" if arrival is None else arrival_fields(arrival, late=late)
+    made_by = "" if once is None else f',"once":"{once.hex()}"'
     return (
         f'{{"id":"{record.id.hex()}","time":"{time_text(stamp_ms(record.stamp))}"'
         f',"room":{escape(_encode_json(record.log))},"user":{escape(_encode_json(record.author))}'
         f',{_content(record)},"space":{record.space},"kind":{record.kind}'
         f',"grade":"{_GRADE_NAMES[record.grade]}","stamp":{record.stamp},"router":"{record.router.hex()}"'
-        f',"key":"{_base64(record.key)}","signature":"{_base64(record.signature)}"{held}{since}}}\n'
+        f',"key":"{_base64(record.key)}","signature":"{_base64(record.signature)}"'
+        f"{held}{since}{arrived}{made_by}}}\n"
     ).encode()
 
 
@@ -191,7 +218,14 @@ def decode_line(mesh: bytes, line: bytes) -> StoredRecord:
         raise Malformed("size")
     if _hex(fields, "id", len(record.id)) != record.id:
         raise Malformed("id")
-    return StoredRecord(record, _seconds(fields, "age"), _seconds(fields, "run"))
+    return StoredRecord(
+        record,
+        age=_optional(fields, "age", MAX_SECONDS),
+        run=_optional(fields, "run", MAX_SECONDS),
+        arrival=_optional(fields, "arrival", MAX_ARRIVAL),
+        late=_flag(fields, "late"),
+        once=_hex(fields, "once", ONCE_SIZE) if "once" in fields else None,
+    )
 
 
 def outline_line(line: bytes) -> Outline:
@@ -210,6 +244,9 @@ def outline_line(line: bytes) -> Outline:
         binascii.a2b_base64(fields["key"]),
         fields.get("age"),
         fields.get("run"),
+        fields.get("arrival"),
+        "late" in fields,
+        bytes.fromhex(fields["once"]) if "once" in fields else None,
     )
 
 
@@ -228,8 +265,14 @@ def _uint(fields: dict[str, object], key: str, most: int) -> int:
     return value
 
 
-def _seconds(fields: dict[str, object], key: str) -> int | None:
-    return _uint(fields, key, MAX_SECONDS) if key in fields else None
+def _optional(fields: dict[str, object], key: str, most: int) -> int | None:
+    return _uint(fields, key, most) if key in fields else None
+
+
+def _flag(fields: dict[str, object], key: str) -> bool:
+    if fields.get(key, True) is not True:
+        raise Malformed("line-field")
+    return key in fields
 
 
 def _hex(fields: dict[str, object], key: str, size: int) -> bytes:

@@ -11,8 +11,16 @@ the log that could be stale, torn or full.
 import binascii
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
-from meshchat.adapters.logline import Outline, StoredRecord, decode_line, encode_line, outline_line
+from meshchat.adapters.logline import (
+    Outline,
+    StoredRecord,
+    arrival_fields,
+    decode_line,
+    encode_line,
+    outline_line,
+)
 from meshchat.errors import Malformed
 from meshchat.wire.records import PERMANENT, Record
 
@@ -21,6 +29,8 @@ _HASH_SIZE = 9
 only as fast as this router starts and reads its disk."""
 
 _LEAD = b',"mark":"'
+_ARRIVAL = b',"arrival":'
+"""No text can hold it: a quotation mark inside a string has a backslash before it."""
 _END = b'"}'
 _HASH_CHARS = 4 * _HASH_SIZE // 3
 MARK_SIZE = len(_LEAD) + _HASH_CHARS + len(_END)
@@ -46,8 +56,18 @@ class Lines:
 
     def write(self, item: StoredRecord) -> bytes:
         """The marked line, with its newline, of a record that was verified."""
-        content = encode_line(item.record, age=item.age, run=item.run)[:-2]
-        return content + self._mark(content) + b"\n"
+        line = encode_line(
+            item.record,
+            age=item.age,
+            run=item.run,
+            arrival=item.arrival,
+            late=item.late,
+            once=item.once,
+        )
+        return self._marked(line[:-2]) + b"\n"
+
+    def _marked(self, content: bytes) -> bytes:
+        return content + self._mark(content)
 
     def is_own(self, line: bytes) -> bool:
         """Whether the line, without its newline, is marked by this router and as it was then."""
@@ -60,12 +80,27 @@ class Lines:
         return decode_line(self._mesh, line) if outline.space >= PERMANENT else outline
 
     def check(self, line: bytes) -> Outline | StoredRecord:
-        """The same for any other line. Raises `Malformed` as `decode_line` does, or "signature"."""
-        found = decode_line(self._mesh, line)
+        """The same for any other line. Raises `Malformed` as `decode_line` does, or "signature".
+
+        What it says of its arrival is another router's, or a forger's, and counts for nothing.
+        """
+        found = self._foreign(line)
         if not self._verify(found.record):
             raise Malformed("signature")
         return found if found.record.permanent else found.outline
 
-    def renewed(self, line: bytes) -> bytes:
-        """A line that `check` has passed, without newline, as this router writes it."""
-        return self.write(decode_line(self._mesh, line))[:-1]
+    def _foreign(self, line: bytes) -> StoredRecord:
+        return replace(decode_line(self._mesh, line), arrival=None, late=False, once=None)
+
+    def renewed(self, line: bytes, arrival: int | None, *, late: bool) -> bytes:
+        """A line that was read, without newline, as this router writes it: with its mark, and numbered.
+
+        A line with both is left alone; `arrival` None: it gets no number.
+        """
+        if not self.is_own(line):
+            item = replace(self._foreign(line), arrival=arrival, late=late and arrival is not None)
+            return self.write(item)[:-1]
+        if arrival is None or _ARRIVAL in line:
+            return line
+        content = line[:-MARK_SIZE] + arrival_fields(arrival, late=late).encode()
+        return self._marked(content)

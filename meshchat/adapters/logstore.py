@@ -7,14 +7,16 @@ it is, so it counts wherever it stands.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from meshchat.adapters.arrivals import Arrivals
 from meshchat.adapters.files import TEMP_SUFFIX, DirectoryInUse, Files
 from meshchat.adapters.logfile import DAMAGED_SUFFIX, LogFile
-from meshchat.adapters.logindex import MAX_FILES, Entry, LogIndex
+from meshchat.adapters.logindex import MAX_FILES, Arrived, Entry, LogIndex, pack_arrival
 from meshchat.adapters.logline import Outline, StoredRecord, decode_line, escape
 from meshchat.adapters.logmark import Lines
+from meshchat.adapters.oncetable import Made, OnceTable
 from meshchat.errors import Malformed, StoreError
 from meshchat.wire.records import PERMANENT, Record, Space, is_name
 
@@ -80,6 +82,9 @@ class LogStore:
         self._mesh = mesh
         self._fsync = fsync
         self._index = LogIndex()
+        self._arrivals = Arrivals(logs)
+        self._once = OnceTable()
+        self._mixed: set[int] = set()
         self._lines: Lines
         self._logs: list[LogFile] = []
         self._by_name: dict[str, LogFile] = {}
@@ -146,12 +151,28 @@ class LogStore:
             yield from self._load(self._state, name)
         for name in self._history_logs():
             yield from self._load(self._history, name)
+        self._once.loaded()
+        trouble = self._arrivals.begin(key, self._index.newest)
+        if trouble is not None:
+            self._report.append(f"{trouble} Until the next start front ends may read again what they know.")
+        for log in self._logs:
+            log.renew(self._arrivals.give, self._report)
 
     def _load(self, files: Files, name: str) -> Iterator[Outline | StoredRecord]:
         try:
-            yield from self._add(files, name).load(self._report)
+            log = self._add(files, name)
+            for item in log.load(self._report):
+                if isinstance(item, Outline):
+                    self._found(item, log)
+                yield item
         except StoreError as error:
             self._report.append(f"{error} What could not be read is fetched from the mesh.")
+
+    def _found(self, item: Outline, log: LogFile) -> None:
+        if log_name(item.space, item.log) != log.name:
+            self._mixed.add(log.number)
+        if item.once is not None and item.arrival is not None:
+            self._once.found(item.arrival, item.once, Made(item.position, item.log))
 
     def _permanent_logs(self) -> list[str]:
         valid = {_permanent_name(space) for space in _PERMANENT}
@@ -200,6 +221,7 @@ class LogStore:
     def append(self, records: Sequence[StoredRecord]) -> None:
         """Stores records, each log's in one write; they have left this process when it returns.
 
+        Those of history get their arrival numbers, in the order given.
         One that is stored already is passed over. Raises `AppendFailed` where a log did not take its part:
         of that log's part nothing is kept, and `stored` are the records of the others.
         """
@@ -222,15 +244,25 @@ class LogStore:
             raise AppendFailed(str(failure), tuple(stored)) from failure
 
     def _append(self, log: LogFile, batch: dict[bytes, StoredRecord]) -> None:
-        lines = [(position, self._lines.write(item)) for position, item in batch.items()]
         permanent = next(iter(batch.values())).record.permanent
+        lines = []
+        for position, item in batch.items():
+            numbered = item if permanent else replace(item, arrival=self._arrivals.give())
+            arrival = pack_arrival(numbered.arrival, late=item.late)
+            lines.append((position, arrival, self._lines.write(numbered)))
         log.append(lines, sync=permanent or self._fsync == "always")
+        for position, item in batch.items():
+            if item.once is not None:
+                self._once.add(item.once, Made(position, item.record.log))
 
     def _log_of(self, record: Record) -> LogFile:
         files = self._state if record.permanent else self._history
         name = log_name(record.space, record.log)
         if name not in self._by_name and len(self._logs) >= MAX_NAMED_LOGS and not record.permanent:
             name = f"spaces/{record.space}/_{_SUFFIX}"
+            log = self._by_name.get(name) or self._add(files, name)
+            self._mixed.add(log.number)
+            return log
         return self._by_name.get(name) or self._add(files, name)
 
     def sync_due(self) -> None:
@@ -266,6 +298,41 @@ class LogStore:
         log.forget(position)
         self._damaged.append(position)
         return None
+
+    # --- Arrival --------------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> str:
+        """Of what the arrival numbers are, 16 hex digits; see `Arrivals`."""
+        return self._arrivals.epoch
+
+    @property
+    def newest_arrival(self) -> int:
+        """No record has a higher number, and each that comes gets one."""
+        return self._arrivals.newest
+
+    def arrival(self, position: bytes) -> int | None:
+        """The number of a record of history; None where it is not stored."""
+        place = self._index.get(position)
+        return None if place is None else place.number
+
+    def arrived(
+        self, log: str, after: int, *, since: int | None = None, limit: int | None = None
+    ) -> list[Arrived]:
+        """What a room's log got after the number `after`, in order of arrival, the first `limit`.
+
+        With `since`, a stamp, only what came late or is stamped so or later. Nothing is read from disk, so
+        records of other logs may be among them where a file holds several.
+        """
+        own = self._by_name.get(log_name(Space.ROOM, log))
+        files = self._mixed if own is None else {*self._mixed, own.number}
+        return self._index.arrived(after, files, since=since, limit=limit)
+
+    def made(self, once: bytes) -> Made | None:
+        """What the request with this hash made here, if that was lately; the record may have gone since."""
+        return self._once.get(once)
+
+    # --- Damage and removal ---------------------------------------------------------------------------------
 
     def take_damaged(self) -> list[bytes]:
         """The positions that `read` found damaged since the last call: to be fetched from the mesh again."""

@@ -17,9 +17,10 @@ from typing import Protocol
 from meshchat.adapters.logline import Outline, StoredRecord, decode_line, encode_line
 from meshchat.adapters.logstore import AppendFailed, LogStore
 from meshchat.adapters.statestore import State, StateStore
+from meshchat.chat.cursors import Cursor
 from meshchat.chat.names import MAX_STRANGERS
-from meshchat.chat.ports import MergeResult, RoomSummary
-from meshchat.constants import RELEASED_MS, STATE_EVERY
+from meshchat.chat.ports import Made, MergeResult, RoomSummary
+from meshchat.constants import LATE_MS, RELEASED_MS, STATE_EVERY
 from meshchat.errors import Malformed, StoreError
 from meshchat.identity import Sealer, verify_record
 from meshchat.protocol.clock import LATEST_MS
@@ -45,7 +46,16 @@ from meshchat.state.presence import Present
 from meshchat.state.recordset import LONGEST_HELD
 from meshchat.state.store import HISTORY_START, HistoryRow, StoreLimits
 from meshchat.wire.packets import START, Carried
-from meshchat.wire.records import MAX_STAMP, Grade, Record, Space, position, position_stamp
+from meshchat.wire.records import (
+    MAX_STAMP,
+    RECORD_ID_SIZE,
+    Grade,
+    Record,
+    Space,
+    position,
+    position_stamp,
+    stamp_ms,
+)
 
 _MERGE_BATCH = 64
 _RESTORE_BATCH = 256
@@ -233,18 +243,19 @@ class Node:
 
     # --- Carrying out -----------------------------------------------------------------------------------
 
-    def _perform(self, outputs: Iterable[Output]) -> None:
+    def _perform(self, outputs: Iterable[Output], once: bytes | None = None) -> None:
+        """Carries out what the router decided; `once` is the hash of the request that made what it has."""
         for output in outputs:
-            self._carry_out(output)
+            self._carry_out(output, once)
         self._listener.wake_at(self.engine.next_deadline())
 
-    def _carry_out(self, output: Output) -> None:
+    def _carry_out(self, output: Output, once: bytes | None) -> None:
         match output:
             case Send():
                 self.engine.sent(output)
                 self._listener.send(output)
             case Append(batch):
-                self._append(batch)
+                self._append(batch, once)
             case Deliver(record, live):
                 self._listener.delivered(record, live)
             case Remove(places, why):
@@ -262,15 +273,16 @@ class Node:
             case MeshState():
                 self._listener.mesh_changed(output)
 
-    def _append(self, batch: tuple[Stored, ...]) -> None:
+    def _append(self, batch: tuple[Stored, ...], once: bytes | None) -> None:
         now = self._clock()
         run = self.engine.keeper.run(now)
         items = []
         for stored in batch:
             undated = stored.record.grade is Grade.UNKNOWN
-            items.append(
-                StoredRecord(stored.record, stored.age, run) if undated else StoredRecord(stored.record)
-            )
+            # Of what no clock dates, nobody can say that it came in time.
+            late = undated or self.engine.clock.now_ms(now) - stamp_ms(stored.record.stamp) > LATE_MS
+            age, since = (stored.age, run) if undated else (None, None)
+            items.append(StoredRecord(stored.record, age, since, late=late, once=once))
         kept = [item.record.id for item in items]
         try:
             self._logs.append(items)
@@ -367,11 +379,11 @@ class Node:
         above = 0 if grade is Grade.UNKNOWN else self.engine.horizon.stamp
         return self.engine.clock.stamp(now, above), grade
 
-    def submit(self, record: Record) -> str | None:
+    def submit(self, record: Record, once: bytes | None = None) -> str | None:
         """Stores and floods a record made here; see `ports.Mesh.submit`."""
         now = self._clock()
         self._failed = set()
-        self._perform(self.engine.submit(record, now))
+        self._perform(self.engine.submit(record, now), once)
         if record.id in self._failed and self._disk_failure is not None:
             raise self._disk_failure
         ahead = self.engine.ahead_of(now)
@@ -383,6 +395,20 @@ class Node:
         if not self.engine.store.holds(record.position):
             return "This did not stay: newer messages fill the space for this author or room."
         return None
+
+    def made(self, once: bytes) -> Made | None:
+        """What the request with this hash made, if that was lately; see `ports.Mesh.made`."""
+        made = self._logs.made(once)
+        if made is None:
+            return None
+        record = self._logs.read(made.position) if self.engine.store.holds(made.position) else None
+        place = made.position
+        return Made(
+            id=place[-RECORD_ID_SIZE:],
+            room=made.log,
+            stamp=position_stamp(place),
+            body=None if record is None else record.body,
+        )
 
     def announce(self, record: Record) -> None:
         """Floods a statement of who is present on this router."""
@@ -407,19 +433,50 @@ class Node:
         return tuple((position(stratum, since), position(stratum, high)) for stratum in (0, 1))
 
     def messages(
-        self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
+        self,
+        room: str,
+        since: int | None = None,
+        until: int | None = None,
+        limit: int | None = None,
+        *,
+        before: bytes | None = None,
     ) -> Iterator[Record]:
-        """The records of a room with since <= stamp < until, oldest first; of many, the newest `limit`."""
+        """The records of a room by date; see `ports.Mesh.messages`."""
         store = self.engine.store
-        strata = [
-            store.room_entries(room, low, high, newest_first=True)
-            for low, high in self._shown(since or 0, MAX_STAMP if until is None else until)
-        ]
+        shown = self._shown(since or 0, MAX_STAMP if until is None else until)
+        if before is not None:
+            # People see both strata by (stamp, id).
+            shown = tuple((low, min(high, high[:1] + before[1:])) for low, high in shown)
+        strata = [store.room_entries(room, low, high, newest_first=True) for low, high in shown if low < high]
         newest = merge(*strata, key=lambda entry: entry.position[1:], reverse=True)
         for place in [entry.position for entry in islice(newest, limit)][::-1]:
             record = self._logs.read(place)
             if record is not None:
                 yield record
+
+    def newest(self) -> Cursor:
+        """The newest arrival here."""
+        return Cursor(self._logs.epoch, self._logs.newest_arrival)
+
+    def cursor(self, record: Record) -> Cursor | None:
+        """When a message arrived here; None where it is not held."""
+        number = self._logs.arrival(record.position)
+        return None if number is None else Cursor(self._logs.epoch, number)
+
+    def arrived(
+        self, room: str, after: int, *, since: int | None = None, limit: int | None = None
+    ) -> Iterator[tuple[int, Record]]:
+        """The records of a room in order of arrival; see `ports.Mesh.arrived`."""
+        found = self._logs.arrived(room, after, since=since, limit=limit)
+        while found:
+            for number, place in found:
+                record = self._logs.read(place) if self.engine.store.holds(place) else None
+                if record is not None and record.space == Space.ROOM and record.log == room:
+                    yield number, record
+            if limit is None:
+                return
+            # Some of them may be of another room, or gone, or no message that the caller can show.
+            found = self._logs.arrived(room, found[-1].number, since=since, limit=limit)
 
     def stamp_of(self, room: str, record_id: bytes) -> int | None:
         """The stamp of a record of this room by its id; None where it is not held."""

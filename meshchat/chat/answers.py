@@ -15,7 +15,8 @@ class Answer:
     """The answer to one request, less its id.
 
     `items` are streamed first and may be long: they are made as they are drawn, which may raise
-    `MeshchatError`. Then `result` closes the answer. Nothing is sent before `delay_s` seconds have passed.
+    `MeshchatError`. Then `result` closes the answer, with the values that it has by then. Nothing is sent
+    before `delay_s` seconds have passed.
     """
 
     result: Mapping[str, object] = field(default_factory=lambda: {"ok": True})

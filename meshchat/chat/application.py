@@ -135,6 +135,7 @@ class Application:
             text = record.body.decode("utf-8")
         except UnicodeDecodeError:
             return None
+        cursor = self.mesh.cursor(record)
         return {
             "id": record.id.hex(),
             "room": record.log,
@@ -144,6 +145,8 @@ class Application:
             "router": record.router.hex(),
             "grade": record.grade.name.lower(),
             "key": key_tag(record.key),
+            "position": record.position.hex(),
+            **({} if cursor is None else {"cursor": str(cursor)}),
         }
 
 

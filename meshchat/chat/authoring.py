@@ -16,11 +16,19 @@ class Submitted:
 
 
 def submit(
-    mesh: Mesh, signer: SigningKey, author: str, space: Space, log: str, kind: Kind, body: bytes
+    mesh: Mesh,
+    signer: SigningKey,
+    author: str,
+    space: Space,
+    log: str,
+    kind: Kind,
+    body: bytes,
+    *,
+    once: bytes | None = None,
 ) -> Submitted:
-    """Stamps, signs, stores and floods a record. Raises `StoreError`."""
+    """Stamps, signs, stores and floods a record; `once` as for `Mesh.submit`. Raises `StoreError`."""
     record = sign(mesh, signer, author, space, log, kind, body)
-    return Submitted(record, mesh.submit(record))
+    return Submitted(record, mesh.submit(record, once))
 
 
 def sign(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from meshchat.chat.cursors import Cursor
 from meshchat.protocol.events import MeshState
 from meshchat.state.presence import Present
 from meshchat.wire.records import Grade, Record
@@ -36,6 +37,16 @@ class MergeResult:
     refused: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a request made: a record's id, room and stamp, and its body, None where it has gone since."""
+
+    id: bytes
+    room: str
+    stamp: int
+    body: bytes | None
+
+
 class Mesh(Protocol):
     """The engine and its store, as the application sees them.
 
@@ -58,11 +69,17 @@ class Mesh(Protocol):
     def stamp(self) -> tuple[int, Grade]:
         """The next stamp for a record made here, with the clock's grade. Each call gives a later one."""
 
-    def submit(self, record: Record) -> str | None:
+    def submit(self, record: Record, once: bytes | None = None) -> str | None:
         """Stores and floods a record made here. Returns when it is on disk as the fsync policy has it.
 
+        `once` is a 16-byte hash of the request that made it, kept here in the same write.
         A returned line is for the author: his record is kept, but waits (quarantine) or may not last.
         Raises `StoreError` where the disk does not take it; then it was not sent either.
+        """
+
+    def made(self, once: bytes) -> Made | None:
+        """What the request with this hash made, if it was among the last 1,024 that had one, over restarts
+        too as long as the record is held.
         """
 
     def announce(self, record: Record) -> None:
@@ -78,9 +95,35 @@ class Mesh(Protocol):
         """The rooms in which anything is held, in any order. Cheap."""
 
     def messages(
-        self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
+        self,
+        room: str,
+        since: int | None = None,
+        until: int | None = None,
+        limit: int | None = None,
+        *,
+        before: bytes | None = None,
     ) -> Iterator[Record]:
-        """The records of a room with since <= stamp < until, oldest first; of many, the newest `limit`."""
+        """The records of a room with since <= stamp < until, oldest first; of many, the newest `limit`.
+
+        With `before`, a position, only what people see above it.
+        """
+
+    def newest(self) -> Cursor:
+        """The newest arrival here: what arrives from now on has a higher number. Nothing is read."""
+
+    def cursor(self, record: Record) -> Cursor | None:
+        """When a message arrived here; None where it is not held. Nothing is read from disk."""
+
+    def arrived(
+        self, room: str, after: int, *, since: int | None = None, limit: int | None = None
+    ) -> Iterator[tuple[int, Record]]:
+        """The records of a room with a higher arrival number than `after`, in order of arrival, each with its
+        number.
+
+        With `since`, a stamp, only those stamped so or later and those that came more than `LATE_MS` after
+        they were written, or may have. `limit` is how many the caller will draw, None: all. To find that
+        nothing is new is cheap.
+        """
 
     def stamp_of(self, room: str, record_id: bytes) -> int | None:
         """The stamp of a record of this room; None where it is not held. Nothing is read from disk."""

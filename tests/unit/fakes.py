@@ -8,13 +8,15 @@ from typing import Any
 from meshchat.chat.access import OPERATOR, AudienceOf, Door, everybody
 from meshchat.chat.accounts import Sealing
 from meshchat.chat.answers import Answer, Outcome, Work
+from meshchat.chat.cursors import Cursor
 from meshchat.chat.localtime import Zone
 from meshchat.chat.personal import Personal
-from meshchat.chat.ports import MergeResult, RoomSummary
+from meshchat.chat.ports import Made, MergeResult, Mesh, RoomSummary, Station
 from meshchat.chat.service import Event, Service
 from meshchat.chat.sessions import OWN, Connection, Origin
 from meshchat.chat.tickets import Tickets
 from meshchat.chat.watching import WatchCodes
+from meshchat.constants import LATE_MS
 from meshchat.errors import ConfigError, Malformed, StoreError
 from meshchat.identity import SigningKey, sign_record, verify_record
 from meshchat.protocol.events import MeshState
@@ -29,6 +31,7 @@ from meshchat.wire.records import (
     make_stamp,
     mesh_id,
     router_id,
+    stamp_ms,
 )
 
 START_MS = 1_795_300_000_000
@@ -57,6 +60,8 @@ class FakeMesh:
         self.watcher: Callable[[Present], object] = lambda present: None
         self.removed: Callable[[str | None, int], object] = lambda room, messages: None
         self.records: dict[bytes, Record] = {}
+        self.arrivals: dict[bytes, tuple[int, bool]] = {}
+        self.once: dict[bytes, Record] = {}
         self.statements: list[Statement] = []
         self.here: dict[bytes, Present] = {}
         self.mesh_keys: list[str] = []
@@ -72,11 +77,13 @@ class FakeMesh:
         self._counter += 1
         return make_stamp(self.ms, self._counter), Grade.GOOD
 
-    def submit(self, record: Record) -> str | None:
+    def submit(self, record: Record, once: bytes | None = None) -> str | None:
         if self.disk_full:
             raise StoreError("The disk is full: free some space.")
         if record.space == Space.ROOM:
             self.holders[record.id] = self.held_at_once
+        if once is not None:
+            self.once[once] = record
         self.take(record)
         return self.notice
 
@@ -86,6 +93,8 @@ class FakeMesh:
         if record.id in self.records:
             return False
         self.records[record.id] = record
+        late = self.ms - stamp_ms(record.stamp) > LATE_MS
+        self.arrivals[record.id] = len(self.arrivals) + 1, late
         self.listener(record, live)
         return True
 
@@ -125,8 +134,36 @@ class FakeMesh:
     def authors(self) -> Iterator[tuple[str, bytes]]:
         return ((record.author, record.key) for record in self._in_space(Space.ROOM))
 
+    def made(self, once: bytes) -> Made | None:
+        record = self.once.get(once)
+        if record is None:
+            return None
+        return Made(record.id, record.log, record.stamp, record.body if record.id in self.records else None)
+
+    def newest(self) -> Cursor:
+        return Cursor(self.router.hex(), len(self.arrivals))
+
+    def cursor(self, record: Record) -> Cursor | None:
+        return Cursor(self.router.hex(), self.arrivals[record.id][0]) if record.id in self.records else None
+
+    def arrived(
+        self, room: str, after: int, *, since: int | None = None, limit: int | None = None
+    ) -> Iterator[tuple[int, Record]]:
+        for record_id, (number, late) in list(self.arrivals.items()):
+            record = self.records.get(record_id)
+            if record is None or (record.space, record.log) != (Space.ROOM, room):
+                continue
+            if number > after and (since is None or late or record.stamp >= since):
+                yield number, record
+
     def messages(
-        self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
+        self,
+        room: str,
+        since: int | None = None,
+        until: int | None = None,
+        limit: int | None = None,
+        *,
+        before: bytes | None = None,
     ) -> Iterator[Record]:
         records = [
             record
@@ -134,6 +171,7 @@ class FakeMesh:
             if record.log == room
             and (since is None or record.stamp >= since)
             and (until is None or record.stamp < until)
+            and (before is None or record.position[1:] < before[1:])
         ]
         return iter(records if limit is None else records[-limit:])
 
@@ -240,8 +278,9 @@ def written(
 
 
 def service_over(
-    mesh: FakeMesh,
+    mesh: Mesh,
     *,
+    station: Station | None = None,
     tickets: Tickets | None = None,
     codes: WatchCodes | None = None,
     personal: Personal | None = None,
@@ -251,7 +290,7 @@ def service_over(
     """A service, of this kind, that remembers nobody unless it is told to."""
     return kind(
         mesh,
-        mesh,
+        station or FakeMesh(),
         Zone("UTC"),
         Random(1),
         tickets=tickets or Tickets(bytes(32), mesh.mesh),
@@ -271,7 +310,12 @@ class Chat:
         self.tickets = Tickets(bytes(32), self.mesh.mesh)
         self.codes = WatchCodes()
         self.service = service_over(
-            self.mesh, tickets=self.tickets, codes=self.codes, personal=self.personal, audience=audience
+            self.mesh,
+            station=self.mesh,
+            tickets=self.tickets,
+            codes=self.codes,
+            personal=self.personal,
+            audience=audience,
         )
         self.events: list[Event] = []
         self.mesh.listener = lambda record, live: self.events.extend(self.service.deliver(record, live))

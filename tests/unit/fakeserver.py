@@ -117,7 +117,7 @@ class FakeDaemon:
         return asyncio.run_coroutine_threadsafe(doing, self._loop).result(PATIENCE)
 
     async def _start(self) -> None:
-        service = service_over(self.mesh, personal=self.personal)
+        service = service_over(self.mesh, station=self.mesh, personal=self.personal)
         control = ControlServer(
             (Socket(self._inner, OPERATOR),),
             service,

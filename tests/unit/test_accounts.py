@@ -175,10 +175,16 @@ class Unreadable(FakeMesh):
     sealed = False
 
     def messages(
-        self, room: str, since: int | None = None, until: int | None = None, limit: int | None = None
+        self,
+        room: str,
+        since: int | None = None,
+        until: int | None = None,
+        limit: int | None = None,
+        *,
+        before: bytes | None = None,
     ) -> Iterator[Record]:
         assert not self.sealed
-        return super().messages(room, since, until, limit)
+        return super().messages(room, since, until, limit, before=before)
 
     def permanent(self, space: int) -> Iterator[Record]:
         assert not self.sealed

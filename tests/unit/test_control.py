@@ -364,7 +364,7 @@ def test_a_long_answer_waits_for_its_reader_without_holding_others_up(path: Path
             await slow.reader.readline()
             texts = [(await slow.read())["item"]["text"].lstrip(".") for _ in range(299)]
             assert texts == [str(number) for number in range(1, 300)]
-            assert await slow.read() == {"id": 1, "ok": True}
+            assert (await slow.read())["ok"]
 
     drive(test)
 

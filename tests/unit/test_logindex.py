@@ -17,6 +17,7 @@ places = st.builds(
     st.integers(0, 2**32 - 1),
     st.integers(0, 2**32 - 1),
     st.integers(0, 2**32 - 1),
+    st.integers(0, 2**48 - 1),
 )
 
 

@@ -694,4 +694,5 @@ def test_kill_9_during_heavy_appends_loses_nothing_acknowledged(tmp_path: Path) 
 
 def test_encoded_lines_are_what_the_log_holds_before_its_mark(logs: Path) -> None:
     lines = (logs / "rooms/1.log").read_bytes().splitlines()
-    assert [line[:-MARK_SIZE] + b"}\n" for line in lines] == [encode_line(record(n)) for n in range(10)]
+    written = [encode_line(record(number), arrival=number + 1) for number in range(10)]
+    assert [line[:-MARK_SIZE] + b"}\n" for line in lines] == written

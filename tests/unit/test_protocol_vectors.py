@@ -19,7 +19,7 @@ import pytest
 
 import meshchat
 from meshchat import constants, errors
-from meshchat.adapters.logline import decode_line, encode_line
+from meshchat.adapters.logline import StoredRecord, decode_line, encode_line
 from meshchat.adapters.logmark import Lines
 from meshchat.adapters.statestore import STATE_VERSION, State
 from meshchat.chat.accounts import decode_account, encode_account
@@ -462,11 +462,28 @@ def test_sealed_datagram_is_made_as_the_document_says(vector: Vector) -> None:
 @_named("log-line")
 def test_log_line(vector: Vector) -> None:
     record = decode_record(mesh_id("meshchat"), vector.octets("carried"))
-    held = {name: int(value) for name, value in vector.pairs if name in ("age", "run")}
+    held = {name: int(value) for name, value in vector.pairs if name in ("age", "run", "arrival")}
+    given = dict(vector.pairs)
+    kept = StoredRecord(
+        record,
+        held.get("age"),
+        held.get("run"),
+        held.get("arrival"),
+        late="late" in given,
+        once=bytes.fromhex(given["once"]) if "once" in given else None,
+    )
     line = vector.one("line").encode("utf-8") + b"\n"
-    assert encode_line(record, age=held.get("age"), run=held.get("run")) == line
     stored = decode_line(mesh_id("meshchat"), line)
-    assert (stored.record, stored.age, stored.run) == (record, held.get("age"), held.get("run"))
+    assert stored == kept
+    made = encode_line(
+        record,
+        age=kept.age,
+        run=kept.run,
+        arrival=kept.arrival,
+        late=kept.late,
+        once=kept.once,
+    )
+    assert made == line
     if any(name == "marked" for name, _ in vector.pairs):
         key = RouterIdentity(SigningKey.from_seed(vector.octets("seed"))).mark_key(mesh_id("meshchat"))
         marked = vector.one("marked").encode("utf-8")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from meshchat.chat.answers import Answer, Work
 from meshchat.chat.requests import OPERATIONS
 from meshchat.constants import DEFAULT_ROOMS, MAX_TEXT
-from meshchat.wire.records import Grade, Kind, Space, make_stamp
+from meshchat.wire.records import Grade, Kind, Space, make_stamp, position
 from tests.unit.fakes import START_MS, Chat, FakeMesh, key, written
 
 ODD_TEXTS = [
@@ -126,6 +126,7 @@ def test_a_text_is_stored_exactly_as_typed(text: str) -> None:
     person = chat.person().enter("ja")
     sent = person.ask("send", room="1", text=text)
     [message] = person.items("history", room="1")
+    record = chat.mesh.records[bytes.fromhex(sent["record"])]
     assert message == {
         "id": sent["record"],
         "room": "1",
@@ -135,6 +136,8 @@ def test_a_text_is_stored_exactly_as_typed(text: str) -> None:
         "router": chat.mesh.router.hex(),
         "grade": "good",
         "key": person.items("users")[0]["key"],
+        "position": position(1, record.stamp, record.id).hex(),
+        "cursor": str(chat.mesh.newest()),
         "held": 0,
     }
 

@@ -18,6 +18,9 @@ from meshchat.wire.records import RECORD_ID_SIZE
 MAX_COUNT = 2**31 - 1
 """More than there can be of anything, and a number that counts on every machine."""
 
+MAX_KEY = 64
+"""Characters of an idempotency key: a UUID takes 36, a hash in hex 64."""
+
 R = TypeVar("R")
 
 
@@ -40,6 +43,10 @@ def _is_word(value: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 1 <= value <= MAX_COUNT
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= MAX_KEY and _is_word(value)
 
 
 def _is_flag(value: object) -> bool:
@@ -73,6 +80,11 @@ OptionalTexts: TypeAlias = Annotated[list[str] | None, Rule("a list of texts", _
 
 OptionalCount: TypeAlias = Annotated[int | None, Rule(_COUNT, _is_count, required=False)]
 """A whole number, at least 1."""
+
+OptionalKey: TypeAlias = Annotated[
+    str | None, Rule(f"1 to {MAX_KEY} characters without control characters", _is_key, required=False)
+]
+"""An idempotency key."""
 
 OptionalBell: TypeAlias = Annotated[str | None, Rule(" or ".join(BELLS), BELLS.__contains__, required=False)]
 """When a front end rings (`personal.BELLS`)."""

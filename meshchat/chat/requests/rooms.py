@@ -1,6 +1,7 @@
 """Requests about rooms and what is in them."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,13 @@ from meshchat.chat.accounts import Login
 from meshchat.chat.answers import Answer, Outcome
 from meshchat.chat.application import Application, stamp_time, with_notice
 from meshchat.chat.authoring import submit
+from meshchat.chat.cursors import Cursor, parse_cursor, parse_position
 from meshchat.chat.names import fold, key_tag, room_name
+from meshchat.chat.ports import Made
 from meshchat.chat.requests.fields import (
     OptionalCount,
     OptionalFlag,
+    OptionalKey,
     OptionalTexts,
     OptionalWord,
     Text,
@@ -20,8 +24,8 @@ from meshchat.chat.requests.fields import (
     parse_id,
 )
 from meshchat.chat.requests.operation import Call, Nothing, Operation
-from meshchat.constants import MAX_TEXT
-from meshchat.errors import TextRefused
+from meshchat.constants import MAX_TEXT, ONCE_SIZE, ROAMING_MS
+from meshchat.errors import TextRefused, UsageError
 from meshchat.wire.records import Kind, Space, make_stamp
 
 
@@ -88,11 +92,14 @@ def _who(call: Call, asked: Room) -> Outcome:
 
 @dataclass(frozen=True)
 class Message:
-    """A text for a room. `person`: it was typed, so that it counts against what a person may write."""
+    """A text for a room. `person`: it was typed, so that it counts against what a person may write. `key` is
+    an idempotency key: what was sent with it before is not sent again.
+    """
 
     room: Text
     text: Text
     person: OptionalFlag
+    key: OptionalKey
 
 
 def _send(call: Call, asked: Message) -> Outcome:
@@ -102,34 +109,90 @@ def _send(call: Call, asked: Message) -> Outcome:
         raise TextRefused("There is nothing to send.")
     if len(body) > MAX_TEXT:
         raise TextRefused(f"A message has at most {MAX_TEXT} bytes; this one has {len(body)}.")
+    once = None if asked.key is None else _once(login.account.key, asked.key)
+    if once is not None and (made := app.mesh.made(once)) is not None:
+        return _sent_before(made, name, body)
     if asked.person or Right.OPERATE not in call.rights:
         app.budgets.write(login.account.key, session.origin, call.now)
     known = _find(call, name) or _make_room(app, login, name)
-    sent = submit(app.mesh, login.signer, login.account.name, Space.ROOM, known, Kind.MESSAGE, body)
+    sent = submit(
+        app.mesh, login.signer, login.account.name, Space.ROOM, known, Kind.MESSAGE, body, once=once
+    )
     app.attendance.wrote(session, call.now)
     stored = {"record": sent.record.id.hex(), "room": known, "time": stamp_time(sent.record.stamp)}
     return Answer.done(**with_notice(stored, sent.notice))
 
 
+def _once(user: bytes, key: str) -> bytes:
+    """The hash of a user's request by its idempotency key."""
+    return hashlib.blake2b(user + key.encode("utf-8"), digest_size=ONCE_SIZE).digest()
+
+
+def _sent_before(made: Made, room: str, body: bytes) -> Answer:
+    """The first answer to a request that is made again; raises `UsageError` where it is another one."""
+    if fold(room) != fold(made.room) or made.body not in (None, body):
+        raise UsageError("This key was used for another message: give each message a key of its own.")
+    return Answer.done(record=made.id.hex(), room=made.room, time=stamp_time(made.stamp))
+
+
 @dataclass(frozen=True)
 class History:
-    """What of a room is asked for: WHEN from and before which, and how many of the newest."""
+    """What of a room is asked for: by date, WHEN from and before which, below which position, and how many of
+    the newest; or `after` a cursor, by arrival.
+    """
 
     room: Text
     since: OptionalWord
     until: OptionalWord
     limit: OptionalCount
+    before: OptionalWord
+    after: OptionalWord
 
 
 def _history(call: Call, asked: History) -> Outcome:
     app, viewer = call.app, call.session.viewer
+    name = app.known_room(asked.room, viewer)
+    if asked.after is not None:
+        if (asked.since, asked.until, asked.before) != (None, None, None):
+            raise UsageError("'after' goes by arrival: leave out 'since', 'until' and 'before'.")
+        return _arrived(call, name, parse_cursor(asked.after), asked.limit)
+    newest = app.mesh.newest()
     records = app.mesh.messages(
-        app.known_room(asked.room, viewer),
+        name,
         None if asked.since is None else make_stamp(app.when(asked.since)),
         None if asked.until is None else make_stamp(app.when(asked.until)),
         asked.limit,
+        before=None if asked.before is None else parse_position(asked.before),
     )
-    return Answer.stream(message for record in records if (message := app.seen(record, viewer)))
+    items = (message for record in records if (message := app.seen(record, viewer)))
+    return Answer({"ok": True, "cursor": str(newest)}, items)
+
+
+def _arrived(call: Call, room: str, after: Cursor, limit: int | None) -> Answer:
+    """What a room got after a cursor, in order of arrival, with the cursor to ask after next."""
+    app, viewer = call.app, call.session.viewer
+    # Taken before the first is read: what arrives while they are read is given again rather than never.
+    newest = app.mesh.newest()
+    result: dict[str, object] = {"ok": True, "cursor": str(newest)}
+    if after.counts_for(newest):
+        found = app.mesh.arrived(room, after.number, limit=limit)
+    else:
+        since = make_stamp(max(0, app.mesh.now_ms() - ROAMING_MS))
+        found = app.mesh.arrived(room, 0, since=since, limit=limit)
+        result["gap"] = True
+
+    def items() -> Iterator[Mapping[str, object]]:
+        given = 0
+        for number, record in found:
+            message = app.seen(record, viewer)
+            if message is not None:
+                yield message
+                given += 1
+                if given == limit:
+                    result["cursor"] = str(newest._replace(number=number))
+                    return
+
+    return Answer(result, items())
 
 
 @dataclass(frozen=True)
