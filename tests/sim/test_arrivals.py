@@ -1,7 +1,7 @@
 """Who asks a router for what arrived since misses nothing, whatever became of the router meanwhile."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from meshchat.adapters import arrivals, oncetable
+from meshchat.adapters import arrivals, logindex, logstore, oncetable
 from meshchat.adapters.arrivals import ARRIVALS_FILE
 from meshchat.adapters.logline import encode_line
 from meshchat.adapters.logstore import FsyncPolicy
@@ -29,6 +29,14 @@ MINUTE = 60_000
 STRANGER = SigningKey.from_seed(bytes(31) + b"\x07")
 TINY = StoreLimits(CapLimits(1_500, 2_500, 3_000), 100_000)
 """Room for some 15 messages: each further one pushes an older one out."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_chunks() -> Iterator[None]:
+    """A dozen records fill several chunks of the index."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logindex, "CHUNK_ENTRIES", 4)
+        yield
 
 
 def alone(seed: int = 1, *, limits: StoreLimits | None = None, fsync: FsyncPolicy = "interval") -> SimRouter:
@@ -207,7 +215,7 @@ class Asker(RuleBasedStateMachine):
 
 
 TestAsker = Asker.TestCase
-TestAsker.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestAsker.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 # --- Examples -------------------------------------------------------------------------------------------
@@ -309,6 +317,114 @@ def test_logs_in_another_router_have_another_epoch() -> None:
     items, end = Desk(router).ask("history", room=ROOM, after=before)
     assert texts(items) == ["here"]
     assert end["gap"] is True
+
+
+def test_a_file_of_numbers_that_is_older_than_the_logs_ends_their_epoch() -> None:
+    router = alone()
+    before = router.logs.read(ARRIVALS_FILE)
+    router.stop()
+    router.restart()
+    record = router.say(ROOM, "numbered above the older limit")
+    assert record is not None
+    given = router.up.cursor(record)
+    router.stop()
+    router.logs.replace(ARRIVALS_FILE, [before])
+    router.restart()
+    kept = router.up.cursor(record)
+    later = router.say(ROOM, "later")
+    assert later is not None
+    newest = router.up.cursor(later)
+    assert given is not None
+    assert kept is not None
+    assert newest is not None
+    assert kept.epoch == newest.epoch != given.epoch
+    assert given.number == kept.number < newest.number
+
+
+def test_a_line_of_another_router_arrives_when_it_is_found() -> None:
+    here, there = alone(1), alone(2)
+    theirs = there.say(ROOM, "from there")
+    assert theirs is not None
+    for number in range(3):
+        here.say(ROOM, f"here {number}")
+    _, end = Desk(here).ask("history", room=ROOM)
+    here.stop()
+    name = f"rooms/{ROOM}.log"
+    here.logs.append(name, there.logs.read(name))
+    here.restart()
+    items, _ = Desk(here).ask("history", room=ROOM, after=end["cursor"])
+    assert texts(items) == ["from there"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"rubbish", b"00 5", b"0" * 16 + b" 0", b"0" * 16 + b" " + b"9" * 15]
+)
+def test_a_damaged_file_of_numbers_begins_a_new_epoch(content: bytes) -> None:
+    router = alone()
+    router.say(ROOM, "before")
+    before = Desk(router).ask("history", room=ROOM)[1]["cursor"]
+    router.stop()
+    router.logs.replace(ARRIVALS_FILE, [content])
+    router.restart()
+    router.say(ROOM, "after")
+    items, end = Desk(router).ask("history", room=ROOM, after=before)
+    assert texts(items) == ["before", "after"]
+    assert end["gap"] is True
+
+
+def test_on_a_disk_that_takes_nothing_the_numbers_last_until_the_next_start() -> None:
+    router = alone()
+    router.say(ROOM, "before")
+    before = Desk(router).ask("history", room=ROOM)[1]["cursor"]
+    router.stop()
+    router.logs.read_only = True
+    router.restart()
+    items, end = Desk(router).ask("history", room=ROOM, after=before)
+    assert texts(items) == ["before"]
+    assert end["gap"] is True
+    router.stop()
+    router.logs.read_only = False
+    router.restart()
+    router.say(ROOM, "after")
+    assert texts(Desk(router).ask("history", room=ROOM, after=before)[0]) == ["after"]
+
+
+def test_a_message_in_a_file_with_others_is_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logstore, "MAX_NAMED_LOGS", 1)
+    router = alone()
+    _, end = Desk(router).ask("history", room=ROOM)
+    for number in range(6):
+        bring(router, old(number, number * MINUTE, room=("9", "8", "7", ROOM)[number % 4]))
+    router.say(ROOM, "last")
+    for _ in range(2):
+        items, _ = Desk(router).ask("history", room=ROOM, after=end["cursor"])
+        assert texts(items) == ["old 3", "last"]
+        assert texts(Desk(router).ask("history", room=ROOM, after=end["cursor"], limit=1)[0]) == ["old 3"]
+        router.stop()
+        router.restart()
+
+
+def test_a_page_is_full_though_some_of_it_can_not_be_shown() -> None:
+    router = alone()
+    _, end = Desk(router).ask("history", room=ROOM)
+    shown = [old(number, MINUTE) for number in range(4)]
+    odd = sign_record(
+        STRANGER,
+        mesh=MESH,
+        space=Space.ROOM,
+        log=ROOM,
+        kind=Kind.MESSAGE,
+        author="stranger",
+        router=router_id(bytes(32)),
+        stamp=make_stamp(EPOCH_MS),
+        grade=Grade.GOOD,
+        body=b"\xff",
+    )
+    bring(router, shown[0], odd, *shown[1:])
+    items, end = Desk(router).ask("history", room=ROOM, after=end["cursor"], limit=2)
+    assert texts(items) == ["old 0", "old 1"]
+    items, end = Desk(router).ask("history", room=ROOM, after=end["cursor"], limit=2)
+    assert texts(items) == ["old 2", "old 3"]
 
 
 def test_exports_carry_no_numbers_and_imports_get_new_ones() -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.adapters import logindex
-from meshchat.adapters.logindex import Entry, LogIndex, Place, pack, unpack
-from meshchat.wire.records import position
+from meshchat.adapters.logindex import Arrived, Entry, LogIndex, Place, pack, unpack
+from meshchat.wire.records import position, position_stamp
 
 positions = st.integers(0, 300).map(lambda stamp: position(stamp % 2, stamp))
 places = st.builds(
@@ -66,3 +66,35 @@ def test_the_lowest_entries_may_go_and_lower_ones_come() -> None:
     wanted = [position(1, stamp) for stamp in (5, *range(30, 40))]
     assert [unpack(entry).position for entry in index.in_file(0)] == wanted
     assert index.get(position(1, 5)) == place
+
+
+@given(
+    st.dictionaries(positions, places, max_size=60),
+    st.sets(positions),
+    st.integers(0, 2**47 - 1),
+    st.one_of(st.none(), st.integers(0, 300)),
+    st.one_of(st.none(), st.integers(1, 10)),
+)
+def test_it_finds_what_arrived_since(
+    model: dict[bytes, Place], gone: set[bytes], after: int, since: int | None, limit: int | None
+) -> None:
+    index = LogIndex()
+    model = {
+        key: place._replace(arrival=place.arrival & ~(1023 << 1) | number << 1)
+        for number, (key, place) in enumerate(model.items())
+    }
+    for key, place in model.items():
+        index.put(key, place)
+    for key in gone & model.keys():
+        index.discard(key)
+        del model[key]
+    wanted = sorted(
+        Arrived(place.number, key)
+        for key, place in model.items()
+        if place.number is not None
+        and place.number > after
+        and place.file in (0, 2)
+        and (since is None or place.late or position_stamp(key) >= since)
+    )
+    assert index.arrived(after, {0, 2}, since=since, limit=limit) == wanted[:limit]
+    assert index.newest >= max((place.number or 0 for place in model.values()), default=0)
