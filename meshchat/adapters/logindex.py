@@ -127,7 +127,9 @@ class _Chunk:
         self._met(entry)
 
     def _met(self, entry: bytes) -> None:
-        self.newest = max(self.newest, int.from_bytes(entry[-_ARRIVAL_SIZE:], "big"))
+        arrival = int.from_bytes(entry[-_ARRIVAL_SIZE:], "big")
+        if arrival > self.newest:
+            self.newest = arrival
 
     def remove(self, row: int) -> None:
         del self.heads[row], self.rests[row * _REST : (row + 1) * _REST]

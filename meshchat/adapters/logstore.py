@@ -161,14 +161,18 @@ class LogStore:
     def _load(self, files: Files, name: str) -> Iterator[Outline | StoredRecord]:
         try:
             log = self._add(files, name)
+            home: str | None = None
             for item in log.load(self._report):
                 if isinstance(item, Outline):
-                    self._found(item, log)
+                    if item.log != home or item.space != Space.ROOM or item.once is not None:
+                        self._found(item, log)
+                    home = item.log if item.space == Space.ROOM else None
                 yield item
         except StoreError as error:
             self._report.append(f"{error} What could not be read is fetched from the mesh.")
 
     def _found(self, item: Outline, log: LogFile) -> None:
+        """History with a key, or of another room than the line before it: for each it would slow a start."""
         if log_name(item.space, item.log) != log.name:
             self._mixed.add(log.number)
         if item.once is not None and item.arrival is not None:
