@@ -6,7 +6,7 @@ runs exactly the store code that a router runs.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import merge
@@ -26,6 +26,7 @@ from meshchat.identity import Sealer, verify_record
 from meshchat.protocol.clock import LATEST_MS
 from meshchat.protocol.events import (
     Append,
+    Appended,
     Deliver,
     Held,
     MeshState,
@@ -57,6 +58,7 @@ from meshchat.wire.records import (
     stamp_ms,
 )
 
+_NO_HASHES: Mapping[bytes, bytes] = {}
 _MERGE_BATCH = 64
 _RESTORE_BATCH = 256
 """Records that are put into the index at once at the start: what is at hand of them takes 2 MB."""
@@ -111,7 +113,7 @@ class NodeSettings:
 
 
 class Node:
-    """One router with its logs."""
+    """One router with its logs. `disk_trouble` is why the last append failed, empty where it did not."""
 
     def __init__(
         self,
@@ -153,8 +155,7 @@ class Node:
         if kept.clock_offset_ms is not None and kept.boot_id == settings.boot_id:
             self.engine.clock.restore_operator(kept.clock_offset_ms, over_kernel=kept.clock_over_kernel)
         self._saved_at = now.mono
-        self._disk_failure: StoreError | None = None
-        self._failed: set[bytes] = set()
+        self.disk_trouble = ""
         self._trouble: StoreError | None = None
         self._failing: dict[str, str] = {}
         self._unremoved: set[bytes] = set()
@@ -224,11 +225,6 @@ class Node:
         """The machine's clocks by now."""
         return self._clock()
 
-    @property
-    def disk_trouble(self) -> str:
-        """Why the last append failed; empty where it did not."""
-        return str(self._disk_failure or "")
-
     def sync(self) -> None:
         """Forces the logs onto the disk, where the fsync policy wants it."""
         self._try(self._logs.sync_due, "The logs could not be forced onto the disk")
@@ -243,19 +239,25 @@ class Node:
 
     # --- Carrying out -----------------------------------------------------------------------------------
 
-    def _perform(self, outputs: Iterable[Output], once: bytes | None = None) -> None:
-        """Carries out what the router decided; `once` is the hash of the request that made what it has."""
-        for output in outputs:
-            self._carry_out(output, once)
-        self._listener.wake_at(self.engine.next_deadline())
+    def _perform(self, outputs: Iterable[Output], once: Mapping[bytes, bytes] = _NO_HASHES) -> list[Appended]:
+        """Carries the outputs out in order; what came of those that were to be written.
 
-    def _carry_out(self, output: Output, once: bytes | None) -> None:
+        `once` has, by the id of a record that a request made, the hash of that request.
+        """
+        outcomes: list[Appended] = []
+        for output in outputs:
+            if isinstance(output, Append):
+                outcomes += self._append(output.batch, once)
+            else:
+                self._carry_out(output)
+        self._listener.wake_at(self.engine.next_deadline())
+        return outcomes
+
+    def _carry_out(self, output: Output) -> None:
         match output:
             case Send():
                 self.engine.sent(output)
                 self._listener.send(output)
-            case Append(batch):
-                self._append(batch, once)
             case Deliver(record, live):
                 self._listener.delivered(record, live)
             case Remove(places, why):
@@ -273,7 +275,7 @@ class Node:
             case MeshState():
                 self._listener.mesh_changed(output)
 
-    def _append(self, batch: tuple[Stored, ...], once: bytes | None) -> None:
+    def _append(self, batch: tuple[Stored, ...], once: Mapping[bytes, bytes]) -> list[Appended]:
         now = self._clock()
         run = self.engine.keeper.run(now)
         items = []
@@ -282,23 +284,24 @@ class Node:
             # Of what no clock dates, nobody can say that it came in time.
             late = undated or self.engine.clock.now_ms(now) - stamp_ms(stored.record.stamp) > LATE_MS
             age, since = (stored.age, run) if undated else (None, None)
-            items.append(StoredRecord(stored.record, age, since, late=late, once=once))
-        kept = [item.record.id for item in items]
+            made_by = once.get(stored.record.id)
+            items.append(StoredRecord(stored.record, age, since, late=late, once=made_by))
+        outcome = self._write(items)
+        if outcome.reason and outcome.reason != self.disk_trouble:
+            log.error("%s", outcome.reason)  # once, not for each record
+        self.disk_trouble = outcome.reason
+        return [outcome, *self._perform(self.engine.appended(outcome, now))]
+
+    def _write(self, items: Sequence[StoredRecord]) -> Appended:
+        """Appends the records to the logs, as many of them as these take."""
+        ids = tuple(item.record.id for item in items)
         try:
             self._logs.append(items)
-            self._disk_failure = None
         except AppendFailed as failure:
-            kept = [item.record.id for item in failure.stored]
-            self._failed = {item.record.id for item in items}.difference(kept)
-            self._fail(failure)
-            self._perform(self.engine.append_failed(self._failed, now))
-        self._perform(self.engine.appended(kept, now))
-
-    def _fail(self, failure: StoreError) -> None:
-        """Says once, not for each record, that the disk takes nothing."""
-        if self._disk_failure is None or str(self._disk_failure) != str(failure):
-            log.error("%s", failure)
-        self._disk_failure = failure
+            stored = {item.record.id for item in failure.stored}
+            kept = tuple(one for one in ids if one in stored)
+            return Appended(kept, tuple(one for one in ids if one not in stored), str(failure))
+        return Appended(ids)
 
     def _remove(self, places: tuple[bytes, ...], why: str) -> None:
         permanent = [record for place in places if (record := self._permanent_record(place)) is not None]
@@ -382,10 +385,10 @@ class Node:
     def submit(self, record: Record, once: bytes | None = None) -> str | None:
         """Stores and floods a record made here; see `ports.Mesh.submit`."""
         now = self._clock()
-        self._failed = set()
-        self._perform(self.engine.submit(record, now), once)
-        if record.id in self._failed and self._disk_failure is not None:
-            raise self._disk_failure
+        made_by = _NO_HASHES if once is None else {record.id: once}
+        for outcome in self._perform(self.engine.submit(record, now), made_by):
+            if record.id in outcome.failed:
+                raise StoreError(outcome.reason)
         ahead = self.engine.ahead_of(now)
         if ahead:
             return (

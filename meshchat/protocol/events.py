@@ -22,7 +22,7 @@ class Stored(NamedTuple):
 
 
 class Append(NamedTuple):
-    """Write these to the logs, then call `Router.appended` or, for those that failed, `append_failed`.
+    """Write these to the logs, then call `Router.appended` with what came of it, once for the whole batch.
 
     Nothing of them is shown, acknowledged or relayed before.
     """
@@ -30,8 +30,19 @@ class Append(NamedTuple):
     batch: tuple[Stored, ...]
 
 
+class Appended(NamedTuple):
+    """What came of an `Append`: by id, the records that are on disk, and those that could not be written.
+
+    `reason` is the line that says why, for people; empty where none failed.
+    """
+
+    stored: tuple[bytes, ...]
+    failed: tuple[bytes, ...] = ()
+    reason: str = ""
+
+
 class Deliver(NamedTuple):
-    """Show a record to front ends. `live`: it is new, not something caught up with."""
+    """Show a record to front ends. `live`: it is news, by the way it came or its stamp."""
 
     record: Record
     live: bool

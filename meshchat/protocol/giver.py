@@ -84,7 +84,7 @@ class Giver:
     def send_dump(self, port: Port, now: Instant) -> None:
         """The next datagram of the dumps on a port, when the repair share of the air allows it."""
         wait = max(port.repair.ready_in(now.mono), port.source.ready_in(now.mono))
-        outgoing = None if wait else port.source.next(self._desk.capacity(port), now.mono)
+        outgoing = None if wait else port.source.next(self._desk.capacity(port), now)
         if outgoing is not None:
             size = self._desk.send(port, [outgoing.packet], outgoing.address)
             port.repair.spend(now.mono, size * self._sources(port, now))

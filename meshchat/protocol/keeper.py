@@ -1,49 +1,34 @@
-"""What is kept: the one way into the set, and every way out of it.
+"""What is kept, and every way out of it.
 
-A record comes in by the same checks whatever door it came by; it waits in quarantine while it is ahead of
-mesh time; it leaves by the horizon, by age, by a wipe by hand, or by the limits on size.
+What is ahead of mesh time waits in quarantine; a record leaves by the horizon, by age, by a wipe by hand, or
+by the limits on size.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from meshchat.constants import AHEAD_MS, FORGERY_BURST, FORGERY_RATE
-from meshchat.errors import Malformed
-from meshchat.identity import verify_record
+from meshchat.constants import AHEAD_MS
 from meshchat.protocol.clock import MeshClock
 from meshchat.protocol.events import Output, Remember, Remove, Save
 from meshchat.protocol.horizon import Horizon
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.spans import Span
-from meshchat.state.limits import BucketTable
-from meshchat.state.quarantine import Quarantine, Waiting
+from meshchat.state.quarantine import Quarantine
 from meshchat.state.store import HISTORY_START, HistoryRow, RecordStore
-from meshchat.wire.packets import END, START, Carried, Summary
+from meshchat.wire.packets import END, START, Summary
 from meshchat.wire.records import (
     MAX_STAMP,
-    RECORD_ID_SIZE,
     Grade,
     Record,
-    decode_record,
     make_stamp,
     position,
     position_stamp,
     stamp_ms,
 )
 
-_MAX_SOURCES = 1024
 _LOWEST = position(0, 0)
 MAX_WIPED_ROOMS = 1024
 """Rooms of which it is known when they were wiped by hand."""
-
-
-@dataclass(frozen=True)
-class Admitted:
-    """A record that passed every check and is not held yet."""
-
-    record: Record
-    age: int
 
 
 class Keeper:
@@ -51,7 +36,6 @@ class Keeper:
 
     def __init__(
         self,
-        mesh: bytes,
         store: RecordStore,
         clock: MeshClock,
         horizon: Horizon,
@@ -64,16 +48,14 @@ class Keeper:
         """
         self.store, self.clock, self.horizon = store, clock, horizon
         self.drops: Counter[str] = Counter()
-        self._mesh = mesh
         self._wipe_moment = wipe_moment
         self._run_at_start, self._started_at = run_at_start, now.mono
-        self._quarantine = Quarantine()
+        self.quarantine = Quarantine()
         self._newest_of = (-1, START, START)
         self._summed_of, self._summed_below = (-1, 0), 0
         self._summed = Summary(0, b""), Summary(0, b"")
         self._wiped: dict[str | None, int] = {}
         self._last_wipe_ms = -1
-        self._forgeries: BucketTable[Hashable] = BucketTable(FORGERY_RATE, FORGERY_BURST, _MAX_SOURCES)
 
     # --- Time -------------------------------------------------------------------------------------------
 
@@ -129,95 +111,28 @@ class Keeper:
 
     # --- In ---------------------------------------------------------------------------------------------
 
-    def knows(self, place: bytes) -> bool:
-        """Whether the record at this position is accounted for or in quarantine: no need to decode it."""
-        return place in self.store.records or place[-RECORD_ID_SIZE:] in self._quarantine
-
-    def consider(self, carried: Carried, source: Hashable, now: Instant) -> Admitted | None:
-        """Decode and authenticate what is not known, and place it in time.
-
-        Returns what to store, or None where it was refused or waits in quarantine. `source` is whom a forgery
-        is charged to: None for the operator's own file.
-        """
-        try:
-            record = decode_record(self._mesh, carried.data)
-        except Malformed as refusal:
-            self.drops[refusal.reason] += 1
-            return None
-        if record.ephemeral:
-            self.drops["ephemeral"] += 1
-            return None
-        if not self.authentic(record, source, now):
-            return None
-        return self.place(Admitted(record, carried.age), now)
-
-    def authentic(self, record: Record, source: Hashable, now: Instant) -> bool:
-        """Whether its author signed it; a forgery is charged to `source`, and whose budget is used up is not
-        heard.
-        """
-        if source is None:
-            return verify_record(record) or self._refuse_signature()
-        budget = self._forgeries.bucket(source)
-        if budget.ready_in(now.mono) > 0:
-            self.drops["forgery-budget"] += 1
-            return False
-        if verify_record(record):
-            return True
-        budget.take(now.mono)
-        return self._refuse_signature()
-
-    def _refuse_signature(self) -> bool:
-        self.drops["signature"] += 1
-        return False
-
-    def place(self, admitted: Admitted, now: Instant) -> Admitted | None:
-        """The record where its time allows it to be stored now, else None."""
-        record = admitted.record
-        if record.dated and record.stamp < self.floor:
-            self.drops["horizon"] += 1
-            return None
-        if self.store.is_beneath_limits(record) or self._was_wiped(record):
-            self.drops["let-go"] += 1
-            self.store.remember(record.position)
-            return None
-        if self._too_old(admitted, now):
-            self.drops["age"] += 1
-            return None
-        if self.clock.is_ahead(now, record.stamp):
-            self._quarantine_record(admitted, now)
-            return None
-        if record.dated:
-            self.horizon.arrived(record.stamp)
-        return admitted
+    def let_go(self, record: Record) -> bool:
+        """Whether the limits leave no room, or it was wiped by hand and had only not come here before."""
+        return self.store.is_beneath_limits(record) or self._was_wiped(record)
 
     def _was_wiped(self, record: Record) -> bool:
-        """Whether it belongs to what was wiped by hand, and had only not come here before."""
         if record.permanent:
             return False
         wiped = max(self._wiped.get(None, 0), self._wiped.get(record.log, 0))
         return record.stamp < wiped
 
-    def _too_old(self, admitted: Admitted, now: Instant) -> bool:
-        """Whether the last daily wipe would have taken it, had it been here."""
-        record, retention = admitted.record, self.horizon.retention_ms
+    def is_too_old(self, record: Record, age: int, now: Instant) -> bool:
+        """Whether the last daily wipe would have taken it, had it been here; `age` is seconds."""
+        retention = self.horizon.retention_ms
         if record.permanent or record.grade is not Grade.UNKNOWN or retention is None:
             return False
         now_ms = self.clock.now_ms(now)
-        return admitted.age * 1000 - (now_ms - self._wipe_moment(now_ms)) > retention
-
-    def _quarantine_record(self, admitted: Admitted, now: Instant) -> None:
-        self.drops["quarantine"] += 1
-        self._quarantine.add(Waiting(admitted.record, admitted.age, now.mono))
+        return age * 1000 - (now_ms - self._wipe_moment(now_ms)) > retention
 
     @property
     def quarantined(self) -> int:
         """How many records wait for their time."""
-        return len(self._quarantine)
-
-    def ripe(self, now: Instant) -> list[Admitted]:
-        """Takes the records out of quarantine whose time has come."""
-        ripe = self._quarantine.take(lambda record: not self.clock.is_ahead(now, record.stamp))
-        return [Admitted(waiting.record, waiting.age_by(now.mono)) for waiting in ripe]
+        return len(self.quarantine)
 
     def store_records(self, records: Sequence[tuple[Record, int]], now: Instant) -> list[Output]:
         """The records, each with its age, are on disk: from now on they are held. Returns what has to go."""
@@ -287,7 +202,7 @@ class Keeper:
             places = [entry.position for entry in self.store.room_entries(room)]
         for place in places:
             self.store.forget(place, remember=True)
-        waiting = self._quarantine.take(lambda record: not record.permanent and room in (None, record.log))
+        waiting = self.quarantine.take(lambda record: not record.permanent and room in (None, record.log))
         for one in waiting:
             self.store.remember(one.record.position)
         gone = (*places, *(one.record.position for one in waiting))

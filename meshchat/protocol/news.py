@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from meshchat.constants import INSIST, MAX_CONFIRM_KEYS, NEWS_REST, NEWS_REST_MAX, RESEND_UP_TO, TRICKLE_K
+from meshchat.protocol.arrival import Arrival
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.port import Desk, Port
 from meshchat.protocol.source import fragments
@@ -19,13 +20,13 @@ class News:
         self._desk, self._neighbours, self._mesh = desk, neighbours, mesh
 
     def flood(
-        self, place: bytes, carried: Carried, sender: Neighbour | None, now: Instant, *, by_news: bool
+        self, place: bytes, carried: Carried, arrival: Arrival, sender: Neighbour | None, now: Instant
     ) -> None:
-        """A record is new here: from `sender`, as news or in a repair, or made on this router."""
+        """A record is new here; `sender` is the neighbour it came from, None where it came from none."""
         for port in self._desk.ports.values():
             heard_from = sender if sender and sender.interface == port.name else None
-            port.flood.begin(place, carried, now.mono, is_own=sender is None)
-            if heard_from and by_news:
+            port.flood.begin(place, carried, now.mono, is_own=arrival.begins_here)
+            if heard_from and arrival is Arrival.NEWS:
                 port.flood.copy_heard(place, heard_from, now.mono)
             elif heard_from:
                 port.flood.has(place, heard_from)

@@ -8,6 +8,7 @@ from meshchat.constants import NEWS_FRAMES_BURST, NEWS_FRAMES_RATE, PRESENCE_SHA
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Output, Send
 from meshchat.protocol.flooding import InterfaceFlood
+from meshchat.protocol.instant import Instant
 from meshchat.protocol.source import Source
 from meshchat.protocol.trickle import Trickle
 from meshchat.state.limits import TokenBucket
@@ -46,11 +47,11 @@ class Port:
         now: float,
         air: AirShare,
         store: RecordStore,
-        carried: Callable[[bytes], Carried | None],
+        carried: Callable[[bytes, Instant], Carried | None],
         *,
         is_peer: bool,
     ) -> None:
-        """`mtu` is bytes; `carried` gives a held record by position."""
+        """`mtu` is bytes; `carried` gives a held record by position, with its age by a moment."""
         self.name, self.mtu, self.is_peer = name, mtu, is_peer
         self.trickle = Trickle(random, now)
         self.flood = InterfaceFlood(random, is_peer, store.holds)

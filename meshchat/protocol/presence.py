@@ -28,6 +28,8 @@ from meshchat.constants import (
     TELL_RATE,
 )
 from meshchat.errors import Malformed
+from meshchat.protocol.admission import Admission
+from meshchat.protocol.arrival import Arrival
 from meshchat.protocol.events import PresenceChanged, Restate
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
@@ -58,8 +60,11 @@ class _Untimely:
 class Presence:
     """The statements known to one router. Each method takes the time and leaves its outputs on the desk."""
 
-    def __init__(self, desk: Desk, keeper: Keeper, news: News, mesh: bytes, router: bytes) -> None:
-        self._desk, self._keeper, self._news = desk, keeper, news
+    def __init__(
+        self, desk: Desk, keeper: Keeper, admission: Admission, news: News, mesh: bytes, router: bytes
+    ) -> None:
+        """`mesh` and `router` are ids."""
+        self._desk, self._keeper, self._admission, self._news = desk, keeper, admission, news
         self._mesh, self._router = mesh, router
         self._table = PresenceTable(keeper.store.knows)
         self._keys: BucketTable[bytes] = BucketTable(STATEMENT_RATE, STATEMENT_BURST, MAX_PRESENT)
@@ -125,7 +130,7 @@ class Presence:
         if everybody.ready_in(now.mono):
             self._keeper.drops["presence-rate"] += 1
             return False
-        if not self._keeper.authentic(record, neighbour.address[0], now):
+        if not self._admission.authentic(record, neighbour.address[0], now):
             return False
         if not self._keys.take(record.key, now.mono):
             self._keeper.drops["presence-rate"] += 1
@@ -154,7 +159,8 @@ class Presence:
         if entry not in gone:
             self._watch(entry, now)
             self._tell_people(entry.place, before, now)
-            self._news.flood(entry.position, self._carried(entry, now), sender, now, by_news=True)
+            arrival = Arrival.OWN if sender is None else Arrival.NEWS
+            self._news.flood(entry.position, self._carried(entry, now), arrival, sender, now)
 
     def wrote(self, record: Record, now: Instant) -> None:
         """A message was stored: its author is active where it was written, if present there."""

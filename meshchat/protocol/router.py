@@ -3,8 +3,7 @@
 It orders the steps, other modules decide them. It reads no clock, socket, file or random source: each call is
 given the time, the dice are given at the start, and every call returns frozen outputs to carry out in order.
 
-A record from whatever door goes one way: decode, authenticate, deduplicate (`Keeper.consider`), append (an
-`Append` output, answered by `appended`), deliver, relay.
+A record from whatever door goes one way, which is `Intake`'s.
 """
 
 from collections import Counter
@@ -16,39 +15,34 @@ from meshchat.constants import (
     AHEAD_MS,
     ANSWER_BURST,
     ANSWER_RATE,
-    AUTHOR_BURST,
-    AUTHOR_RATE,
     HELD_WAIT,
-    MAX_SEEN,
     MESH_STATE_WAIT,
-    NEWS_MS,
-    STALL,
 )
 from meshchat.errors import Malformed
 from meshchat.identity import Sealer
+from meshchat.protocol.admission import Admission
+from meshchat.protocol.arrival import Arrival
 from meshchat.protocol.asker import Asker
 from meshchat.protocol.clock import Heard, MeshClock
 from meshchat.protocol.envelope import Envelope
-from meshchat.protocol.events import Append, Deliver, Held, MeshState, Output, Send, Stored
+from meshchat.protocol.events import Appended, Held, MeshState, Output, Send
 from meshchat.protocol.exchange import Exchange
 from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.giver import Giver
 from meshchat.protocol.horizon import Horizon, HorizonState
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.keeper import Admitted, Keeper
+from meshchat.protocol.intake import Intake
+from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.news import News
 from meshchat.protocol.port import AirShare, Desk, Port
 from meshchat.protocol.presence import Presence
 from meshchat.protocol.standing import Standing
-from meshchat.state.fragments import Reassembly
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.state.receipts import Receipts
-from meshchat.state.seen import SeenCache
 from meshchat.state.store import HistoryRow, RecordStore, StoreLimits
 from meshchat.wire.datagram import LaterVersion
 from meshchat.wire.packets import (
-    CONFIRM_KEY,
     Ask,
     Carried,
     Confirm,
@@ -63,14 +57,11 @@ from meshchat.wire.packets import (
     Want,
     decode_packets,
 )
-from meshchat.wire.records import Grade, Record, Space, carried_position, stamp_ms
+from meshchat.wire.records import Grade, Record
 
 HOUSEKEEPING = 30.0
 """Seconds between looks at the wipe, the quarantine and the neighbours' clocks: short against the 15 minutes
 by which clocks may differ, and the rarest of the reasons for which a router at rest wakes up."""
-
-DISK_RETRY = 15.0
-"""Seconds for which nothing is fetched after the disk refused a record."""
 
 CLOCKS_WAIT = 0.2
 """Longest wait before the clocks heard are compared: once for all the digests of a busy moment."""
@@ -79,7 +70,6 @@ _SKETCH_STEPS = 512
 _SKETCH_PAUSE = 0.05
 """What is held at the start is mixed into the sketch in steps of 2.5 ms on a PC, 25 ms on a router."""
 
-_MAX_AUTHORS = 4096
 _MAX_ADDRESSES = 1024
 Address = tuple[str, int]
 
@@ -134,15 +124,12 @@ class Router:
         self.clock = MeshClock(now, settings.clock_floor_ms, settings.clock_resume_ms)
         self.store = RecordStore(settings.limits)
         self.horizon = Horizon(settings.retention_ms, settings.horizon)
-        self.keeper = Keeper(
-            settings.mesh, self.store, self.clock, self.horizon, settings.wipe_moment, settings.run, now
-        )
+        self.keeper = Keeper(self.store, self.clock, self.horizon, settings.wipe_moment, settings.run, now)
         self.neighbours = Neighbours()
-        self.receipts = Receipts(self.store.holds, self._tell_held_soon)
+        self.receipts = Receipts(self.store.holds)
         self.traffic = Traffic()
         self.later_versions: dict[str, int] = {}
         self._read = read
-        self._now = now
         self._desk = Desk(random, Envelope(settings.mesh, settings.router, settings.boot, sealer))
         fetch = Fetch()
         self._standing = Standing(
@@ -157,12 +144,15 @@ class Router:
             *(settings.router, self._may_answer),
         )
         self._news = News(self._desk, self.neighbours, settings.mesh)
-        self.presence = Presence(self._desk, self.keeper, self._news, settings.mesh, settings.router)
+        admission = Admission(settings.mesh, self.keeper)
+        self.presence = Presence(
+            self._desk, self.keeper, admission, self._news, settings.mesh, settings.router
+        )
         self._answers: BucketTable[str] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ADDRESSES)
-        self._reassembly = Reassembly()
-        self._seen = SeenCache(MAX_SEEN)
-        self._authors: BucketTable[bytes] = BucketTable(AUTHOR_RATE, AUTHOR_BURST, _MAX_AUTHORS)
-        self._pending: dict[bytes, _Pending] = {}
+        self._intake = Intake(
+            *(self._desk, self.keeper, admission, self.asker, self._news, self.presence),
+            *(self.receipts, self._standing, settings.mesh),
+        )
         self._mesh_state: MeshState | None = None
         self._desk.timers.set(("housekeeping",), now.mono)
         self._desk.timers.set(("sketch",), now.mono + _SKETCH_PAUSE)
@@ -216,7 +206,6 @@ class Router:
 
     def receive(self, data: bytes, interface: str, address: Address, now: Instant) -> list[Output]:
         """A datagram came in on an interface from `address`."""
-        self._now = now
         self.traffic.datagrams_in += 1
         self.traffic.bytes_in += len(data)
         port = self._desk.ports.get(interface)
@@ -246,9 +235,7 @@ class Router:
 
     def submit(self, record: Record, now: Instant) -> list[Output]:
         """A record made on this router; its `Append` is among the outputs."""
-        if record.space == Space.ROOM:
-            self.receipts.add(record)
-        self._offer(Admitted(record, 0), None, now, live=True)
+        self._intake.own(record, now)
         return self._done(now)
 
     def announce(self, record: Record, now: Instant) -> list[Output]:
@@ -262,14 +249,7 @@ class Router:
 
         Returns how many were known, how many were refused or have to wait by reason, and the outputs.
         """
-        known = 0
-        before = Counter(self.drops)
-        for one in carried:
-            if self.keeper.knows(carried_position(self.settings.mesh, one.data)):
-                known += 1
-            elif (admitted := self.keeper.consider(one, None, now)) is not None:
-                self._offer(admitted, None, now, live=False)
-        refused = self.drops - before
+        known, refused = self._intake.from_file(carried, now)
         for port in self._desk.ports.values():
             self._desk.hurry(port, now.mono)
         return known, refused, self._done(now)
@@ -304,31 +284,9 @@ class Router:
 
     # --- After an Append --------------------------------------------------------------------------------
 
-    def appended(self, ids: Iterable[bytes], now: Instant) -> list[Output]:
-        """These records of an `Append` are on disk: they are held, shown and relayed from now on."""
-        stored = [self._pending.pop(one) for one in ids]
-        admitted = [pending.admitted for pending in stored]
-        removed = self.keeper.store_records([(one.record, one.age) for one in admitted], now)
-        shown: list[Output] = []
-        for pending in stored:
-            record = pending.admitted.record
-            self._seen.add(record.position)
-            if self.store.holds(record.position):
-                shown.append(Deliver(record, pending.live))
-                self.presence.wrote(record, now)
-                if pending.relay:
-                    self._relay(pending, now)
-        self._news.send_due(now)
-        self._desk.emit(*shown, *removed)
-        return self._done(now)
-
-    def append_failed(self, ids: Iterable[bytes], now: Instant) -> list[Output]:
-        """These records of an `Append` could not be written; for a while nothing more is fetched."""
-        for one in ids:
-            del self._pending[one]
-            self.receipts.discard(one)
-            self.drops["disk"] += 1
-        self.asker.block(now, DISK_RETRY)
+    def appended(self, outcome: Appended, now: Instant) -> list[Output]:
+        """What came of an `Append`."""
+        self._intake.appended(outcome, now)
         return self._done(now)
 
     # --- Time -------------------------------------------------------------------------------------------
@@ -339,7 +297,6 @@ class Router:
 
     def tick(self, now: Instant) -> list[Output]:
         """Does everything whose time has come."""
-        self._now = now
         for key in self._desk.timers.due(now.mono):
             self._expire(key, now)
         return self._done(now)
@@ -398,7 +355,7 @@ class Router:
     def _housekeep(self, now: Instant) -> None:
         self._follow_clocks(now)
         self._desk.emit(*self.keeper.housekeep(now))
-        self._release_quarantine(now)
+        self._intake.release(now)
         self._mesh_may_have_changed(now)
         self._desk.timers.set(("housekeeping",), now.mono + HOUSEKEEPING)
 
@@ -423,9 +380,6 @@ class Router:
         if state != self._mesh_state:
             self._mesh_state = state
             self._desk.emit(state)
-
-    def _tell_held_soon(self) -> None:
-        self._desk.timers.set_if_unset(("held",), self._now.mono + HELD_WAIT)
 
     def _tell_held(self, now: Instant) -> None:
         heard = self.neighbours_heard(now)
@@ -453,14 +407,8 @@ class Router:
     def _clock_moved(self, now: Instant) -> None:
         self.keeper.reset_stamps(now)
         self._desk.emit(*self.keeper.housekeep(now))
-        self._release_quarantine(now)
+        self._intake.release(now)
         self.presence.clock_moved(now)
-
-    def _release_quarantine(self, now: Instant) -> None:
-        for admitted in self.keeper.ripe(now):
-            placed = self.keeper.place(admitted, now)
-            if placed is not None:
-                self._offer(placed, None, now, live=True)
 
     def ahead_of(self, now: Instant) -> int:
         """How many neighbours with a clock of their own show a time over 15 minutes before this router's."""
@@ -477,7 +425,7 @@ class Router:
         match packet:
             case Records():
                 neighbour.link.heard(packet.number)
-                self._take_in(packet.items, neighbour, port, now, live=True)
+                self._intake.take_in(packet.items, Arrival.NEWS, neighbour, port, now)
             case Confirm():
                 neighbour.link.heard(packet.number)
                 self._news.on_confirm(packet, neighbour, port)
@@ -507,7 +455,7 @@ class Router:
             case Dump():
                 self._on_dump(packet, neighbour, port, now)
             case Fragment():
-                self._on_fragment(packet, neighbour, port, now)
+                self._intake.take_piece(packet, neighbour, port, now)
 
     def _may_answer(self, neighbour: Neighbour, now: Instant) -> bool:
         """Takes from the budget of answers to the neighbour's address."""
@@ -517,125 +465,21 @@ class Router:
         return False
 
     def _on_dump(self, dump: Dump, neighbour: Neighbour, port: Port, now: Instant) -> None:
-        self._take_in(dump.items, neighbour, port, now, live=False)
-        self._flush(now)
+        self._intake.take_in(dump.items, Arrival.REPAIR, neighbour, port, now)
+        self._intake.flush()
         self.asker.on_dump(neighbour, dump, port, now)
 
-    def _on_fragment(self, piece: Fragment, neighbour: Neighbour, port: Port, now: Instant) -> None:
-        place = self._seen.place(piece.id)
-        if place is not None and self.keeper.knows(place):
-            if not piece.offset:  # once for all its pieces
-                self._known_here(place, neighbour, port, now, live=not piece.repair)
-            return
-        whole = self._reassembly.add(neighbour.router, piece, now.mono)
-        if whole is not None and len(whole) >= 4:
-            self._seen.add(carried_position(self.settings.mesh, whole))
-            self._take_in((Carried(whole, piece.age),), neighbour, port, now, live=not piece.repair)
-
-    # --- Records ----------------------------------------------------------------------------------------
-
-    def _take_in(
-        self, items: Sequence[Carried], neighbour: Neighbour, port: Port, now: Instant, *, live: bool
-    ) -> None:
-        for carried in items:
-            place = carried_position(self.settings.mesh, carried.data)
-            if self.keeper.knows(place):
-                self.drops["duplicate"] += 1
-                self._known_here(place, neighbour, port, now, live=live)
-                self._strike(place, carried, neighbour, port, now, live=live)
-                continue
-            if live and carried.ephemeral:
-                self.presence.take_in(carried, neighbour, port, now)
-                continue
-            if self._is_too_old(carried) and (live or not self.asker.is_asked_for(neighbour, port, now)):
-                self.drops["age"] += 1
-                continue
-            admitted = self.keeper.consider(carried, neighbour.address[0], now)
-            if admitted is not None:
-                self._strike(place, carried, neighbour, port, now, live=live)
-                self._offer(admitted, neighbour, now, live=live)
-                if not live:
-                    neighbour.gives_until = now.mono + STALL / 2
-            elif self.asker.is_source(neighbour, port):
-                # Refused, and so not wanted: an honest source that offers it again is not to be shunned.
-                self.asker.strike(place)
-
-    def _strike(
-        self, place: bytes, carried: Carried, neighbour: Neighbour, port: Port, now: Instant, *, live: bool
-    ) -> None:
-        """The record is wanted no more. In a range that is coming in, one that is flooded leaves no hole."""
-        if live:
-            self.asker.strike(place)
-        else:
-            self.asker.received(place, carried.size, neighbour, port, now)
-
-    @staticmethod
-    def _is_too_old(carried: Carried) -> bool:
-        """Whether its age is that of no news: who was not asked for it could have it wiped early."""
-        return carried.wiped_by_age and carried.age > NEWS_MS // 1000
-
-    def _known_here(
-        self, place: bytes, neighbour: Neighbour, port: Port, now: Instant, *, live: bool
-    ) -> None:
-        """A neighbour was heard with a record that is known, as news or in a repair."""
-        if (key := place[CONFIRM_KEY]) in self.receipts.watched:
-            self.receipts.has(key, neighbour)
-        if live:
-            self._news.copy_heard(place, neighbour, port, now)
-        else:
-            self._news.has(place, neighbour, port)
-
-    def _offer(self, admitted: Admitted, sender: Neighbour | None, now: Instant, *, live: bool) -> None:
-        """Into the batch for the disk, once. What is repaired while still news is relayed like news."""
-        record = admitted.record
-        if record.id in self._pending:
-            return
-        is_news = live or stamp_ms(record.stamp) > self.clock.now_ms(now) - NEWS_MS
-        relay = live or (is_news and not self.asker.fetch.spans)
-        self._pending[record.id] = _Pending(admitted, sender, live, is_news, relay)
-
-    def _flush(self, now: Instant) -> None:
-        """One `Append` for all that this call brought in."""
-        if not self._pending:
-            return
-        fresh = [pending for pending in self._pending.values() if not pending.handed_out]
-        if fresh:
-            for pending in fresh:
-                pending.handed_out = True
-            batch = tuple(Stored(one.admitted.record, one.admitted.age) for one in fresh)
-            self._desk.emit(Append(batch))
-
-    def _relay(self, pending: "_Pending", now: Instant) -> None:
-        record = pending.admitted.record
-        self._standing.arrived(record.stamp, now)
-        if not self._authors.take(record.key, now.mono):
-            self.drops["author-rate"] += 1
-            return
-        carried = Carried(record.carried, pending.admitted.age)
-        self._news.flood(record.position, carried, pending.sender, now, by_news=pending.by_news)
-
-    def _carry(self, place: bytes) -> Carried | None:
+    def _carry(self, place: bytes, now: Instant) -> Carried | None:
         """A held record as it goes into a packet, with its age by now."""
         if not self.store.holds(place):
             return None
         record = self._read(place)
         if record is None:
             return None
-        return Carried(record.carried, self.store.age(place, self.keeper.run(self._now)))
+        return Carried(record.carried, self.store.age(place, self.keeper.run(now)))
 
     def _done(self, now: Instant) -> list[Output]:
-        self._now = now
-        self._flush(now)
+        if self.receipts.has_grown:
+            self._desk.timers.set_if_unset(("held",), now.mono + HELD_WAIT)
+        self._intake.flush()
         return self._desk.collect()
-
-
-@dataclass
-class _Pending:
-    """A record on its way to the disk: who sent it, as news or not, whether it is, whether to relay it."""
-
-    admitted: Admitted
-    sender: Neighbour | None
-    by_news: bool
-    live: bool
-    relay: bool
-    handed_out: bool = False

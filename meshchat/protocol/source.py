@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from meshchat.constants import MAX_PACES, MAX_STREAMS, STREAM_KEEP
+from meshchat.protocol.instant import Instant
 from meshchat.protocol.pace import Pace
 from meshchat.protocol.reconcile import find, short_id
 from meshchat.protocol.spans import Spans, after, between
@@ -89,9 +90,11 @@ class Outgoing:
 class Source:
     """The dumps being sent on one interface. Times are seconds, monotonic."""
 
-    def __init__(self, store: RecordStore, carried: Callable[[bytes], Carried | None], rate: float) -> None:
+    def __init__(
+        self, store: RecordStore, carried: Callable[[bytes, Instant], Carried | None], rate: float
+    ) -> None:
         """`carried` gives a held record, with its age, by position; None where the disk no longer has it.
-        `rate` is bytes a second of all dumps together.
+        It takes the time. `rate` is bytes a second of all dumps together.
         """
         self._store = store
         self._carried = carried
@@ -174,16 +177,16 @@ class Source:
         """Seconds until one of the askers may be sent to; 0 where nothing is left to send."""
         return min((stream.pace.ready_in(now) for stream in self._streams.values()), default=0.0)
 
-    def next(self, capacity: int, now: float) -> Outgoing | None:
+    def next(self, capacity: int, now: Instant) -> Outgoing | None:
         """The next packet to send, at most `capacity` bytes; None where nothing may go now."""
         for asker, stream in list(self._streams.items()):
-            if now > stream.until:
+            if now.mono > stream.until:
                 del self._streams[asker]
                 continue
-            if stream.pace.ready_in(now):
+            if stream.pace.ready_in(now.mono):
                 continue
             self._streams.move_to_end(asker)
-            outgoing = self._from(stream, capacity)
+            outgoing = self._from(stream, capacity, now)
             if outgoing is None and stream.empty and not stream.said_last:
                 outgoing = stream.dump(START, START, ()), stream.address
             if stream.said_last:
@@ -192,16 +195,16 @@ class Source:
                 return Outgoing(*outgoing, stream.pace)
         return None
 
-    def _from(self, stream: _Stream, capacity: int) -> _Packet | None:
+    def _from(self, stream: _Stream, capacity: int, now: Instant) -> _Packet | None:
         if stream.pieces:
             return stream.pieces.popleft(), stream.address
         if stream.listed:
-            return self._listed(stream, capacity)
+            return self._listed(stream, capacity, now)
         if stream.spans:
-            return self._ranged(stream, capacity)
+            return self._ranged(stream, capacity, now)
         return None
 
-    def _listed(self, stream: _Stream, capacity: int) -> _Packet | None:
+    def _listed(self, stream: _Stream, capacity: int, now: Instant) -> _Packet | None:
         """As many of the listed records as fit, in whatever order."""
         items: list[Carried] = []
         room = capacity - _DUMP_FIELDS - 2 * bound_size(START)
@@ -210,7 +213,7 @@ class Source:
             entry = self._store.records.get(place)
             if items and entry is not None and entry.size > room:
                 continue
-            carried = self._carried(place)
+            carried = self._carried(place, now)
             if carried is not None and carried.size > room:
                 if not items:
                     del stream.listed[place]
@@ -234,7 +237,7 @@ class Source:
                 wanted = True
         return wanted
 
-    def _ranged(self, stream: _Stream, capacity: int) -> _Packet:
+    def _ranged(self, stream: _Stream, capacity: int, now: Instant) -> _Packet:
         """The next records of the lowest span, cut where the bound between two of them fits as well."""
         low, high = stream.spans.lowest
         room = capacity - _DUMP_FIELDS - bound_size(low)
@@ -242,7 +245,7 @@ class Source:
         first: tuple[bytes, Carried] | None = None
         last, fitting, reached = low, 0, low
         for entry in self._store.held_entries(low, min(high, stream.ceiling)):
-            carried = None if stream.has(entry.position) else self._carried(entry.position)
+            carried = None if stream.has(entry.position) else self._carried(entry.position, now)
             if carried is None:
                 continue
             first = first or (entry.position, carried)

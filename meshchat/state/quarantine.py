@@ -35,6 +35,16 @@ class Quarantine:
     def __contains__(self, record_id: bytes) -> bool:
         return record_id in self._waiting
 
+    def get(self, record_id: bytes) -> Waiting | None:
+        """The record with this id; None where it does not wait."""
+        return self._waiting.get(record_id)
+
+    def pop(self, record_id: bytes) -> Waiting:
+        """Takes out the record with this id, which waits."""
+        waiting = self._waiting[record_id]
+        self._drop(record_id)
+        return waiting
+
     def add(self, waiting: Waiting) -> None:
         """Takes a record in; others, or it itself, may have to go for it."""
         record = waiting.record

@@ -66,9 +66,9 @@ class _Holder:
 class Receipts:
     """The newest `MAX_RECEIPTS` messages; `watched` has them by their `CONFIRM_KEY`."""
 
-    def __init__(self, holds: Callable[[bytes], bool], grown: Callable[[], None] = lambda: None) -> None:
-        """`holds` says whether a position is held here; `grown` is called when `tell` has something."""
-        self._holds, self._on_growth = holds, grown
+    def __init__(self, holds: Callable[[bytes], bool]) -> None:
+        """`holds` says whether a position is held here."""
+        self._holds = holds
         self.watched: OrderedDict[bytes, Receipt] = OrderedDict()
         self._holders: OrderedDict[bytes, _Holder] = OrderedDict()
         self._free = [1 << number for number in range(MAX_NEIGHBOURS)]
@@ -126,7 +126,6 @@ class Receipts:
             receipt.holders |= holder.bit
             if receipt.by > receipt.told:
                 self._grown[key] = None
-                self._on_growth()
 
     def _holder(self, neighbour: Neighbour) -> _Holder:
         holder = self._holders.get(neighbour.router)
@@ -148,6 +147,11 @@ class Receipts:
             receipt.told = min(receipt.told, receipt.by)
 
     # --- What is told -----------------------------------------------------------------------------------
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether `tell` may have something."""
+        return bool(self._grown)
 
     def tell(self) -> list[Receipt]:
         """The messages that more routers hold than was told, which counts as told now."""

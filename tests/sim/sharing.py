@@ -16,7 +16,7 @@ from typing import Any
 import nacl.bindings
 
 from meshchat.errors import Malformed
-from meshchat.protocol import envelope, keeper, router
+from meshchat.protocol import admission, envelope, router
 from meshchat.wire.datagram import decode_datagram
 from meshchat.wire.packets import Packet, decode_packets
 from meshchat.wire.records import decode_record
@@ -37,7 +37,7 @@ def shared_work() -> Iterator[None]:
             (nacl.bindings, "crypto_sign_open", lru_cache(_CHECKS)(nacl.bindings.crypto_sign_open)),
             (envelope, "decode_datagram", lru_cache(_DATAGRAMS)(decode_datagram)),
             (router, "decode_packets", _remembering(decode_packets)),
-            (keeper, "decode_record", lru_cache(_RECORDS)(decode_record)),
+            (admission, "decode_record", lru_cache(_RECORDS)(decode_record)),
         ):
             stack.enter_context(_replaced(module, name, function))
         yield

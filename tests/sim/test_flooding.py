@@ -222,3 +222,45 @@ def test_who_comes_back_to_a_talking_mesh_is_offered_its_history() -> None:
         assert world.routers[0].say("2", TEXT)
         world.run(0.1)
     assert len(world.routers[2].ids("1")) == 200
+
+
+def test_what_leaves_quarantine_costs_the_air_no_more_than_other_news() -> None:
+    """A router whose clock is ahead talks; each of nine neighbours kept that back until its time."""
+    world = settled(11, cell(10), 10)
+    fast = world.routers[9]
+    fast.model.clock.offset_ms = 20 * 60_000
+    records = [fast.say("1", f"{number} {TEXT}") for number in range(20)]
+    world.run(60)
+    assert all(router.ids("1") == [] for router in world.routers[:9])
+    sent = 0
+
+    def tap(sender: int, data: bytes) -> None:
+        nonlocal sent
+        for packet in decode_packets(plain(data)):
+            if isinstance(packet, Records):
+                sent += len(packet.items)
+
+    world.taps.append(tap)
+    world.run(10 * 60)
+    assert all(len(router.ids("1")) == len(records) for router in world.routers)
+    print(f"each of {len(records)} messages was sent {sent / len(records):.1f} times when its time had come")
+    assert sent <= 5 * len(records)
+
+
+def test_a_message_repaired_within_a_minute_is_news_and_an_older_one_is_caught_up_with() -> None:
+    world = settled(12, line(4), 4)
+    late = world.routers[3]
+    late.stop()
+    world.air.separate([0], [1])
+    records = [world.routers[0].say("1", f"{number} {TEXT}") for number in range(5)]
+    world.run(5)
+    assert not world.routers[1].ids("1")
+    world.air.heal()
+    world.run(90)
+    late.restart()
+    assert_converges(world, 60)
+    ids = {record.id for record in records if record}
+    assert len(ids) == 5
+    assert all(ids <= router.shown_live for router in world.routers[:3])
+    assert ids <= late.shown
+    assert not ids & late.shown_live

@@ -98,6 +98,7 @@ class SimRouter:
         self.user = SigningKey.from_seed(world.rng.randbytes(32))
         self.node: Node | None = None
         self.shown: set[bytes] = set()
+        self.shown_live: set[bytes] = set()
         self.acknowledged: list[Record] = []
         self.notices: list[str] = []
         self.restated: Callable[[], None] = lambda: None
@@ -201,6 +202,8 @@ class SimRouter:
         assert verify_record(record), "shown though its author did not sign it"
         assert record.id not in self.shown, "shown twice"
         self.shown.add(record.id)
+        if live:
+            self.shown_live.add(record.id)
         for viewer in self.world.viewers:
             viewer(self.number, record)
 

@@ -1,0 +1,116 @@
+"""What may come in: the same checks for a record, whatever door it came by."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from meshchat.constants import FORGERY_BURST, FORGERY_RATE
+from meshchat.errors import Malformed
+from meshchat.identity import verify_record
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.keeper import Keeper
+from meshchat.state.limits import BucketTable
+from meshchat.state.quarantine import Waiting
+from meshchat.wire.packets import Carried
+from meshchat.wire.records import RECORD_ID_SIZE, Record, decode_record
+
+_MAX_SOURCES = 1024
+"""Origins whose forgeries are counted apart, some 150 bytes each; whoever has more of them than these pushes
+out his own, and pays for each check with a datagram."""
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A record that passed every check and is not held yet, with the age in seconds that it came with."""
+
+    record: Record
+    age: int
+
+
+class Admission:
+    """Authenticates what comes in, and places it in time. Refusals are counted in the keeper's `drops`."""
+
+    def __init__(self, mesh: bytes, keeper: Keeper) -> None:
+        """`mesh` is the 8-byte mesh id that every signature covers."""
+        self._mesh, self._keeper = mesh, keeper
+        self._forgeries: BucketTable[Hashable] = BucketTable(FORGERY_RATE, FORGERY_BURST, _MAX_SOURCES)
+
+    def knows(self, place: bytes) -> bool:
+        """Whether the record at this position is accounted for or in quarantine: no need to decode it."""
+        return place in self._keeper.store.records or place[-RECORD_ID_SIZE:] in self._keeper.quarantine
+
+    def consider(self, carried: Carried, source: Hashable, now: Instant) -> Admitted | None:
+        """Decode and authenticate what is not known, and place it in time.
+
+        Returns what to store, or None where it was refused or waits in quarantine. `source` is whom a forgery
+        is charged to: None for the operator's own file.
+        """
+        try:
+            record = decode_record(self._mesh, carried.data)
+        except Malformed as refusal:
+            self._keeper.drops[refusal.reason] += 1
+            return None
+        if record.ephemeral:
+            self._keeper.drops["ephemeral"] += 1
+            return None
+        if not self.authentic(record, source, now):
+            return None
+        return self._place(Admitted(record, carried.age), now)
+
+    def authentic(self, record: Record, source: Hashable, now: Instant) -> bool:
+        """Whether its author signed it; a forgery is charged to `source`, and whose budget is used up is not
+        heard.
+        """
+        if source is None:
+            return verify_record(record) or self._refuse_signature()
+        budget = self._forgeries.bucket(source)
+        if budget.ready_in(now.mono) > 0:
+            self._keeper.drops["forgery-budget"] += 1
+            return False
+        if verify_record(record):
+            return True
+        budget.take(now.mono)
+        return self._refuse_signature()
+
+    def _refuse_signature(self) -> bool:
+        self._keeper.drops["signature"] += 1
+        return False
+
+    def _place(self, admitted: Admitted, now: Instant) -> Admitted | None:
+        """The record where its time allows it to be stored now, else None."""
+        keeper, record = self._keeper, admitted.record
+        if record.dated and record.stamp < keeper.floor:
+            keeper.drops["horizon"] += 1
+            return None
+        if keeper.let_go(record):
+            keeper.drops["let-go"] += 1
+            keeper.store.remember(record.position)
+            return None
+        if keeper.is_too_old(record, admitted.age, now):
+            keeper.drops["age"] += 1
+            return None
+        if keeper.clock.is_ahead(now, record.stamp):
+            keeper.drops["quarantine"] += 1
+            keeper.quarantine.add(Waiting(record, admitted.age, now.mono))
+            return None
+        if record.dated:
+            keeper.horizon.arrived(record.stamp)
+        return admitted
+
+    # --- Quarantine -------------------------------------------------------------------------------------
+
+    def released(self, now: Instant) -> list[Admitted]:
+        """Takes out of quarantine what may be stored: its time has come."""
+        clock = self._keeper.clock
+        ripe = self._keeper.quarantine.take(lambda record: not clock.is_ahead(now, record.stamp))
+        placed = (self._place_aged(one, now) for one in ripe)
+        return [one for one in placed if one is not None]
+
+    def release(self, place: bytes, now: Instant) -> Admitted | None:
+        """The same for the record at one position; None where it does not wait, or still has to."""
+        waiting = self._keeper.quarantine.get(place[-RECORD_ID_SIZE:])
+        if waiting is None or self._keeper.clock.is_ahead(now, waiting.record.stamp):
+            return None
+        return self._place_aged(self._keeper.quarantine.pop(waiting.record.id), now)
+
+    def _place_aged(self, waited: Waiting, now: Instant) -> Admitted | None:
+        return self._place(Admitted(waited.record, waited.age_by(now.mono)), now)

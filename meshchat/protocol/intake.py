@@ -1,0 +1,238 @@
+"""One record's way, whatever door it comes by: authenticate, deduplicate, append, deliver, relay.
+
+What a call brings in is gathered into one `Append`. Nothing of it is shown, acknowledged or relayed before
+the outcome of that comes back (`appended`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from meshchat.constants import AUTHOR_BURST, AUTHOR_RATE, MAX_SEEN, NEWS_MS, STALL
+from meshchat.protocol.admission import Admission, Admitted
+from meshchat.protocol.arrival import Arrival
+from meshchat.protocol.asker import Asker
+from meshchat.protocol.events import Append, Appended, Deliver, Stored
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.news import News
+from meshchat.protocol.port import Desk, Port
+from meshchat.protocol.presence import Presence
+from meshchat.protocol.standing import Standing
+from meshchat.state.fragments import Reassembly
+from meshchat.state.limits import BucketTable
+from meshchat.state.neighbours import Neighbour
+from meshchat.state.receipts import Receipts
+from meshchat.state.seen import SeenCache
+from meshchat.wire.packets import CONFIRM_KEY, Carried, Fragment
+from meshchat.wire.records import Record, Space, carried_position, stamp_ms
+
+DISK_RETRY = 15.0
+"""Seconds for which nothing is fetched after the disk refused a record."""
+
+_MAX_AUTHORS = 4096
+"""Authors whose rates are told apart, some 150 bytes each. Keys cost nothing: who makes more of them than
+these pushes out other people's buckets, which are then full again; nobody is slowed down by it."""
+
+_SHORTEST = 4
+"""Bytes of a record whose position can be told at all; pieces of a shorter one are passed over."""
+
+
+@dataclass
+class _Pending:
+    """A record on its way to the disk: how it came, from whom, and what is to be done when it is there."""
+
+    admitted: Admitted
+    arrival: Arrival
+    sender: Neighbour | None
+    is_live: bool
+    is_relayed: bool
+    is_handed_out: bool = False
+
+
+class Intake:
+    """The one way into the store. Each method takes the time and leaves its outputs on the desk."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        keeper: Keeper,
+        admission: Admission,
+        asker: Asker,
+        news: News,
+        presence: Presence,
+        receipts: Receipts,
+        standing: Standing,
+        mesh: bytes,
+    ) -> None:
+        """`mesh` is the 8-byte mesh id."""
+        self._desk, self._keeper, self._admission, self._asker = desk, keeper, admission, asker
+        self._news, self._presence, self._receipts, self._standing = news, presence, receipts, standing
+        self._mesh = mesh
+        self._pending: dict[bytes, _Pending] = {}
+        self._reassembly = Reassembly()
+        self._seen = SeenCache(MAX_SEEN)
+        self._authors: BucketTable[bytes] = BucketTable(AUTHOR_RATE, AUTHOR_BURST, _MAX_AUTHORS)
+
+    # --- The doors --------------------------------------------------------------------------------------
+
+    def own(self, record: Record, now: Instant) -> None:
+        """A record made and signed on this router."""
+        if record.space == Space.ROOM:
+            self._receipts.add(record)
+        self._gather(Admitted(record, 0), Arrival.OWN, None, now)
+
+    def from_file(self, carried: Iterable[Carried], now: Instant) -> tuple[int, Counter[str]]:
+        """Records of the operator's file: how many were known, and how many refused or waiting, by reason."""
+        known, before = 0, Counter(self._keeper.drops)
+        for one in carried:
+            if self._admission.knows(carried_position(self._mesh, one.data)):
+                known += 1
+            elif (admitted := self._admission.consider(one, None, now)) is not None:
+                self._gather(admitted, Arrival.FILE, None, now)
+        return known, self._keeper.drops - before
+
+    def release(self, now: Instant) -> None:
+        """What waited in quarantine, as far as its time has come."""
+        for admitted in self._admission.released(now):
+            self._gather(admitted, Arrival.RELEASED, None, now)
+
+    def take_in(
+        self, items: Sequence[Carried], arrival: Arrival, neighbour: Neighbour, port: Port, now: Instant
+    ) -> None:
+        """A neighbour's records, as news or as a repair."""
+        is_news = arrival is Arrival.NEWS
+        for carried in items:
+            place = carried_position(self._mesh, carried.data)
+            if self._admission.knows(place):
+                self._is_known(place, arrival, neighbour, port, now)
+                self._strike(place, carried, arrival, neighbour, port, now)
+            elif is_news and carried.ephemeral:
+                self._presence.take_in(carried, neighbour, port, now)
+            elif _is_too_old(carried) and (is_news or not self._asker.is_asked_for(neighbour, port, now)):
+                self._keeper.drops["age"] += 1
+            else:
+                self._is_new(place, carried, arrival, neighbour, port, now)
+
+    def take_piece(self, piece: Fragment, neighbour: Neighbour, port: Port, now: Instant) -> None:
+        """A neighbour's piece of a record that is larger than a datagram."""
+        arrival = Arrival.REPAIR if piece.repair else Arrival.NEWS
+        place = self._seen.place(piece.id)
+        if place is not None and self._admission.knows(place):
+            if not piece.offset:  # once for all its pieces
+                self._heard_with(place, arrival, neighbour, port, now)
+            return
+        whole = self._reassembly.add(neighbour.router, piece, now.mono)
+        if whole is not None and len(whole) >= _SHORTEST:
+            self._seen.add(carried_position(self._mesh, whole))
+            self.take_in((Carried(whole, piece.age),), arrival, neighbour, port, now)
+
+    # --- Authenticate and deduplicate -------------------------------------------------------------------
+
+    def _is_new(
+        self, place: bytes, carried: Carried, arrival: Arrival, sender: Neighbour, port: Port, now: Instant
+    ) -> None:
+        admitted = self._admission.consider(carried, sender.address[0], now)
+        if admitted is not None:
+            self._strike(place, carried, arrival, sender, port, now)
+            self._gather(admitted, arrival, sender, now)
+            if arrival is Arrival.REPAIR:
+                sender.gives_until = now.mono + STALL / 2
+        elif self._asker.is_source(sender, port):
+            # Refused, and so not wanted: an honest source that offers it again is not to be shunned.
+            self._asker.strike(place)
+
+    def _is_known(self, place: bytes, arrival: Arrival, sender: Neighbour, port: Port, now: Instant) -> None:
+        """It is accounted for; or it waits, and may wait no more: then it comes in now, from this neighbour.
+
+        Else each router would send it, unasked, when it looks into its own quarantine.
+        """
+        released = self._admission.release(place, now)
+        if released is not None:
+            self._gather(released, arrival, sender, now)
+            return
+        self._keeper.drops["duplicate"] += 1
+        self._heard_with(place, arrival, sender, port, now)
+
+    def _heard_with(
+        self, place: bytes, arrival: Arrival, neighbour: Neighbour, port: Port, now: Instant
+    ) -> None:
+        """A neighbour was heard with a record that is known."""
+        if (key := place[CONFIRM_KEY]) in self._receipts.watched:
+            self._receipts.has(key, neighbour)
+        if arrival is Arrival.NEWS:
+            self._news.copy_heard(place, neighbour, port, now)
+        else:
+            self._news.has(place, neighbour, port)
+
+    def _strike(
+        self, place: bytes, carried: Carried, arrival: Arrival, sender: Neighbour, port: Port, now: Instant
+    ) -> None:
+        """The record is wanted no more. In a range that is coming in, one that is flooded leaves no hole."""
+        if arrival is Arrival.NEWS:
+            self._asker.strike(place)
+        else:
+            self._asker.received(place, carried.size, sender, port, now)
+
+    # --- Append -----------------------------------------------------------------------------------------
+
+    def _gather(self, admitted: Admitted, arrival: Arrival, sender: Neighbour | None, now: Instant) -> None:
+        """Into the batch for the disk, once. What is repaired while still news is relayed like news."""
+        record = admitted.record
+        if record.id in self._pending:
+            return
+        is_live = arrival.is_news or stamp_ms(record.stamp) > self._keeper.clock.now_ms(now) - NEWS_MS
+        is_relayed = arrival.is_news or (is_live and not self._asker.fetch.spans)
+        self._pending[record.id] = _Pending(admitted, arrival, sender, is_live=is_live, is_relayed=is_relayed)
+
+    def flush(self) -> None:
+        """One `Append` for all that came in since the last one."""
+        fresh = [pending for pending in self._pending.values() if not pending.is_handed_out]
+        if fresh:
+            for pending in fresh:
+                pending.is_handed_out = True
+            self._desk.emit(Append(tuple(Stored(one.admitted.record, one.admitted.age) for one in fresh)))
+
+    def appended(self, outcome: Appended, now: Instant) -> None:
+        """What came of an `Append`: what is on disk is held, shown and relayed from now on.
+
+        What is not is forgotten, and for a while nothing more is fetched.
+        """
+        self._lose(outcome.failed, now)
+        stored = [self._pending.pop(one) for one in outcome.stored]
+        removed = self._keeper.store_records([(one.admitted.record, one.admitted.age) for one in stored], now)
+        shown: list[Deliver] = []
+        for pending in stored:
+            record = pending.admitted.record
+            self._seen.add(record.position)
+            if self._keeper.store.holds(record.position):
+                shown.append(Deliver(record, pending.is_live))
+                self._presence.wrote(record, now)
+                if pending.is_relayed:
+                    self._relay(pending, now)
+        self._news.send_due(now)
+        self._desk.emit(*shown, *removed)
+
+    def _lose(self, failed: Sequence[bytes], now: Instant) -> None:
+        for one in failed:
+            del self._pending[one]
+            self._receipts.discard(one)
+            self._keeper.drops["disk"] += 1
+        if failed:
+            self._asker.block(now, DISK_RETRY)
+
+    # --- Relay ------------------------------------------------------------------------------------------
+
+    def _relay(self, pending: _Pending, now: Instant) -> None:
+        record = pending.admitted.record
+        self._standing.arrived(record.stamp, now)
+        if not self._authors.take(record.key, now.mono):
+            self._keeper.drops["author-rate"] += 1
+            return
+        carried = Carried(record.carried, pending.admitted.age)
+        self._news.flood(record.position, carried, pending.arrival, pending.sender, now)
+
+
+def _is_too_old(carried: Carried) -> bool:
+    """Whether its age is that of no news: who was not asked for it could have it wiped early."""
+    return carried.wiped_by_age and carried.age > NEWS_MS // 1000
