@@ -210,8 +210,8 @@ relayed; after it one that was switched off costs nothing any more."""
 MAX_NEIGHBOURS = 512
 """Neighbours remembered. A stranger can invent router ids at will; 512 entries cost about 300 KB."""
 
-MAX_AN_ADDRESS = 4
-"""Neighbours at one IP address that count where a record is relayed: one router, and the ids it had before
+MAX_AN_ORIGIN = 4
+"""Neighbours of one origin that count where a record is relayed: one router, and the ids it had before
 its state was lost. The lowest ids count, or routers would not agree who is in whose reach. A
 stranger with one address stands for no more, however many ids he invents."""
 
@@ -228,7 +228,7 @@ wait doubles up to an hour, so that no disagreement, honest or malicious, costs 
 
 ANSWER_RATE = 8.0
 ANSWER_BURST = 32.0
-"""Digests, ASK-FILEs and ranges answered for one source address, a second and in a burst. An exchange
+"""Digests, ASK-FILEs and ranges answered for one origin, a second and in a burst. An exchange
 over 100,000 records takes five steps; a flood of requests gains no more than this."""
 
 RECENT_IDS = 16

@@ -14,9 +14,9 @@ from random import Random
 from meshchat.adapters.accessfile import AccessFile
 from meshchat.adapters.control import ControlServer, Socket
 from meshchat.adapters.files import DiskFiles
+from meshchat.adapters.links.network import Network
+from meshchat.adapters.links.udp import UdpPort
 from meshchat.adapters.logstore import LogStore
-from meshchat.adapters.multicast import MulticastPort
-from meshchat.adapters.network import Network
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.personalfile import PersonalFile
 from meshchat.adapters.statestore import StateStore
@@ -29,7 +29,7 @@ from meshchat.config import FIXED, SETTINGS, Config
 from meshchat.constants import CAP_ACCOUNTS, CONFIRM_WAIT, NEWS_SHARE, TALK_SHARE, VERSION
 from meshchat.errors import ConfigError
 from meshchat.protocol.events import Held, MeshState, Send
-from meshchat.protocol.port import AirShare
+from meshchat.protocol.link import AirShare
 from meshchat.state.caps import CapLimits
 from meshchat.state.presence import Present
 from meshchat.state.store import StoreLimits
@@ -65,7 +65,6 @@ class Daemon:
             limits=StoreLimits(
                 CapLimits(config.cap_author, config.cap_room, config.cap_router), CAP_ACCOUNTS
             ),
-            air=AirShare(config.air_rate, NEWS_SHARE, config.repair_share, TALK_SHARE),
             wipe_moment=self._wipe_moment,
             retention_ms=_retention_ms(config),
             boot=secrets.token_bytes(8),
@@ -74,9 +73,10 @@ class Daemon:
             synchronised_boot=lambda: self._clock.synchronised_boot,
         )
         self._random = random = Random(secrets.randbits(128))
-        self._port = MulticastPort(config.group, config.port)
+        self._port = UdpPort(config.group, config.port)
         self.node = Node(settings, logs, state, self._clock.read, random, self)
-        self._network = Network(config, self.node, self._port)
+        air = AirShare(config.air_rate, NEWS_SHARE, config.repair_share, TALK_SHARE)
+        self._network = Network(config, self.node, self._port, air)
         self._station = LocalStation(config, self.node, self._network, state, logs)
         started = self._clock.read().mono
         self._personal = PersonalFile(state_files, started)

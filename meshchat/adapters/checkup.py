@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from meshchat.adapters.interfaces import Interface
+from meshchat.adapters.links.interfaces import Interface
+from meshchat.adapters.links.network import Network
 from meshchat.adapters.machine import Machine, Mount
-from meshchat.adapters.network import Network
 from meshchat.adapters.node import Node
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.config import Config
@@ -47,6 +47,7 @@ class Checkup:
     def findings(self) -> Iterator[Finding]:
         """What is well and what is not."""
         yield from self._check_interfaces()
+        yield from self._check_peers()
         yield from self._check_sending()
         yield from self._check_clock()
         yield from self._check_neighbours()
@@ -63,7 +64,7 @@ class Checkup:
         for name in self._config.interfaces:
             if name not in used:
                 yield Finding("bad", "interface", f"{name} is not there or not up.", f"ip link set {name} up")
-        if not used:
+        if not used and not self._config.peers:
             text = (
                 "No interface to a mesh: this router is on its own. The one to the Internet has to be named."
             )
@@ -119,6 +120,40 @@ class Checkup:
                 "let it through, or name the neighbours with --peer   (nft list ruleset; bridge -d link)",
             )
         yield Finding("bad", "multicast", text, cure)
+
+    # --- Peers ------------------------------------------------------------------------------------------
+
+    def _check_peers(self) -> Iterator[Finding]:
+        """Does each configured peer answer, and from where it is configured?"""
+        links = {link.peer: link for link in self._network.peers.values()}
+        for peer in self._config.peers:
+            link = links.get(peer)
+            if link is None:
+                text = f"The peer {peer} has no address: its name is not known, or not now."
+                yield Finding("warn", "peer", text, f"nslookup {peer.partition(':')[0]}")
+            elif link.is_heard:
+                yield Finding("ok", "peer", f"The peer {peer} answers ({link.address[0]}).")
+            else:
+                yield self._silent_peer(peer, link.address[0])
+
+    def _silent_peer(self, peer: str, address: str) -> Finding:
+        """Somebody whom nobody asked may be this peer, answering from another of its addresses."""
+        others = [host for host in self._network.strays if host != address]
+        if not others:
+            text = f"The peer {peer} has not answered."
+            return Finding("warn", "peer", text, f"ping {address}   (there: meshchat check; its firewall)")
+        text = (
+            f"The peer {peer} has not answered; {' and '.join(others)} did, which is no peer here: a router "
+            "with several addresses answers from another one than is configured."
+        )
+        return Finding("bad", "peer", text, self._peer_cure(peer, others[0]))
+
+    def _peer_cure(self, peer: str, other: str) -> str:
+        return self._on_openwrt(
+            f"uci del_list meshchat.main.peers={peer}; uci add_list meshchat.main.peers={other}; "
+            "uci commit meshchat; reload_config",
+            f"meshchat daemon --peer {other}   (in place of {peer})",
+        )
 
     # --- Sending ----------------------------------------------------------------------------------------
 
@@ -258,8 +293,9 @@ class Checkup:
                 yield Finding(
                     "warn", "mesh", f"{count} of {engine.traffic.datagrams_in} datagrams {text}", cure
                 )
-        for address, version in engine.later_versions.items():
-            text = f"{address} speaks version {version} of the protocol, later than this router."
+        for (link, origin), version in engine.later_versions.items():
+            who = self._network.words(link, origin)
+            text = f"{who} speaks version {version} of the protocol, later than this router."
             yield Finding("warn", "version", text, "upgrade this router")
 
     # --- Disks ------------------------------------------------------------------------------------------

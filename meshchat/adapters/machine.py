@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshchat.adapters.interfaces import Interface, list_interfaces
+from meshchat.adapters.links.interfaces import Interface, list_interfaces
 
 _BATMAN_NAME = re.compile(r"bat\d+", re.ASCII)
 

@@ -41,8 +41,9 @@ from meshchat.protocol.events import (
 )
 from meshchat.protocol.horizon import HorizonState
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.port import AirShare
+from meshchat.protocol.link import LinkProfile
 from meshchat.protocol.router import Router, RouterSettings
+from meshchat.state.origin import Origin
 from meshchat.state.presence import Present
 from meshchat.state.recordset import LONGEST_HELD
 from meshchat.state.store import HISTORY_START, HistoryRow, StoreLimits
@@ -103,7 +104,6 @@ class NodeSettings:
 
     mesh: bytes
     limits: StoreLimits
-    air: AirShare
     wipe_moment: Callable[[int], int]
     retention_ms: int | None
     boot: bytes
@@ -137,7 +137,6 @@ class Node:
                 boot=settings.boot,
                 secret=settings.secret,
                 limits=settings.limits,
-                air=settings.air,
                 wipe_moment=settings.wipe_moment,
                 retention_ms=settings.retention_ms,
                 horizon=HorizonState(
@@ -206,9 +205,9 @@ class Node:
         self._try(lambda: self._state.save_wiped(remembered), "What was let go is not noted")
         self._try(self._logs.close, "The logs could not be written out")
 
-    def receive(self, data: bytes, interface: str, address: tuple[str, int]) -> None:
-        """A datagram came in."""
-        self._perform(self.engine.receive(data, interface, address, self._clock()))
+    def receive(self, data: bytes, link: str, origin: Origin) -> None:
+        """A datagram came in by the link of this name."""
+        self._perform(self.engine.receive(data, link, origin, self._clock()))
 
     def tick(self) -> None:
         """A deadline passed."""
@@ -229,13 +228,13 @@ class Node:
         """Forces the logs onto the disk, where the fsync policy wants it."""
         self._try(self._logs.sync_due, "The logs could not be forced onto the disk")
 
-    def interface_up(self, name: str, mtu: int, *, is_peer: bool = False) -> None:
-        """An interface or a unicast peer can be used; `mtu` is bytes."""
-        self._perform(self.engine.interface_up(name, mtu, self._clock(), is_peer=is_peer))
+    def link_up(self, profile: LinkProfile) -> None:
+        """A link can be used, or has another MTU than before."""
+        self._perform(self.engine.link_up(profile, self._clock()))
 
-    def interface_down(self, name: str) -> None:
-        """An interface is gone."""
-        self._perform(self.engine.interface_down(name, self._clock()))
+    def link_down(self, name: str) -> None:
+        """The link of this name is gone."""
+        self._perform(self.engine.link_down(name, self._clock()))
 
     # --- Carrying out -----------------------------------------------------------------------------------
 

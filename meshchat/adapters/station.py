@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from meshchat.adapters.checkup import Checkup
+from meshchat.adapters.links.network import Network, queues
 from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.machine import Machine
-from meshchat.adapters.network import Network
 from meshchat.adapters.node import Node
 from meshchat.adapters.statestore import StateStore
 from meshchat.chat.localtime import format_rfc3339
@@ -69,7 +69,11 @@ class LocalStation:
             "fetching": engine.asker.fetch.active,
             "logs": {"files": logs.files, "bytes": logs.bytes, "fsync": logs.fsync},
             "disk_trouble": self._node.disk_trouble,
-            "later_versions": dict(engine.later_versions),
+            "later_versions": {
+                self._network.words(link, origin): version
+                for (link, origin), version in engine.later_versions.items()
+            },
+            "links": list(queues(self._network.links)),
             "counters": {
                 "datagrams_in": traffic.datagrams_in,
                 "datagrams_out": traffic.datagrams_out,
@@ -88,8 +92,8 @@ class LocalStation:
     def _peer(self, neighbour: Neighbour, now: Instant) -> Mapping[str, object]:
         peer: dict[str, object] = {
             "router": neighbour.router.hex(),
-            "address": neighbour.address[0],
-            "interface": neighbour.interface,
+            "address": self._network.words(neighbour.link, neighbour.origin),
+            "interface": neighbour.link,
             "heard_s": round(now.mono - neighbour.last_heard, 1),
         }
         digest = neighbour.digest

@@ -16,10 +16,11 @@ from meshchat.constants import (
     TOKEN_EPOCH,
     WANT_RETRY,
 )
+from meshchat.protocol.desk import Desk
 from meshchat.protocol.fetch import Candidate, Fetch, FetchState, Order
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
-from meshchat.protocol.port import Desk, Port
+from meshchat.protocol.link import Link
 from meshchat.protocol.reconcile import all_but_mine, lacking, window_below
 from meshchat.protocol.spans import Span, Spans
 from meshchat.protocol.standing import Standing
@@ -43,9 +44,9 @@ _BLOCK_FIELDS = 2 * 26 + 1 + 2
 WANT_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE
 
 
-def _pause(port: Port) -> float:
+def _pause(link: Link) -> float:
     """How long, in seconds, a source that serves many may be silent, if it is as slow as this router."""
-    return 2 * MAX_STREAMS * MAX_MTU / port.repair.rate
+    return 2 * MAX_STREAMS * MAX_MTU / link.repair.rate
 
 
 def _cut(wanted: Wanted, room: int) -> Wanted | None:
@@ -86,106 +87,106 @@ class Asker:
     def _is_barred(self, neighbour: Neighbour, now: Instant) -> bool:
         return now.mono < max(self._blocked_until, neighbour.shunned_until)
 
-    def ask(self, port: Port, now: Instant) -> None:
-        """Asks the neighbours on a port for what is missing, a few times until somebody answered."""
-        if port.in_step or port.asks_sent >= len(ASK_REPEATS):
+    def ask(self, link: Link, now: Instant) -> None:
+        """Asks the neighbours on a link for what is missing, a few times until somebody answered."""
+        if link.in_step or link.asks_sent >= len(ASK_REPEATS):
             return
-        port.asks_sent += 1
-        if port.asks_sent < len(ASK_REPEATS):
-            wait = ASK_REPEATS[port.asks_sent] - ASK_REPEATS[port.asks_sent - 1]
-            self._desk.timers.set(("ask", port.name), now.mono + wait)
+        link.asks_sent += 1
+        if link.asks_sent < len(ASK_REPEATS):
+            wait = ASK_REPEATS[link.asks_sent] - ASK_REPEATS[link.asks_sent - 1]
+            self._desk.timers.set(("ask", link.name), now.mono + wait)
         if self.fetch.choosing or self.fetch.busy(now.mono) or now.mono < self._blocked_until:
             return
         if self.fetch.state is FetchState.IDLE or not self.fetch.nonce:
             self.fetch.ask(self._standing.salt())
-        self._desk.send(port, [Ask(self.fetch.nonce, self._standing.digest(port, now))])
+        self._desk.send(link, [Ask(self.fetch.nonce, self._standing.digest(link, now))])
 
-    def on_offer(self, neighbour: Neighbour, offer: Offer, port: Port, now: Instant) -> None:
+    def on_offer(self, neighbour: Neighbour, offer: Offer, link: Link, now: Instant) -> None:
         """A neighbour offers; the choice is made a moment after the first one."""
         if offer.to != self._router or now.mono < neighbour.shunned_until:
             return
         neighbour.said_token(offer.token, now.mono)
         neighbour.live = neighbour.live or offer.nonce == self.fetch.nonce
         if self.fetch.offered(
-            Candidate(neighbour.router, port.name, neighbour.address[0], offer, neighbour.link.loss)
+            Candidate(neighbour.router, link.name, neighbour.origin, offer, neighbour.reception.loss)
         ):
             self._desk.timers.set(("choose",), now.mono + OFFER_WAIT)
 
     def choose(self, now: Instant) -> None:
         """Names one source: for a dump where little is held here, else to narrow the difference with it."""
-        best, port, neighbour = self._best_offer()
-        if best is None or port is None or neighbour is None or now.mono < self._blocked_until:
+        best, link, neighbour = self._best_offer()
+        if best is None or link is None or neighbour is None or now.mono < self._blocked_until:
             self._finish(now)
         elif rest := self._rest(now):
-            self._fetch_from(best, port, neighbour, rest, now)
+            self._fetch_from(best, link, neighbour, rest, now)
         elif self._standing.count(now) >= DUMP_MIN_SHARE * best.offer.records:
             self.fetch.end(now.mono)
-            self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
+            self._desk.soon(("ranges", link.name, neighbour.router), now.mono, RANGES_JITTER)
         else:
-            self._fetch_from(best, port, neighbour, self._keeper.spans(now), now)
+            self._fetch_from(best, link, neighbour, self._keeper.spans(now), now)
 
     def _rest(self, now: Instant) -> list[Span]:
         """What a fetch that broke off had left, as far as this router speaks for it."""
         rest = Spans(self.fetch.resume(now.mono))
         return [part for span in self._keeper.spans(now) for part in rest.common(*span)]
 
-    def _best_offer(self) -> tuple[Candidate, Port, Neighbour] | tuple[None, None, None]:
+    def _best_offer(self) -> tuple[Candidate, Link, Neighbour] | tuple[None, None, None]:
         """The best offer left whose neighbour can still be reached."""
         while (best := self.fetch.choose()) is not None:
-            neighbour = self._neighbours.get(best.router, best.interface)
-            port = self._desk.ports.get(best.interface)
-            if neighbour is not None and port is not None:
-                return best, port, neighbour
+            neighbour = self._neighbours.get(best.router, best.link)
+            link = self._desk.links.get(best.link)
+            if neighbour is not None and link is not None:
+                return best, link, neighbour
         return None, None, None
 
     def _fetch_from(
-        self, source: Candidate, port: Port, neighbour: Neighbour, spans: Sequence[Span], now: Instant
+        self, source: Candidate, link: Link, neighbour: Neighbour, spans: Sequence[Span], now: Instant
     ) -> None:
         """All of the spans, from one that offered."""
         blocks = tuple(Block(low, high, None) for low, high in spans)
-        order = Order(source.router, source.interface, source.offer.token, self._standing.salt(), blocks)
-        self._begin(order, port, now)
+        order = Order(source.router, source.link, source.offer.token, self._standing.salt(), blocks)
+        self._begin(order, link, now)
         self.fetch.among &= self._standing.count(now) >= OWN_SHARE * source.offer.records
-        self._send_want(port, neighbour, now)
+        self._send_want(link, neighbour, now)
 
     def want(
         self,
         neighbour: Neighbour,
-        port: Port,
+        link: Link,
         token: bytes,
         salt: bytes,
         blocks: Sequence[Wanted],
         now: Instant,
     ) -> None:
         """Fetches the blocks, unless another neighbour is being fetched from or the disk takes nothing."""
-        order = Order(neighbour.router, port.name, token, salt, tuple(self._allowed(blocks, now)))
+        order = Order(neighbour.router, link.name, token, salt, tuple(self._allowed(blocks, now)))
         if self._is_barred(neighbour, now) or not order.blocks or self.fetch.choosing:
             return
-        if self.fetch.busy(now.mono) or self.is_source(neighbour, port):
+        if self.fetch.busy(now.mono) or self.is_source(neighbour, link):
             self.fetch.queue(order)
             return
         self.fetch.later.clear()
         self._stop_source(now)
-        self._begin(order, port, now)
-        self._send_want(port, neighbour, now)
+        self._begin(order, link, now)
+        self._send_want(link, neighbour, now)
 
-    def overheard(self, want: Want, port: Port, now: Instant) -> None:
+    def overheard(self, want: Want, link: Link, now: Instant) -> None:
         """Another router names its source: for whole ranges this one takes the same, which multicasts."""
         if not any(isinstance(block, Block) and block.ids is None and not block.but for block in want.blocks):
             return
-        source = self._neighbours.get(want.to, port.name)
-        if source is None or self._is_barred(source, now) or not self.fetch.others_name(want.to, port.name):
+        source = self._neighbours.get(want.to, link.name)
+        if source is None or self._is_barred(source, now) or not self.fetch.others_name(want.to, link.name):
             return
         proof, spans = source.proof(now.mono), list(self.fetch.spans)
         token = want.token if proof == NO_TOKEN else proof
         blocks = tuple(Block(low, high, None) for low, high in spans)
         self._stop_source(now)
-        self._begin(Order(want.to, port.name, token, self._standing.salt(), blocks), port, now)
+        self._begin(Order(want.to, link.name, token, self._standing.salt(), blocks), link, now)
         self.fetch.joined = want.to
-        self._send_want(port, source, now)
+        self._send_want(link, source, now)
 
-    def _begin(self, order: Order, port: Port, now: Instant) -> None:
-        self.fetch.begin(order, now.mono, _pause(port))
+    def _begin(self, order: Order, link: Link, now: Instant) -> None:
+        self.fetch.begin(order, now.mono, _pause(link))
         held = self._keeper.store.records.count
         self.fetch.among = any(held(low, high) for low, high in self.fetch.spans)
 
@@ -202,8 +203,8 @@ class Asker:
                     allowed.append(Block(begin, end, None))
         return allowed
 
-    def _send_want(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
-        room = self._desk.capacity(port) - WANT_FIELDS
+    def _send_want(self, link: Link, neighbour: Neighbour, now: Instant) -> None:
+        room = self._desk.capacity(link) - WANT_FIELDS
         chosen: list[Wanted] = []
         for wanted in self.fetch.blocks():
             block = _cut(self._less_mine(wanted, max(0, room - _BLOCK_FIELDS) // SHORT_ID), room)
@@ -217,7 +218,7 @@ class Asker:
         neighbour.shown = self.fetch.token
         want = Want(neighbour.router, self.fetch.token, self.fetch.salt, tuple(chosen))
         # Heard by others that fetch, they take the same source.
-        self._desk.send(port, [want], None if self.fetch.is_shareable else neighbour.address)
+        self._desk.send(link, [want], None if self.fetch.is_shareable else neighbour.origin)
         self.fetch.asked_at = now.mono
         self._desk.timers.set(("fetch",), self.fetch.retry_at)
 
@@ -231,19 +232,19 @@ class Asker:
             self.fetch.window = block
         return block
 
-    def is_source(self, neighbour: Neighbour, port: Port) -> bool:
+    def is_source(self, neighbour: Neighbour, link: Link) -> bool:
         """Whether a dump from this neighbour is awaited."""
         fetch = self.fetch
-        return fetch.active and (fetch.source, fetch.interface) == (neighbour.router, port.name)
+        return fetch.active and (fetch.source, fetch.link) == (neighbour.router, link.name)
 
-    def received(self, place: bytes, size: int, neighbour: Neighbour, port: Port, now: Instant) -> None:
+    def received(self, place: bytes, size: int, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """A record of `size` bytes arrived as a repair, from whomever: it is not wanted any more."""
         if self.fetch.active:
-            self.fetch.received(place, size, now.mono, from_source=self.is_source(neighbour, port))
+            self.fetch.received(place, size, now.mono, from_source=self.is_source(neighbour, link))
 
-    def is_asked_for(self, neighbour: Neighbour, port: Port, now: Instant) -> bool:
+    def is_asked_for(self, neighbour: Neighbour, link: Link, now: Instant) -> bool:
         """Whether records from this neighbour answer something that this router said."""
-        return now.mono <= neighbour.asked_until or self.is_source(neighbour, port)
+        return now.mono <= neighbour.asked_until or self.is_source(neighbour, link)
 
     def strike(self, place: bytes) -> None:
         """A record is not to be asked for. Of a range that is coming in it is not struck off: a WANT would
@@ -252,55 +253,55 @@ class Asker:
         if self.fetch.active:
             self.fetch.strike(place)
 
-    def on_dump(self, neighbour: Neighbour, dump: Dump, port: Port, now: Instant) -> None:
+    def on_dump(self, neighbour: Neighbour, dump: Dump, link: Link, now: Instant) -> None:
         """A dump's datagram, after its records were taken in."""
-        if not self.is_source(neighbour, port):
+        if not self.is_source(neighbour, link):
             if dump.to == self._router and dump.low < dump.high:
-                self._stop(neighbour, port, now)
+                self._stop(neighbour, link, now)
             return
         is_time = self.fetch.heard(dump.low, dump.high, now.mono)
         is_through = dump.last and dump.to == self._router
         if not self.fetch.blocks() or (is_through and self.fetch.by_place):
             self._finish(now)
         elif is_through:
-            self._next_round(neighbour, port, now)
+            self._next_round(neighbour, link, now)
         elif is_time:
-            self._send_want(port, neighbour, now)
+            self._send_want(link, neighbour, now)
 
-    def _stop(self, neighbour: Neighbour, port: Port, now: Instant) -> None:
+    def _stop(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """Tells one who still sends a dump that nothing of it is wanted any more: a WANT of nothing."""
         if neighbour.shown and now.mono - neighbour.stopped_at >= STALL:
             neighbour.stopped_at = now.mono
             want = Want(neighbour.router, neighbour.shown, self._standing.salt(), ())
-            self._desk.send(port, [want], neighbour.address)
+            self._desk.send(link, [want], neighbour.origin)
 
     def _stop_source(self, now: Instant) -> None:
         """Another source takes over."""
-        neighbour = self._neighbours.get(self.fetch.source, self.fetch.interface)
-        port = self._desk.ports.get(self.fetch.interface)
-        if self.fetch.active and neighbour and port:
-            self._stop(neighbour, port, now)
+        neighbour = self._neighbours.get(self.fetch.source, self.fetch.link)
+        link = self._desk.links.get(self.fetch.link)
+        if self.fetch.active and neighbour and link:
+            self._stop(neighbour, link, now)
 
     def check_fetch(self, now: Instant) -> None:
         """The fetch's timer: asks again, or another source, where this one is silent."""
         if not self.fetch.active:
             return
-        neighbour = self._neighbours.get(self.fetch.source, self.fetch.interface)
-        port = self._desk.ports.get(self.fetch.interface)
+        neighbour = self._neighbours.get(self.fetch.source, self.fetch.link)
+        link = self._desk.links.get(self.fetch.link)
         if self.fetch.silent(now.mono) or self.fetch.too_long(now.mono):
             self._give_up(neighbour, now)
         elif now.mono < self.fetch.retry_at:
             self._desk.timers.set(("fetch",), self.fetch.retry_at)
-        elif neighbour and port:
-            self._send_want(port, neighbour, now)
+        elif neighbour and link:
+            self._send_want(link, neighbour, now)
         else:
-            # The interface is gone, perhaps for a moment only.
+            # The link is gone, perhaps for a moment only.
             self._desk.timers.set(("fetch",), now.mono + WANT_RETRY)
 
-    def _next_round(self, neighbour: Neighbour, port: Port, now: Instant) -> None:
+    def _next_round(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """The source says that it is through, and something is missing."""
         if self.fetch.next_round() and not self.fetch.too_long(now.mono):
-            self._send_want(port, neighbour, now)
+            self._send_want(link, neighbour, now)
         else:
             self._give_up(neighbour, now)
 
@@ -313,9 +314,9 @@ class Asker:
     def _replace_source(self, now: Instant) -> None:
         """The source is gone or gives nothing: the next that offered, else the digests find one."""
         spans = list(self.fetch.spans)
-        best, port, neighbour = self._best_offer() if spans else (None, None, None)
-        if best is not None and port is not None and neighbour is not None:
-            self._fetch_from(best, port, neighbour, spans, now)
+        best, link, neighbour = self._best_offer() if spans else (None, None, None)
+        if best is not None and link is not None and neighbour is not None:
+            self._fetch_from(best, link, neighbour, spans, now)
         else:
             self._finish(now)
 
@@ -325,14 +326,14 @@ class Asker:
         What it brought, and what it did not, is then told by digests; a source that gave something is asked
         at once for what still differs.
         """
-        neighbour = self._neighbours.get(self.fetch.source, self.fetch.interface)
-        port = self._desk.ports.get(self.fetch.interface)
-        while neighbour and port and self.fetch.later:
+        neighbour = self._neighbours.get(self.fetch.source, self.fetch.link)
+        link = self._desk.links.get(self.fetch.link)
+        while neighbour and link and self.fetch.later:
             order = self.fetch.later.popleft()
             blocks = lacking(self._keeper.store.records, order.blocks, order.salt)
             if blocks:
-                self._begin(replace(order, blocks=tuple(blocks)), port, now)
-                self._send_want(port, neighbour, now)
+                self._begin(replace(order, blocks=tuple(blocks)), link, now)
+                self._send_want(link, neighbour, now)
                 return
         brought = self.fetch.brought
         window, by_place = self.fetch.window if self.fetch.pays else None, self.fetch.by_place
@@ -340,23 +341,23 @@ class Asker:
         self._desk.timers.cancel(("fetch",))
         if not brought:
             return
-        for each in self._desk.ports.values():
+        for each in self._desk.links.values():
             self._desk.hurry(each, now.mono)
-        if neighbour and port:
+        if neighbour and link:
             neighbour.trust()
             neighbour.backoff.moved()
-            if window and self._goes_on(window, neighbour, port, now):
+            if window and self._goes_on(window, neighbour, link, now):
                 return
-            if not by_place and not port.source.serves(neighbour.router):
+            if not by_place and not link.source.serves(neighbour.router):
                 # A sketch told all there was; one that is being served goes on when it has all it wants.
-                self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
+                self._desk.soon(("ranges", link.name, neighbour.router), now.mono, RANGES_JITTER)
 
-    def _goes_on(self, window: Block, neighbour: Neighbour, port: Port, now: Instant) -> bool:
+    def _goes_on(self, window: Block, neighbour: Neighbour, link: Link, now: Instant) -> bool:
         """Asks for the next window of records without a step between, where the last one paid."""
         below = window_below(self._keeper.store.records, window.low)
         if below is None or now.mono > neighbour.token_at + TOKEN_EPOCH / 2:
             return False
-        self.want(neighbour, port, neighbour.token, self._standing.salt(), [below], now)
+        self.want(neighbour, link, neighbour.token, self._standing.salt(), [below], now)
         return self.fetch.active
 
     def block(self, now: Instant, seconds: float) -> None:

@@ -28,7 +28,7 @@ def may_have_missed(
     for neighbour in around:
         if neighbour.router in having:
             continue
-        loss = max(neighbour.link.loss, LOSS_FLOOR)
+        loss = max(neighbour.reception.loss, LOSS_FLOOR)
         copies, missed = (1, loss) if sent else (0, 1.0)
         for sender in senders:
             if neighbour.router in sender.reach:
@@ -42,5 +42,5 @@ def is_doubtful(senders: Iterable[Neighbour]) -> bool:
     """Whether neighbours have to doubt that this router, which heard these senders, has the record."""
     doubt = 1.0
     for sender in senders:
-        doubt *= max(sender.link.loss, LOSS_FLOOR)
+        doubt *= max(sender.reception.loss, LOSS_FLOOR)
     return doubt > MISS

@@ -2,15 +2,16 @@
 
 from typing import NamedTuple
 
+from meshchat.state.origin import Origin
 from meshchat.state.presence import Present
 from meshchat.wire.records import Grade, Record
 
 
 class Send(NamedTuple):
-    """Put `data` on the air of `interface`: to the group, or to one address (IPv4, port)."""
+    """Send `data` over the link of this name: to all who are on it (None), or to one."""
 
-    interface: str
-    address: tuple[str, int] | None
+    link: str
+    to: Origin | None
     data: bytes
 
 

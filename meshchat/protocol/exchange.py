@@ -23,14 +23,16 @@ from meshchat.constants import (
     SKETCH_MOST,
 )
 from meshchat.protocol.asker import WANT_FIELDS, Asker
+from meshchat.protocol.desk import Desk
 from meshchat.protocol.giver import Giver
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
-from meshchat.protocol.port import Desk, Port
+from meshchat.protocol.link import Link
 from meshchat.protocol.reconcile import Findings, examine, fit, newest, offered, opening
 from meshchat.protocol.spans import Span
 from meshchat.protocol.standing import Cover, Standing, Verdict
 from meshchat.state.neighbours import Neighbour
+from meshchat.state.origin import Origin
 from meshchat.state.store import HISTORY_START
 from meshchat.wire.packets import (
     CELL_SIZE,
@@ -109,31 +111,31 @@ class Exchange:
         router: bytes,
         may_answer: Callable[[Neighbour, Instant], bool],
     ) -> None:
-        """`may_answer` takes from the budget of answers to a neighbour's address."""
+        """`may_answer` takes from the budget of answers to a neighbour's origin."""
         self._desk, self._keeper, self._standing = desk, keeper, standing
         self._asker, self._giver, self._router = asker, giver, router
         self._may_answer = may_answer
         self._parts = _Parts()
 
-    def on_digest(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
+    def on_digest(self, neighbour: Neighbour, digest: Digest, link: Link, now: Instant) -> None:
         """A neighbour says what it holds."""
         self._standing.note(neighbour, digest, now)
         verdict, _ = self._standing.compare(digest, now)
         if verdict is Verdict.EQUAL:
-            port.agrees(neighbour)
+            link.agrees(neighbour)
             self._standing.agreed(neighbour, digest, now)
             neighbour.differs_since = None
             neighbour.backoff.over()
             neighbour.beyond_sketches = neighbour.sketched = False
-            self._desk.timers.cancel(("ranges", port.name, neighbour.router))
+            self._desk.timers.cancel(("ranges", link.name, neighbour.router))
         elif verdict is Verdict.DIFFERENT and not self._is_receiving(neighbour, now):
-            self._differs(neighbour, digest, port, now)
+            self._differs(neighbour, digest, link, now)
 
     def _is_receiving(self, neighbour: Neighbour, now: Instant) -> bool:
         """Whether records are coming in that may end the difference."""
         return self._asker.fetch.busy(now.mono) or now.mono < neighbour.gives_until
 
-    def _differs(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
+    def _differs(self, neighbour: Neighbour, digest: Digest, link: Link, now: Instant) -> None:
         if neighbour.differs_since is None:
             neighbour.differs_since = now.mono
         backoff = neighbour.backoff
@@ -143,17 +145,17 @@ class Exchange:
             return
         if self._may_answer(neighbour, now):
             if backoff.allows_full(now.mono):
-                self._desk.hurry(port, now.mono)
-            self._desk.soon(("ranges", port.name, neighbour.router), now.mono, RANGES_JITTER)
+                self._desk.hurry(link, now.mono)
+            self._desk.soon(("ranges", link.name, neighbour.router), now.mono, RANGES_JITTER)
 
     def _state(self, theirs: Digest, now: Instant) -> object:
         return self._standing.view(now), theirs.undated.fingerprint, theirs.history.fingerprint
 
-    def begin(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
+    def begin(self, link: Link, neighbour: Neighbour, now: Instant) -> None:
         """The first step towards a neighbour whose digest differs."""
         if not self._asker.may_begin(neighbour, now):
             return
-        if port.talk.ready_in(now.mono):
+        if link.talk.ready_in(now.mono):
             # The next digest that differs tries again.
             self._keeper.drops["air-budget"] += 1
             return
@@ -169,37 +171,35 @@ class Exchange:
             neighbour.backoff.started_recent(now.mono)
             salt = self._standing.salt()
             parts = newest(self._keeper.store.records, spans, salt)
-            self._say(port, [self._step(port, neighbour, parts, salt, now)], None, now)
+            self._say(link, [self._step(link, neighbour, parts, salt, now)], None, now)
             return
         neighbour.backoff.started_full(now.mono)
         if cover is not None and abs(cover.lead) <= SKETCH_FIRST and 0 < cover.count != cover.lead:
-            sketch = self._sketch(port, neighbour, cover, cells_for(cover.lead), now)
+            sketch = self._sketch(link, neighbour, cover, cells_for(cover.lead), now)
             if sketch:
-                self._say(port, sketch, None, now)
+                self._say(link, sketch, None, now)
                 return
-        self._say(port, [self._opening(port, neighbour, spans, cover, now)], None, now)
+        self._say(link, [self._opening(link, neighbour, spans, cover, now)], None, now)
 
     def _opening(
-        self, port: Port, neighbour: Neighbour, spans: Sequence[Span], cover: Cover | None, now: Instant
+        self, link: Link, neighbour: Neighbour, spans: Sequence[Span], cover: Cover | None, now: Instant
     ) -> Ranges:
         """The first step by ranges."""
         lead = cover.lead if cover else 0
         may_sketch = cover is not None and 0 < abs(lead) <= SKETCH_MOST and not neighbour.beyond_sketches
         neighbour.sketched = False
         parts = opening(self._keeper.store.records, spans, lead, sketch=may_sketch)
-        return self._step(port, neighbour, parts, self._standing.salt(), now)
+        return self._step(link, neighbour, parts, self._standing.salt(), now)
 
-    def _say(
-        self, port: Port, packets: Sequence[Packet], address: tuple[str, int] | None, now: Instant
-    ) -> None:
+    def _say(self, link: Link, packets: Sequence[Packet], origin: Origin | None, now: Instant) -> None:
         """Each packet in a datagram of its own, at the expense of the share for talking."""
         for packet in packets:
-            port.talk.spend(now.mono, self._desk.send(port, [packet], address))
+            link.talk.spend(now.mono, self._desk.send(link, [packet], origin))
 
     def _step(
-        self, port: Port, neighbour: Neighbour, parts: Sequence[Range], salt: bytes, now: Instant
+        self, link: Link, neighbour: Neighbour, parts: Sequence[Range], salt: bytes, now: Instant
     ) -> Ranges:
-        low, parts = fit(parts, self._desk.capacity(port) - _RANGES_FIELDS)
+        low, parts = fit(parts, self._desk.capacity(link) - _RANGES_FIELDS)
         neighbour.asked_until = now.mono + EXPECT
         return Ranges(
             neighbour.router, self._standing.token(now), salt, self._standing.view(now), low, tuple(parts)
@@ -208,7 +208,7 @@ class Exchange:
     # --- Sketches ---------------------------------------------------------------------------------------
 
     def _sketch(
-        self, port: Port, neighbour: Neighbour, cover: Cover, cells: int, now: Instant
+        self, link: Link, neighbour: Neighbour, cover: Cover, cells: int, now: Instant
     ) -> list[Sketch]:
         """So many cells of what is here, in as few packets as hold them; none where that cannot be had."""
         mine = self._keeper.store.records.sketch(cover.spans)
@@ -216,7 +216,7 @@ class Exchange:
             return []
         neighbour.asked_until = now.mono + EXPECT
         neighbour.sketched = True
-        room = (self._desk.capacity(port) - _SKETCH_FIELDS) // CELL_SIZE
+        room = (self._desk.capacity(link) - _SKETCH_FIELDS) // CELL_SIZE
         view, proof = self._standing.view(now), neighbour.proof(now.mono)
         head = (neighbour.router, self._standing.token(now), proof, view, cover.floor, cover.ceiling)
         return [
@@ -224,17 +224,17 @@ class Exchange:
             for first in range(0, cells, room)
         ]
 
-    def on_sketch(self, neighbour: Neighbour, sketch: Sketch, port: Port, now: Instant) -> None:
+    def on_sketch(self, neighbour: Neighbour, sketch: Sketch, link: Link, now: Instant) -> None:
         """Cells of a neighbour's set, for this router or overheard."""
         neighbour.said_token(sketch.token, now.mono)
         is_for_me = sketch.to == self._router
         if is_for_me:
-            self._desk.timers.cancel(("ranges", port.name, neighbour.router))
+            self._desk.timers.cancel(("ranges", link.name, neighbour.router))
         elif sketch.view == self._standing.view(now):
-            self._desk.timers.cancel(("ranges", port.name, sketch.to))
+            self._desk.timers.cancel(("ranges", link.name, sketch.to))
         if not self._may_answer(neighbour, now):
             return
-        cells = self._parts.join((port.name, neighbour.router), sketch)
+        cells = self._parts.join((link.name, neighbour.router), sketch)
         if not cells:
             return
         cover = Cover(sketch.floor, sketch.ceiling)
@@ -242,18 +242,18 @@ class Exchange:
         cover = replace(cover, count=count, lead=count - sketch.count)
         told = self._compare(cover, cells)
         if told is None and is_for_me and len(cells) == sketch.total:
-            self._sketch_failed(neighbour, cover, len(cells), port, now)
+            self._sketch_failed(neighbour, cover, len(cells), link, now)
         elif told is not None:
-            self._parts.told((port.name, neighbour.router), sketch)
+            self._parts.told((link.name, neighbour.router), sketch)
             surplus, lacks = told
             if lacks:
-                room = (self._desk.capacity(port) - WANT_FIELDS - 5) // PLACE_SIZE
+                room = (self._desk.capacity(link) - WANT_FIELDS - 5) // PLACE_SIZE
                 places = [Places(lacks[:room])]
-                self._asker.want(neighbour, port, sketch.token, self._standing.salt(), places, now)
+                self._asker.want(neighbour, link, sketch.token, self._standing.salt(), places, now)
             if is_for_me:
-                gave = self._give(neighbour, surplus, sketch.proof, port, now)
+                gave = self._give(neighbour, surplus, sketch.proof, link, now)
                 if not lacks and not gave:
-                    self._add_nothing(neighbour, port, now)
+                    self._add_nothing(neighbour, link, now)
 
     def _compare(self, cover: Cover, cells: Sequence[bytes]) -> tuple[list[bytes], tuple[bytes, ...]] | None:
         """The positions of what only this router accounts for, and the places of what it lacks.
@@ -271,23 +271,23 @@ class Exchange:
         return (surplus, lacks) if len(surplus) - len(lacks) == cover.lead else None
 
     def _sketch_failed(
-        self, neighbour: Neighbour, cover: Cover, cells: int, port: Port, now: Instant
+        self, neighbour: Neighbour, cover: Cover, cells: int, link: Link, now: Instant
     ) -> None:
         """Answers with a larger sketch, where one may tell, or else begins with the ranges."""
-        if port.talk.ready_in(now.mono):
+        if link.talk.ready_in(now.mono):
             self._keeper.drops["air-budget"] += 1
             return
         answer: Sequence[Packet] = ()
         if cells < SKETCH_CELLS and abs(cover.lead) <= SKETCH_MOST:
             more = min(max(SKETCH_GROWTH * cells, cells_for(cover.lead)), SKETCH_CELLS)
-            answer = self._sketch(port, neighbour, cover, more, now)
+            answer = self._sketch(link, neighbour, cover, more, now)
         if not answer:
             neighbour.beyond_sketches = True
-            answer = [self._opening(port, neighbour, cover.spans, cover, now)]
-        self._say(port, answer, neighbour.address, now)
+            answer = [self._opening(link, neighbour, cover.spans, cover, now)]
+        self._say(link, answer, neighbour.origin, now)
 
     def _give(
-        self, neighbour: Neighbour, surplus: Sequence[bytes], proof: bytes, port: Port, now: Instant
+        self, neighbour: Neighbour, surplus: Sequence[bytes], proof: bytes, link: Link, now: Instant
     ) -> bool:
         """Sends what the neighbour lacks: all where it shows a token, else as much as one datagram holds.
 
@@ -297,27 +297,27 @@ class Exchange:
         places = [place for place in surplus if place < ceiling and self._keeper.store.holds(place)]
         if not self._standing.knows_token(proof, now):
             fitting = 1
-            while fitting < len(places) and self._fits_one_datagram(places[: fitting + 1], port):
+            while fitting < len(places) and self._fits_one_datagram(places[: fitting + 1], link):
                 fitting += 1
             places = places[:fitting]
-        self._giver.push(neighbour, places, port, now)
+        self._giver.push(neighbour, places, link, now)
         return bool(places)
 
-    def _add_nothing(self, neighbour: Neighbour, port: Port, now: Instant) -> None:
+    def _add_nothing(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """Says that there is nothing to add to a step."""
-        if port.talk.ready_in(now.mono):
+        if link.talk.ready_in(now.mono):
             self._keeper.drops["air-budget"] += 1
         else:
-            step = self._step(port, neighbour, (), self._standing.salt(), now)
-            self._say(port, [step], neighbour.address, now)
+            step = self._step(link, neighbour, (), self._standing.salt(), now)
+            self._say(link, [step], neighbour.origin, now)
 
     # --- Ranges -----------------------------------------------------------------------------------------
 
-    def on_ranges(self, neighbour: Neighbour, ranges: Ranges, port: Port, now: Instant) -> None:
+    def on_ranges(self, neighbour: Neighbour, ranges: Ranges, link: Link, now: Instant) -> None:
         """A step of an exchange, with this router or overheard. One without ranges says: nothing to add."""
         neighbour.said_token(ranges.token, now.mono)
         if ranges.to == self._router:
-            self._desk.timers.cancel(("ranges", port.name, neighbour.router))
+            self._desk.timers.cancel(("ranges", link.name, neighbour.router))
             neighbour.beyond_sketches |= neighbour.sketched and bool(ranges.parts)
         if not ranges.parts:
             if ranges.to == self._router:
@@ -329,20 +329,20 @@ class Exchange:
         findings = examine(self._keeper.store.records, ranges.parts, ranges.salt, reply_salt)
         if ranges.to == self._router:
             if findings.open and (
-                sketch := self._answering_sketch(neighbour, ranges.parts, findings.open, port, now)
+                sketch := self._answering_sketch(neighbour, ranges.parts, findings.open, link, now)
             ):
-                self._say(port, sketch, neighbour.address, now)
+                self._say(link, sketch, neighbour.origin, now)
                 return
-            self._answer(neighbour, findings, port, reply_salt, now)
+            self._answer(neighbour, findings, link, reply_salt, now)
         else:
             if ranges.view == self._standing.view(now):
-                self._desk.timers.cancel(("ranges", port.name, ranges.to))
+                self._desk.timers.cancel(("ranges", link.name, ranges.to))
             findings.wants = [block for block in findings.wants if block.ids is not None]
         if findings.wants:
-            self._asker.want(neighbour, port, ranges.token, ranges.salt, findings.wants, now)
+            self._asker.want(neighbour, link, ranges.token, ranges.salt, findings.wants, now)
 
     def _answering_sketch(
-        self, neighbour: Neighbour, parts: Sequence[Range], part: Fingerprinted, port: Port, now: Instant
+        self, neighbour: Neighbour, parts: Sequence[Range], part: Fingerprinted, link: Link, now: Instant
     ) -> Sequence[Sketch]:
         """The sketch that answers a fingerprint; none where it would not tell, or may not be sent."""
         records = self._keeper.store.records
@@ -352,31 +352,31 @@ class Exchange:
         told = [one for one in parts if isinstance(one, Fingerprinted)]
         lead = sum(records.count(one.low, one.high) - one.summary.count for one in told)
         cover = replace(cover, count=count, lead=lead)
-        if abs(cover.lead) > SKETCH_MOST or port.talk.ready_in(now.mono):
+        if abs(cover.lead) > SKETCH_MOST or link.talk.ready_in(now.mono):
             return ()
-        return self._sketch(port, neighbour, cover, cells_for(cover.lead), now)
+        return self._sketch(link, neighbour, cover, cells_for(cover.lead), now)
 
-    def on_want(self, neighbour: Neighbour, want: Want, port: Port, now: Instant) -> None:
+    def on_want(self, neighbour: Neighbour, want: Want, link: Link, now: Instant) -> None:
         """A request, already granted: what it names as its sender's own is wanted, where it is not here."""
         blocks = offered(self._keeper.store.records, want.blocks, want.salt)
         if blocks and neighbour.proof(now.mono) != NO_TOKEN:
-            self._asker.want(neighbour, port, neighbour.proof(now.mono), want.salt, blocks, now)
+            self._asker.want(neighbour, link, neighbour.proof(now.mono), want.salt, blocks, now)
 
     def _answer(
-        self, neighbour: Neighbour, findings: Findings, port: Port, salt: bytes, now: Instant
+        self, neighbour: Neighbour, findings: Findings, link: Link, salt: bytes, now: Instant
     ) -> None:
         reply: list[Range] = list(findings.reply)
-        if self._fits_one_datagram(findings.extra_positions, port):
-            self._giver.push(neighbour, findings.extra_positions, port, now)
+        if self._fits_one_datagram(findings.extra_positions, link):
+            self._giver.push(neighbour, findings.extra_positions, link, now)
         else:
             reply.extend(findings.extra)
-        if port.talk.ready_in(now.mono):
+        if link.talk.ready_in(now.mono):
             self._keeper.drops["air-budget"] += 1
         elif reply or not (findings.wants or findings.extra):
-            self._say(port, [self._step(port, neighbour, reply, salt, now)], neighbour.address, now)
+            self._say(link, [self._step(link, neighbour, reply, salt, now)], neighbour.origin, now)
 
-    def _fits_one_datagram(self, places: Sequence[bytes], port: Port) -> bool:
+    def _fits_one_datagram(self, places: Sequence[bytes], link: Link) -> bool:
         """A push, which no token guards, is at most one datagram, or one record."""
         entries = [self._keeper.store.records.get(place) for place in places[:64]]
         size = sum(entry.size for entry in entries if entry)
-        return len(places) <= 1 or (len(places) < 64 and size < self._desk.capacity(port) * 3 // 4)
+        return len(places) <= 1 or (len(places) < 64 and size < self._desk.capacity(link) * 3 // 4)

@@ -29,6 +29,7 @@ from meshchat.constants import (
 )
 from meshchat.protocol.reconcile import short_id
 from meshchat.protocol.spans import Span, Spans, after
+from meshchat.state.origin import Origin
 from meshchat.state.sketch import place_of
 from meshchat.wire.packets import START, Block, Offer, Places, Wanted
 from meshchat.wire.records import RECORD_ID_SIZE
@@ -80,11 +81,11 @@ MOVES: Mapping[FetchState, Mapping[FetchEvent, FetchState]] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A neighbour that offered, on an interface, from an IPv4 address; how much of its multicast is lost."""
+    """A neighbour that offered, on the link of this name; how much of what it sends to all is lost."""
 
     router: bytes
-    interface: str
-    host: str
+    link: str
+    origin: Origin
     offer: Offer
     loss: float
 
@@ -94,7 +95,7 @@ class Order:
     """What one source is asked for: the blocks, the salt of the ids in them, and the source's token."""
 
     router: bytes
-    interface: str
+    link: str
     token: bytes
     salt: bytes
     blocks: tuple[Wanted, ...]
@@ -116,7 +117,7 @@ class Fetch:
     named: set[bytes] = field(default_factory=set)
     candidates: list[Candidate] = field(default_factory=list)
     source: bytes = b""
-    interface: str = ""
+    link: str = ""
     token: bytes = b""
     salt: bytes = b""
     spans: Spans = field(default_factory=Spans)
@@ -161,7 +162,7 @@ class Fetch:
         first = self.state is FetchState.ASKING
         if candidate.offer.nonce != self.nonce or not self._moves(FetchEvent.OFFER):
             return False
-        others = [one for one in self.candidates if one.host != candidate.host]
+        others = [one for one in self.candidates if one.origin != candidate.origin]
         self.candidates = [*others[-MAX_OFFERS + 1 :], candidate]
         return first
 
@@ -187,9 +188,9 @@ class Fetch:
     def begin(self, order: Order, now: float, pause: float) -> None:
         """Everything in the order is wanted; `pause` is for how many seconds a source may be silent."""
         self._moves(FetchEvent.BEGIN)
-        self.source, self.interface, self.token, self.salt = (
+        self.source, self.link, self.token, self.salt = (
             order.router,
-            order.interface,
+            order.link,
             order.token,
             order.salt,
         )
@@ -204,14 +205,14 @@ class Fetch:
         self.busy_until = now + max(STALL, pause)
         self.idle_rounds, self.progressed, self.brought = 0, False, False
 
-    def others_name(self, source: bytes, interface: str) -> bool:
+    def others_name(self, source: bytes, link: str) -> bool:
         """Another router was heard naming its source for whole ranges; whether to leave one's own for it.
 
         Once in a fetch, and only for a higher id: so two never change places, and no liar drives it about.
         """
         if self.state in (FetchState.ASKING, FetchState.CHOOSING) and len(self.named) < MAX_OFFERS:
             self.named.add(source)
-        same_air = self.active and self.is_shareable and interface == self.interface
+        same_air = self.active and self.is_shareable and link == self.link
         return same_air and not self.joined and source > self.source
 
     @property
@@ -221,7 +222,7 @@ class Fetch:
 
     def queue(self, order: Order) -> None:
         """The source of the fetch under way has more that is wanted: it is asked for next."""
-        if order.router == self.source and order.interface == self.interface and len(self.later) < MAX_ORDERS:
+        if order.router == self.source and order.link == self.link and len(self.later) < MAX_ORDERS:
             self.later.append(order)
 
     @property

@@ -1,4 +1,4 @@
-"""Flooding on one interface: who relays a new record, when, and who has confirmed it.
+"""Flooding on one link: who relays a new record, when, and who has confirmed it.
 
 A router relays what is new to it after a short random wait, unless by then every neighbour was heard with it
 or can be taken to have it (`coverage`). No relays are elected: under loss an elected set misses a quarter of
@@ -34,7 +34,7 @@ from meshchat.wire.packets import CONFIRM_KEY, Carried
 
 @dataclass(eq=False)
 class Flood:
-    """One record on one interface: who sent it, who is known to have it, what this router did."""
+    """One record on one link: who sent it, who is known to have it, what this router did."""
 
     key: bytes
     carried: Carried
@@ -61,18 +61,18 @@ class Flood:
         return may_have_missed(around, self.senders.values(), self.having, sent=self.sent > 0, chance=chance)
 
 
-class InterfaceFlood:
+class LinkFlood:
     """What waits to be relayed, what is to be confirmed, and what was sent and should be confirmed.
 
     Records are told apart by their `CONFIRM_KEY`. Times are seconds, monotonic.
     """
 
-    def __init__(self, random: Random, is_peer: bool, holds: Callable[[bytes], bool]) -> None:
-        """`is_peer`: the interface is a configured unicast peer, to which nothing is suppressed; `holds` says
-        whether a position is held here.
+    def __init__(self, random: Random, holds: Callable[[bytes], bool], *, is_broadcast: bool) -> None:
+        """`holds` says whether a position is held here. Where the link is no broadcast, nobody overhears
+        copies, and nothing is suppressed.
         """
         self._random, self._holds = random, holds
-        self._is_peer = is_peer
+        self._is_broadcast = is_broadcast
         self._floods: OrderedDict[bytes, Flood] = OrderedDict()
         self._order = count()
         self._queue: list[tuple[float, int, Flood]] = []
@@ -162,7 +162,7 @@ class InterfaceFlood:
         chosen: list[Carried] = []
         room = capacity
         while (flood := self._first()) is not None:
-            if not (flood.is_own or self._is_peer or flood.underserved(around)):
+            if not (flood.is_own or not self._is_broadcast or flood.underserved(around)):
                 heapq.heappop(self._queue)
                 flood.waiting = False
                 self._watched.append((now + CONFIRM_WAIT, flood))

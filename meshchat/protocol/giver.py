@@ -11,9 +11,10 @@ from meshchat.constants import (
     PUSH_TO_ALL,
     TOKEN_EPOCH,
 )
+from meshchat.protocol.desk import Desk
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
-from meshchat.protocol.port import Desk, Port
+from meshchat.protocol.link import Link
 from meshchat.protocol.source import NOBODY
 from meshchat.protocol.standing import Standing
 from meshchat.state.neighbours import Neighbour, Neighbours
@@ -33,32 +34,32 @@ class Giver:
         router: bytes,
         may_answer: Callable[[Neighbour, Instant], bool],
     ) -> None:
-        """`may_answer` takes from the budget of answers to a neighbour's address."""
+        """`may_answer` takes from the budget of answers to a neighbour's origin."""
         self._desk, self._keeper, self._neighbours = desk, keeper, neighbours
         self._standing, self._router, self._may_answer = standing, router, may_answer
 
-    def on_ask(self, neighbour: Neighbour, ask: Ask, port: Port, now: Instant) -> None:
+    def on_ask(self, neighbour: Neighbour, ask: Ask, link: Link, now: Instant) -> None:
         """A neighbour starts or lags: offer what it lacks, or say that all agrees."""
         if not self._may_answer(neighbour, now):
             return
         self._standing.note(neighbour, ask.digest, now)
-        port.source.cancel(neighbour.router)
+        link.source.cancel(neighbour.router)
         _, spans = self._standing.compare(ask.digest, now)
         theirs = ask.digest.undated.count + ask.digest.history.count
         if spans and self._standing.count(now) > theirs and not self._standing.is_fetching(now):
             neighbour.asked = ask.nonce
-            self._desk.soon(("offer", port.name, neighbour.router), now.mono, OFFER_JITTER)
+            self._desk.soon(("offer", link.name, neighbour.router), now.mono, OFFER_JITTER)
         else:
-            self._desk.soon(("digest", port.name), now.mono, DIGEST_JITTER)
+            self._desk.soon(("digest", link.name), now.mono, DIGEST_JITTER)
 
-    def send_offer(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
+    def send_offer(self, link: Link, neighbour: Neighbour, now: Instant) -> None:
         """Offers a neighbour that asked all that is held here."""
         size = self._keeper.store.bytes_held
-        token, streams = self._standing.token(now), len(port.source)
+        token, streams = self._standing.token(now), len(link.source)
         offer = Offer(neighbour.router, neighbour.asked, token, self._standing.count(now), size, streams)
-        self._desk.send(port, [offer], neighbour.address)
+        self._desk.send(link, [offer], neighbour.origin)
 
-    def on_want(self, neighbour: Neighbour, want: Want, port: Port, now: Instant) -> bool:
+    def on_want(self, neighbour: Neighbour, want: Want, link: Link, now: Instant) -> bool:
         """A neighbour asks for records. Whether it may."""
         if not self._takes(want.token, neighbour, now):
             self._keeper.drops["token"] += 1
@@ -67,13 +68,13 @@ class Giver:
             return False
         neighbour.want_token, neighbour.wanted_at = want.token, now.mono
         if not want.blocks:
-            port.source.cancel(neighbour.router)
+            link.source.cancel(neighbour.router)
             return True
         ceiling = position(1, self._keeper.ceiling(now))
-        address = neighbour.address
-        if port.source.request(neighbour.router, address, want.blocks, want.salt, ceiling, now.mono):
-            neighbour.gave = port.source.has_something_for(neighbour.router)
-            self._desk.timers.set_if_unset(("dump", port.name), now.mono + DUMP_GATHER)
+        origin = neighbour.origin
+        if link.source.request(neighbour.router, origin, want.blocks, want.salt, ceiling, now.mono):
+            neighbour.gave = link.source.has_something_for(neighbour.router)
+            self._desk.timers.set_if_unset(("dump", link.name), now.mono + DUMP_GATHER)
         return True
 
     def _takes(self, token: bytes, neighbour: Neighbour, now: Instant) -> bool:
@@ -81,19 +82,19 @@ class Giver:
         is_in_use = token == neighbour.want_token and now.mono - neighbour.wanted_at < TOKEN_EPOCH
         return is_in_use or self._standing.knows_token(token, now)
 
-    def send_dump(self, port: Port, now: Instant) -> None:
-        """The next datagram of the dumps on a port, when the repair share of the air allows it."""
-        wait = max(port.repair.ready_in(now.mono), port.source.ready_in(now.mono))
-        outgoing = None if wait else port.source.next(self._desk.capacity(port), now)
+    def send_dump(self, link: Link, now: Instant) -> None:
+        """The next datagram of the dumps on a link, when the repair share of the air allows it."""
+        wait = max(link.repair.ready_in(now.mono), link.source.ready_in(now.mono))
+        outgoing = None if wait else link.source.next(self._desk.capacity(link), now)
         if outgoing is not None:
-            size = self._desk.send(port, [outgoing.packet], outgoing.address)
-            port.repair.spend(now.mono, size * self._sources(port, now))
+            size = self._desk.send(link, [outgoing.packet], outgoing.origin)
+            link.repair.spend(now.mono, size * self._sources(link, now))
             outgoing.pace.spend(now.mono, size)
-        if len(port.source):
-            wait = max(port.repair.ready_in(now.mono), port.source.ready_in(now.mono))
-            self._desk.timers.set(("dump", port.name), now.mono + wait)
+        if len(link.source):
+            wait = max(link.repair.ready_in(now.mono), link.source.ready_in(now.mono))
+            self._desk.timers.set(("dump", link.name), now.mono + wait)
 
-    def _sources(self, port: Port, now: Instant) -> float:
+    def _sources(self, link: Link, now: Instant) -> float:
         """How many send dumps here, as far as one can know: they share what one alone may take.
 
         Who says that it is fetching, and is served by another, has another source.
@@ -102,19 +103,19 @@ class Giver:
             neighbour.digest is not None
             and bool(neighbour.digest.scope & Scope.FETCHING)
             and now.mono - neighbour.digest_at < NEIGHBOUR_FRESH
-            and not port.source.serves(neighbour.router)
-            for neighbour in self._neighbours.alive(now.mono, port.name)
+            and not link.source.serves(neighbour.router)
+            for neighbour in self._neighbours.alive(now.mono, link.name)
         )
-        return min(1.0 + others / max(1, len(port.source)), MAX_SOURCES)
+        return min(1.0 + others / max(1, len(link.source)), MAX_SOURCES)
 
-    def push(self, neighbour: Neighbour, places: Sequence[bytes], port: Port, now: Instant) -> None:
+    def push(self, neighbour: Neighbour, places: Sequence[bytes], link: Link, now: Instant) -> None:
         """Sends a few records to a neighbour that was seen to lack them, where there are any."""
         if not places:
             return
         neighbour.gave = True
-        many = not port.is_peer and len(self._neighbours.around(now.mono, port.name)) >= PUSH_TO_ALL
+        many = link.profile.is_broadcast and len(self._neighbours.around(now.mono, link.name)) >= PUSH_TO_ALL
         if many:
-            port.source.push(NOBODY, None, places)
+            link.source.push(NOBODY, None, places)
         else:
-            port.source.push(neighbour.router, neighbour.address, places)
-        self._desk.timers.set_if_unset(("dump", port.name), now.mono)
+            link.source.push(neighbour.router, neighbour.origin, places)
+        self._desk.timers.set_if_unset(("dump", link.name), now.mono)

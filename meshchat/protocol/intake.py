@@ -12,11 +12,12 @@ from meshchat.constants import AUTHOR_BURST, AUTHOR_RATE, MAX_SEEN, NEWS_MS, STA
 from meshchat.protocol.admission import Admission, Admitted
 from meshchat.protocol.arrival import Arrival
 from meshchat.protocol.asker import Asker
+from meshchat.protocol.desk import Desk
 from meshchat.protocol.events import Append, Appended, Deliver, Stored
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.link import Link
 from meshchat.protocol.news import News
-from meshchat.protocol.port import Desk, Port
 from meshchat.protocol.presence import Presence
 from meshchat.protocol.standing import Standing
 from meshchat.state.fragments import Reassembly
@@ -98,51 +99,51 @@ class Intake:
             self._gather(admitted, Arrival.RELEASED, None, now)
 
     def take_in(
-        self, items: Sequence[Carried], arrival: Arrival, neighbour: Neighbour, port: Port, now: Instant
+        self, items: Sequence[Carried], arrival: Arrival, neighbour: Neighbour, link: Link, now: Instant
     ) -> None:
         """A neighbour's records, as news or as a repair."""
         is_news = arrival is Arrival.NEWS
         for carried in items:
             place = carried_position(self._mesh, carried.data)
             if self._admission.knows(place):
-                self._is_known(place, arrival, neighbour, port, now)
-                self._strike(place, carried, arrival, neighbour, port, now)
+                self._is_known(place, arrival, neighbour, link, now)
+                self._strike(place, carried, arrival, neighbour, link, now)
             elif is_news and carried.ephemeral:
-                self._presence.take_in(carried, neighbour, port, now)
-            elif _is_too_old(carried) and (is_news or not self._asker.is_asked_for(neighbour, port, now)):
+                self._presence.take_in(carried, neighbour, link, now)
+            elif _is_too_old(carried) and (is_news or not self._asker.is_asked_for(neighbour, link, now)):
                 self._keeper.drops["age"] += 1
             else:
-                self._is_new(place, carried, arrival, neighbour, port, now)
+                self._is_new(place, carried, arrival, neighbour, link, now)
 
-    def take_piece(self, piece: Fragment, neighbour: Neighbour, port: Port, now: Instant) -> None:
+    def take_piece(self, piece: Fragment, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """A neighbour's piece of a record that is larger than a datagram."""
         arrival = Arrival.REPAIR if piece.repair else Arrival.NEWS
         place = self._seen.place(piece.id)
         if place is not None and self._admission.knows(place):
             if not piece.offset:  # once for all its pieces
-                self._heard_with(place, arrival, neighbour, port, now)
+                self._heard_with(place, arrival, neighbour, link, now)
             return
         whole = self._reassembly.add(neighbour.router, piece, now.mono)
         if whole is not None and len(whole) >= _SHORTEST:
             self._seen.add(carried_position(self._mesh, whole))
-            self.take_in((Carried(whole, piece.age),), arrival, neighbour, port, now)
+            self.take_in((Carried(whole, piece.age),), arrival, neighbour, link, now)
 
     # --- Authenticate and deduplicate -------------------------------------------------------------------
 
     def _is_new(
-        self, place: bytes, carried: Carried, arrival: Arrival, sender: Neighbour, port: Port, now: Instant
+        self, place: bytes, carried: Carried, arrival: Arrival, sender: Neighbour, link: Link, now: Instant
     ) -> None:
-        admitted = self._admission.consider(carried, sender.address[0], now)
+        admitted = self._admission.consider(carried, sender.origin, now)
         if admitted is not None:
-            self._strike(place, carried, arrival, sender, port, now)
+            self._strike(place, carried, arrival, sender, link, now)
             self._gather(admitted, arrival, sender, now)
             if arrival is Arrival.REPAIR:
                 sender.gives_until = now.mono + STALL / 2
-        elif self._asker.is_source(sender, port):
+        elif self._asker.is_source(sender, link):
             # Refused, and so not wanted: an honest source that offers it again is not to be shunned.
             self._asker.strike(place)
 
-    def _is_known(self, place: bytes, arrival: Arrival, sender: Neighbour, port: Port, now: Instant) -> None:
+    def _is_known(self, place: bytes, arrival: Arrival, sender: Neighbour, link: Link, now: Instant) -> None:
         """It is accounted for; or it waits, and may wait no more: then it comes in now, from this neighbour.
 
         Else each router would send it, unasked, when it looks into its own quarantine.
@@ -152,27 +153,27 @@ class Intake:
             self._gather(released, arrival, sender, now)
             return
         self._keeper.drops["duplicate"] += 1
-        self._heard_with(place, arrival, sender, port, now)
+        self._heard_with(place, arrival, sender, link, now)
 
     def _heard_with(
-        self, place: bytes, arrival: Arrival, neighbour: Neighbour, port: Port, now: Instant
+        self, place: bytes, arrival: Arrival, neighbour: Neighbour, link: Link, now: Instant
     ) -> None:
         """A neighbour was heard with a record that is known."""
         if (key := place[CONFIRM_KEY]) in self._receipts.watched:
             self._receipts.has(key, neighbour)
         if arrival is Arrival.NEWS:
-            self._news.copy_heard(place, neighbour, port, now)
+            self._news.copy_heard(place, neighbour, link, now)
         else:
-            self._news.has(place, neighbour, port)
+            self._news.has(place, neighbour, link)
 
     def _strike(
-        self, place: bytes, carried: Carried, arrival: Arrival, sender: Neighbour, port: Port, now: Instant
+        self, place: bytes, carried: Carried, arrival: Arrival, sender: Neighbour, link: Link, now: Instant
     ) -> None:
         """The record is wanted no more. In a range that is coming in, one that is flooded leaves no hole."""
         if arrival is Arrival.NEWS:
             self._asker.strike(place)
         else:
-            self._asker.received(place, carried.size, sender, port, now)
+            self._asker.received(place, carried.size, sender, link, now)
 
     # --- Append -----------------------------------------------------------------------------------------
 

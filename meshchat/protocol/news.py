@@ -1,12 +1,13 @@
-"""New records on every interface: relayed, confirmed, and sent again to whom they may not have reached."""
+"""New records on every link: relayed, confirmed, and sent again to whom they may not have reached."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from meshchat.constants import INSIST, MAX_CONFIRM_KEYS, NEWS_REST, NEWS_REST_MAX, RESEND_UP_TO, TRICKLE_K
 from meshchat.protocol.arrival import Arrival
+from meshchat.protocol.desk import Desk
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.port import Desk, Port
+from meshchat.protocol.link import Link
 from meshchat.protocol.source import fragments
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.wire.packets import NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Packet, Records
@@ -23,142 +24,142 @@ class News:
         self, place: bytes, carried: Carried, arrival: Arrival, sender: Neighbour | None, now: Instant
     ) -> None:
         """A record is new here; `sender` is the neighbour it came from, None where it came from none."""
-        for port in self._desk.ports.values():
-            heard_from = sender if sender and sender.interface == port.name else None
-            port.flood.begin(place, carried, now.mono, is_own=arrival.begins_here)
+        for link in self._desk.links.values():
+            heard_from = sender if sender and sender.link == link.name else None
+            link.flood.begin(place, carried, now.mono, is_own=arrival.begins_here)
             if heard_from and arrival is Arrival.NEWS:
-                port.flood.copy_heard(place, heard_from, now.mono)
+                link.flood.copy_heard(place, heard_from, now.mono)
             elif heard_from:
-                port.flood.has(place, heard_from)
-            self._arm(port)
+                link.flood.has(place, heard_from)
+            self._arm(link)
 
     def send_due(self, now: Instant) -> None:
         """What was made here leaves now, before it is shown here: the others have to wait for it."""
-        for port in self._desk.ports.values():
-            if port.flood.relay_due(now.mono):
-                self.expire(port, now)
+        for link in self._desk.links.values():
+            if link.flood.relay_due(now.mono):
+                self.expire(link, now)
 
-    def copy_heard(self, place: bytes, sender: Neighbour, port: Port, now: Instant) -> None:
+    def copy_heard(self, place: bytes, sender: Neighbour, link: Link, now: Instant) -> None:
         """A neighbour sent, as news, a record that is known."""
-        if port.flood.copy_heard(place, sender, now.mono):
-            self._arm(port)
+        if link.flood.copy_heard(place, sender, now.mono):
+            self._arm(link)
 
-    def has(self, place: bytes, neighbour: Neighbour, port: Port) -> None:
+    def has(self, place: bytes, neighbour: Neighbour, link: Link) -> None:
         """A neighbour was heard with a known record in a repair."""
-        port.flood.has(place, neighbour)
+        link.flood.has(place, neighbour)
 
-    def on_confirm(self, confirm: Confirm, neighbour: Neighbour, port: Port) -> None:
+    def on_confirm(self, confirm: Confirm, neighbour: Neighbour, link: Link) -> None:
         """A neighbour has records that it need not relay."""
-        port.flood.confirmed(confirm.keys, neighbour)
+        link.flood.confirmed(confirm.keys, neighbour)
 
-    def _arm(self, port: Port) -> None:
-        deadline = port.flood.deadline
+    def _arm(self, link: Link) -> None:
+        deadline = link.flood.deadline
         if deadline is not None:
-            self._desk.timers.set(("flood", port.name), deadline)
+            self._desk.timers.set(("flood", link.name), deadline)
 
-    def expire(self, port: Port, now: Instant) -> None:
-        """The time of something on this port has come."""
-        if wait := self._hold(port, now):
-            self._desk.timers.set(("flood", port.name), now.mono + wait)
+    def expire(self, link: Link, now: Instant) -> None:
+        """The time of something on this link has come."""
+        if wait := self._hold(link, now):
+            self._desk.timers.set(("flood", link.name), now.mono + wait)
             return
-        around = self._neighbours.around(now.mono, port.name)
-        self._relay(port, around, now)
-        self._confirm(port, now)
-        self._look(port, around, now)
-        self._arm(port)
+        around = self._neighbours.around(now.mono, link.name)
+        self._relay(link, around, now)
+        self._confirm(link, now)
+        self._look(link, around, now)
+        self._arm(link)
 
-    def _hold(self, port: Port, now: Instant) -> float:
+    def _hold(self, link: Link, now: Instant) -> float:
         """For how many seconds nothing may be sent, so that more records share a frame or the air rests."""
-        wait = port.news.ready_in(now.mono)
-        if wait or not port.flood.relay_due(now.mono):
+        wait = link.news.ready_in(now.mono)
+        if wait or not link.flood.relay_due(now.mono):
             return wait
         return (
             0.0
-            if port.flood.fills(self._desk.capacity(port) - RECORDS_FIELDS)
-            else port.frames.ready_in(now.mono)
+            if link.flood.fills(self._desk.capacity(link) - RECORDS_FIELDS)
+            else link.frames.ready_in(now.mono)
         )
 
-    def _relay(self, port: Port, around: Sequence[Neighbour], now: Instant) -> None:
-        if not port.flood.relay_due(now.mono):
+    def _relay(self, link: Link, around: Sequence[Neighbour], now: Instant) -> None:
+        if not link.flood.relay_due(now.mono):
             return
-        capacity = self._desk.capacity(port)
-        items = port.flood.take(now.mono, around, capacity - RECORDS_FIELDS)
+        capacity = self._desk.capacity(link)
+        items = link.flood.take(now.mono, around, capacity - RECORDS_FIELDS)
         if not items:
             return
-        port.frames.take(now.mono)
-        for packet in self._packets(items, port, capacity):
-            port.news.spend(now.mono, self._desk.send(port, [packet]))
+        link.frames.take(now.mono)
+        for packet in self._packets(items, link, capacity):
+            link.news.spend(now.mono, self._desk.send(link, [packet]))
 
-    def _packets(self, items: Sequence[Carried], port: Port, capacity: int) -> list[Packet]:
+    def _packets(self, items: Sequence[Carried], link: Link, capacity: int) -> list[Packet]:
         if len(items) == 1 and items[0].size > capacity - RECORDS_FIELDS:
             known = record_id(self._mesh, items[0].data)
             return list(fragments(known, items[0], capacity, repair=False))
-        return [Records(tuple(items), port.next_number())]
+        return [Records(tuple(items), link.next_number())]
 
-    def _confirm(self, port: Port, now: Instant) -> None:
-        keys = port.flood.take_confirms(now.mono, MAX_CONFIRM_KEYS)
+    def _confirm(self, link: Link, now: Instant) -> None:
+        keys = link.flood.take_confirms(now.mono, MAX_CONFIRM_KEYS)
         if keys:
-            port.news.spend(now.mono, self._desk.send(port, [Confirm(keys, port.next_number())]))
+            link.news.spend(now.mono, self._desk.send(link, [Confirm(keys, link.next_number())]))
 
-    def _look(self, port: Port, around: Sequence[Neighbour], now: Instant) -> None:
+    def _look(self, link: Link, around: Sequence[Neighbour], now: Instant) -> None:
         """Sends once more what few neighbours may have missed; the digests look after the rest."""
         again: dict[bytes, list[Carried]] = defaultdict(list)
-        capacity = self._desk.capacity(port) - RECORDS_FIELDS
+        capacity = self._desk.capacity(link) - RECORDS_FIELDS
         fresh = {one.router: one for one in around if one.fresh(now.mono)}
-        for flood in port.flood.watched(now.mono):
+        for flood in link.flood.watched(now.mono):
             missed = [one for one in flood.underserved(around) if one.router in fresh]
             worth = flood.sent == 1 and len(missed) <= RESEND_UP_TO and flood.carried.size <= capacity
             # What no digest tells of is worth it on the slightest doubt.
             if missed and worth and (flood.carried.ephemeral or flood.likely_missed(missed)):
                 for one in missed:
                     again[one.router].append(flood.carried)
-                port.flood.watch_again(flood, now.mono)
+                link.flood.watch_again(flood, now.mono)
                 continue
-            port.flood.forget(flood)
+            link.flood.forget(flood)
             if flood.carried.ephemeral:
                 continue
             if missed:
                 if any(self._is_remote(one, around) for one in missed):
-                    self._insist(port, now)
-                self._desk.hurry(port, now.mono)
+                    self._insist(link, now)
+                self._desk.hurry(link, now.mono)
             elif residue := flood.residue(fresh.values()):
-                self._tell_at_rest(port, residue, now)
+                self._tell_at_rest(link, residue, now)
         for router, items in again.items():
-            self._send_again(port, fresh[router], items, capacity, now)
+            self._send_again(link, fresh[router], items, capacity, now)
 
     @staticmethod
-    def _insist(port: Port, now: Instant) -> None:
+    def _insist(link: Link, now: Instant) -> None:
         """Digests are to follow whatever others say; not for each record: some neighbours are invented."""
-        if now.mono - port.insisted_at >= NEWS_REST_MAX:
-            port.insisted_at = now.mono
-            port.trickle.insist(INSIST)
+        if now.mono - link.insisted_at >= NEWS_REST_MAX:
+            link.insisted_at = now.mono
+            link.trickle.insist(INSIST)
 
     @staticmethod
     def _is_remote(neighbour: Neighbour, around: Sequence[Neighbour]) -> bool:
         """Whether it may hear so few others here that it would miss what keeps this router silent."""
         return sum(neighbour.router in one.reach for one in around) < TRICKLE_K
 
-    def _tell_at_rest(self, port: Port, residue: Iterable[bytes], now: Instant) -> None:
+    def _tell_at_rest(self, link: Link, residue: Iterable[bytes], now: Instant) -> None:
         """A digest is to follow when no more news comes, unless these neighbours hear an equal one before."""
-        port.doubted.update(residue)
-        if port.doubt_since is None:
-            port.doubt_since = now.mono
-        at = min(now.mono + NEWS_REST, port.doubt_since + NEWS_REST_MAX)
-        self._desk.timers.set(("rest", port.name), at)
+        link.doubted.update(residue)
+        if link.doubt_since is None:
+            link.doubt_since = now.mono
+        at = min(now.mono + NEWS_REST, link.doubt_since + NEWS_REST_MAX)
+        self._desk.timers.set(("rest", link.name), at)
 
     def _send_again(
-        self, port: Port, neighbour: Neighbour, items: Sequence[Carried], capacity: int, now: Instant
+        self, link: Link, neighbour: Neighbour, items: Sequence[Carried], capacity: int, now: Instant
     ) -> None:
         batch: list[Carried] = []
         room = capacity
         for item in items:
             if batch and item.size > room:
-                self._send_to(port, neighbour, batch, now)
+                self._send_to(link, neighbour, batch, now)
                 batch, room = [], capacity
             batch.append(item)
             room -= item.size
-        self._send_to(port, neighbour, batch, now)
+        self._send_to(link, neighbour, batch, now)
 
-    def _send_to(self, port: Port, neighbour: Neighbour, items: Sequence[Carried], now: Instant) -> None:
+    def _send_to(self, link: Link, neighbour: Neighbour, items: Sequence[Carried], now: Instant) -> None:
         packet = Records(tuple(items), NO_NUMBER)
-        port.news.spend(now.mono, self._desk.send(port, [packet], neighbour.address))
+        link.news.spend(now.mono, self._desk.send(link, [packet], neighbour.origin))

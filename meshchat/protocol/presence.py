@@ -30,19 +30,23 @@ from meshchat.constants import (
 from meshchat.errors import Malformed
 from meshchat.protocol.admission import Admission
 from meshchat.protocol.arrival import Arrival
+from meshchat.protocol.desk import Desk
 from meshchat.protocol.events import PresenceChanged, Restate
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.link import Link
 from meshchat.protocol.news import News
-from meshchat.protocol.port import Desk, Port
 from meshchat.state.limits import BucketTable, TokenBucket
 from meshchat.state.neighbours import Neighbour
+from meshchat.state.origin import Origin
 from meshchat.state.presence import Entry, PresenceTable, Present, place
 from meshchat.wire.packets import CONFIRM_KEY, NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Digest, Records
 from meshchat.wire.presence import read_statement
 from meshchat.wire.records import Kind, Record, Space, decode_record, stamp_ms
 
-_MAX_ADDRESSES = 1024
+_MAX_ORIGINS = 1024
+"""Origins whose tellings are counted apart, some 150 bytes each; beyond, all share `TELL_ALL_RATE` anyway."""
+
 _MAX_UNTOLD = 8
 """New neighbours that are told at the same time; the first of more learns the rest from the next refresh."""
 
@@ -53,7 +57,7 @@ class _Untimely:
 
     carried: Carried
     neighbour: Neighbour
-    port: Port
+    link: Link
     since: float
 
 
@@ -70,7 +74,7 @@ class Presence:
         self._keys: BucketTable[bytes] = BucketTable(STATEMENT_RATE, STATEMENT_BURST, MAX_PRESENT)
         self._people = TokenBucket(STATEMENTS_RATE, STATEMENTS_BURST)
         self._strangers = TokenBucket(STRANGERS_RATE, STRANGERS_BURST)
-        self._tellings: BucketTable[str] = BucketTable(TELL_RATE, TELL_BURST, _MAX_ADDRESSES)
+        self._tellings: BucketTable[Origin] = BucketTable(TELL_RATE, TELL_BURST, _MAX_ORIGINS)
         self._tellings_in_all = TokenBucket(TELL_ALL_RATE, TELL_ALL_BURST)
         self._untimely: dict[bytes, _Untimely] = {}
         self._untold: dict[tuple[str, bytes], dict[bytes, bytes]] = {}
@@ -85,7 +89,7 @@ class Presence:
         """A statement made on this router."""
         self._accept(Entry(record, read_statement(record), now.mono), None, now)
 
-    def take_in(self, carried: Carried, neighbour: Neighbour, port: Port, now: Instant) -> None:
+    def take_in(self, carried: Carried, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """A neighbour sent an ephemeral record as news."""
         try:
             record = decode_record(self._mesh, carried.data)
@@ -93,13 +97,13 @@ class Presence:
         except Malformed as refusal:
             self._keeper.drops[refusal.reason] += 1
             return
-        self._strike(record.position[CONFIRM_KEY], neighbour, port)
+        self._strike(record.position[CONFIRM_KEY], neighbour, link)
         if self._is_superseded(record):
             self._keeper.drops["duplicate"] += 1
-            self._news.copy_heard(record.position, neighbour, port, now)
+            self._news.copy_heard(record.position, neighbour, link, now)
         elif not self._is_of_now(record.stamp, now):
             self._keeper.drops["statement"] += 1
-            self._set_aside(place(record.key, record.router), _Untimely(carried, neighbour, port, now.mono))
+            self._set_aside(place(record.key, record.router), _Untimely(carried, neighbour, link, now.mono))
         elif self._may_pass(record, neighbour, now):
             if record.router == self._router:
                 self._said_before_restart(record)
@@ -130,7 +134,7 @@ class Presence:
         if everybody.ready_in(now.mono):
             self._keeper.drops["presence-rate"] += 1
             return False
-        if not self._admission.authentic(record, neighbour.address[0], now):
+        if not self._admission.authentic(record, neighbour.origin, now):
             return False
         if not self._keys.take(record.key, now.mono):
             self._keeper.drops["presence-rate"] += 1
@@ -198,7 +202,7 @@ class Presence:
         again, self._untimely = self._untimely, {}
         for each in again.values():
             age = each.carried.age + int(now.mono - each.since)
-            self.take_in(Carried(each.carried.data, age), each.neighbour, each.port, now)
+            self.take_in(Carried(each.carried.data, age), each.neighbour, each.link, now)
         if any(entry.router == self._router for entry in self._table):
             self._desk.emit(Restate())
 
@@ -224,7 +228,7 @@ class Presence:
 
     # --- New neighbours ---------------------------------------------------------------------------------
 
-    def met(self, neighbour: Neighbour, digest: Digest, port: Port, now: Instant) -> None:
+    def met(self, neighbour: Neighbour, digest: Digest, link: Link, now: Instant) -> None:
         """A neighbour said what it holds: who is new here, or started anew, is told who is present."""
         if neighbour.told == digest.boot or (len(self._table) and not self._may_tell(neighbour, now)):
             return
@@ -233,42 +237,42 @@ class Presence:
             return
         latest = sorted(self._table, key=lambda entry: entry.stated_at, reverse=True)[:MAX_TOLD]
         ids = {entry.position[CONFIRM_KEY]: entry.place for entry in latest}
-        self._untold[port.name, neighbour.router] = ids
+        self._untold[link.name, neighbour.router] = ids
         if len(self._untold) > _MAX_UNTOLD:
             del self._untold[next(iter(self._untold))]
-        self._desk.soon(("tell", port.name, neighbour.router), now.mono, TELL_JITTER)
+        self._desk.soon(("tell", link.name, neighbour.router), now.mono, TELL_JITTER)
 
     def _may_tell(self, neighbour: Neighbour, now: Instant) -> bool:
-        """Takes from the budget of its address, and of all: else its next digest asks again."""
+        """Takes from the budget of its origin, and of all: else its next digest asks again."""
         if self._tellings_in_all.ready_in(now.mono):
             return False
-        return self._tellings.take(neighbour.address[0], now.mono) and self._tellings_in_all.take(now.mono)
+        return self._tellings.take(neighbour.origin, now.mono) and self._tellings_in_all.take(now.mono)
 
-    def on_confirm(self, confirm: Confirm, neighbour: Neighbour, port: Port) -> None:
+    def on_confirm(self, confirm: Confirm, neighbour: Neighbour, link: Link) -> None:
         """A neighbour has records: of these it is told no more."""
         for key in confirm.keys:
-            self._strike(key, neighbour, port)
+            self._strike(key, neighbour, link)
 
-    def _strike(self, key: bytes, neighbour: Neighbour, port: Port) -> None:
-        untold = self._untold.get((port.name, neighbour.router))
+    def _strike(self, key: bytes, neighbour: Neighbour, link: Link) -> None:
+        untold = self._untold.get((link.name, neighbour.router))
         if untold is not None:
             untold.pop(key, None)
 
-    def tell(self, port: Port, neighbour: Neighbour, now: Instant) -> None:
+    def tell(self, link: Link, neighbour: Neighbour, now: Instant) -> None:
         """The next datagram of what a neighbour is told, by unicast, when the share of the air allows it."""
-        untold = self._untold.get((port.name, neighbour.router))
+        untold = self._untold.get((link.name, neighbour.router))
         if untold is None:
             return
-        if not port.tell.ready_in(now.mono):
-            items = self._next(untold, self._desk.capacity(port) - RECORDS_FIELDS, now)
+        if not link.tell.ready_in(now.mono):
+            items = self._next(untold, self._desk.capacity(link) - RECORDS_FIELDS, now)
             if items:
-                sent = self._desk.send(port, [Records(items, NO_NUMBER)], neighbour.address)
-                port.tell.spend(now.mono, sent)
+                sent = self._desk.send(link, [Records(items, NO_NUMBER)], neighbour.origin)
+                link.tell.spend(now.mono, sent)
         if untold:
-            wait = port.tell.ready_in(now.mono)
-            self._desk.timers.set(("tell", port.name, neighbour.router), now.mono + wait)
+            wait = link.tell.ready_in(now.mono)
+            self._desk.timers.set(("tell", link.name, neighbour.router), now.mono + wait)
         else:
-            del self._untold[port.name, neighbour.router]
+            del self._untold[link.name, neighbour.router]
 
     def _next(self, untold: dict[bytes, bytes], room: int, now: Instant) -> tuple[Carried, ...]:
         """Takes what fits into `room` bytes, less what has been said anew or is not of now any more."""

@@ -24,6 +24,7 @@ from meshchat.protocol.admission import Admission
 from meshchat.protocol.arrival import Arrival
 from meshchat.protocol.asker import Asker
 from meshchat.protocol.clock import Heard, MeshClock
+from meshchat.protocol.desk import Desk
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Appended, Held, MeshState, Output, Send
 from meshchat.protocol.exchange import Exchange
@@ -33,12 +34,13 @@ from meshchat.protocol.horizon import Horizon, HorizonState
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.intake import Intake
 from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.link import Link, LinkProfile
 from meshchat.protocol.news import News
-from meshchat.protocol.port import AirShare, Desk, Port
 from meshchat.protocol.presence import Presence
 from meshchat.protocol.standing import Standing
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.state.origin import Origin
 from meshchat.state.receipts import Receipts
 from meshchat.state.store import HistoryRow, RecordStore, StoreLimits
 from meshchat.wire.datagram import LaterVersion
@@ -70,8 +72,12 @@ _SKETCH_STEPS = 512
 _SKETCH_PAUSE = 0.05
 """What is held at the start is mixed into the sketch in steps of 2.5 ms on a PC, 25 ms on a router."""
 
-_MAX_ADDRESSES = 1024
-Address = tuple[str, int]
+_MAX_ORIGINS = 1024
+"""Origins whose answers are counted apart, some 150 bytes each. Who has more addresses than these gets a full
+bucket again for each: what he draws then is bounded by the share of the air alone."""
+
+_MAX_LATER = 64
+"""Origins of which `status` names the later version that they speak."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,6 @@ class RouterSettings:
     boot: bytes
     secret: bytes
     limits: StoreLimits
-    air: AirShare
     wipe_moment: Callable[[int], int]
     retention_ms: int | None
     horizon: HorizonState
@@ -128,7 +133,7 @@ class Router:
         self.neighbours = Neighbours()
         self.receipts = Receipts(self.store.holds)
         self.traffic = Traffic()
-        self.later_versions: dict[str, int] = {}
+        self.later_versions: dict[tuple[str, Origin], int] = {}
         self._read = read
         self._desk = Desk(random, Envelope(settings.mesh, settings.router, settings.boot, sealer))
         fetch = Fetch()
@@ -148,7 +153,7 @@ class Router:
         self.presence = Presence(
             self._desk, self.keeper, admission, self._news, settings.mesh, settings.router
         )
-        self._answers: BucketTable[str] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ADDRESSES)
+        self._answers: BucketTable[Origin] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ORIGINS)
         self._intake = Intake(
             *(self._desk, self.keeper, admission, self.asker, self._news, self.presence),
             *(self.receipts, self._standing, settings.mesh),
@@ -181,54 +186,54 @@ class Router:
         for place in places:
             self.store.remember(place)
 
-    def interface_up(self, name: str, mtu: int, now: Instant, *, is_peer: bool = False) -> list[Output]:
-        """An interface, or with `is_peer` a configured unicast peer, can be used; asks there what is missing.
+    def link_up(self, profile: LinkProfile, now: Instant) -> list[Output]:
+        """A link can be used; asks there what is missing.
 
-        `mtu` is bytes. Called again for an interface that is up, it takes the new MTU.
+        Called again for a link that is up, by its name, it takes the new MTU.
         """
-        port = self._desk.ports.get(name)
-        if port is not None:
-            port.mtu = mtu
+        name = profile.name
+        link = self._desk.links.get(name)
+        if link is not None:
+            link.profile = profile
             return []
-        air, random = self.settings.air, self._desk.random
-        port = Port(name, mtu, random, now.mono, air, self.store, self._carry, is_peer=is_peer)
-        self._desk.ports[name] = port
-        self._desk.timers.set(("trickle", name), port.trickle.deadline)
+        link = Link(profile, self._desk.random, now.mono, self.store, self._carry)
+        self._desk.links[name] = link
+        self._desk.timers.set(("trickle", name), link.trickle.deadline)
         self._desk.timers.set(("ask", name), now.mono)
         return self._done(now)
 
-    def interface_down(self, name: str, now: Instant) -> list[Output]:
-        """An interface is gone."""
-        self._desk.ports.pop(name, None)
-        self.neighbours.forget_interface(name)
+    def link_down(self, name: str, now: Instant) -> list[Output]:
+        """A link is gone."""
+        self._desk.links.pop(name, None)
+        self.neighbours.forget_link(name)
         self._mesh_may_have_changed(now)
         return self._done(now)
 
-    def receive(self, data: bytes, interface: str, address: Address, now: Instant) -> list[Output]:
-        """A datagram came in on an interface from `address`."""
+    def receive(self, data: bytes, link_name: str, origin: Origin, now: Instant) -> list[Output]:
+        """A datagram came in by a link, from `origin`."""
         self.traffic.datagrams_in += 1
         self.traffic.bytes_in += len(data)
-        port = self._desk.ports.get(interface)
-        if port is None:
+        link = self._desk.links.get(link_name)
+        if link is None:
             self.drops["interface"] += 1
             return self._done(now)
         try:
             sender, body = self._desk.envelope.unwrap(data)
-            neighbour = self.neighbours.heard(sender, interface, address, now.mono)
+            neighbour = self.neighbours.heard(sender, link_name, origin, now.mono)
             if not neighbour.greeted:
                 # New, or back from afar: it may hold what is not known here, so do not wait half a minute.
                 neighbour.greeted = True
-                self._desk.hurry(port, now.mono)
+                self._desk.hurry(link, now.mono)
                 self._mesh_may_have_changed(now)
             for packet in decode_packets(body):
                 if isinstance(packet, int):
                     self.drops["unknown-packet"] += 1
                 else:
-                    self._handle(packet, neighbour, port, now)
+                    self._handle(packet, neighbour, link, now)
         except LaterVersion as later:
             self.drops[later.reason] += 1
-            if len(self.later_versions) < 64 or address[0] in self.later_versions:
-                self.later_versions[address[0]] = later.version
+            if len(self.later_versions) < _MAX_LATER or (link_name, origin) in self.later_versions:
+                self.later_versions[link_name, origin] = later.version
         except Malformed as refusal:
             self.drops[refusal.reason] += 1
         return self._done(now)
@@ -250,8 +255,8 @@ class Router:
         Returns how many were known, how many were refused or have to wait by reason, and the outputs.
         """
         known, refused = self._intake.from_file(carried, now)
-        for port in self._desk.ports.values():
-            self._desk.hurry(port, now.mono)
+        for link in self._desk.links.values():
+            self._desk.hurry(link, now.mono)
         return known, refused, self._done(now)
 
     def wipe(self, room: str | None, now: Instant) -> list[Output]:
@@ -269,8 +274,8 @@ class Router:
         """The disk no longer has these records: they are fetched again."""
         for place in places:
             self.store.forget(place, remember=False)
-        for port in self._desk.ports.values():
-            self._desk.hurry(port, now.mono)
+        for link in self._desk.links.values():
+            self._desk.hurry(link, now.mono)
         return self._done(now)
 
     def sent(self, send: Send) -> None:
@@ -320,37 +325,37 @@ class Router:
                 self.asker.check_fetch(now)
             case ("presence", bytes(place)):
                 self.presence.expire(place, now)
-            case (str(what), str(interface)) if interface in self._desk.ports:
-                self._expire_port(what, self._desk.ports[interface], now)
-            case (str(what), str(interface), bytes(router)) if interface in self._desk.ports:
-                neighbour = self.neighbours.get(router, interface)
+            case (str(what), str(name)) if name in self._desk.links:
+                self._expire_link(what, self._desk.links[name], now)
+            case (str(what), str(name), bytes(router)) if name in self._desk.links:
+                neighbour = self.neighbours.get(router, name)
                 if neighbour is not None:
-                    self._expire_neighbour(what, self._desk.ports[interface], neighbour, now)
+                    self._expire_neighbour(what, self._desk.links[name], neighbour, now)
 
-    def _expire_port(self, what: str, port: Port, now: Instant) -> None:
+    def _expire_link(self, what: str, link: Link, now: Instant) -> None:
         match what:
             case "trickle":
-                if port.trickle.expire(now.mono):
-                    self._standing.send_digest(port, now)
-                self._desk.timers.set(("trickle", port.name), port.trickle.deadline)
+                if link.trickle.expire(now.mono):
+                    self._standing.send_digest(link, now)
+                self._desk.timers.set(("trickle", link.name), link.trickle.deadline)
             case "flood":
-                self._news.expire(port, now)
+                self._news.expire(link, now)
             case "dump":
-                self._giver.send_dump(port, now)
+                self._giver.send_dump(link, now)
             case "ask":
-                self.asker.ask(port, now)
+                self.asker.ask(link, now)
             case "digest":
-                self._standing.send_digest(port, now)
-            case "rest" if port.doubted:
-                self._standing.send_digest(port, now)
+                self._standing.send_digest(link, now)
+            case "rest" if link.doubted:
+                self._standing.send_digest(link, now)
 
-    def _expire_neighbour(self, what: str, port: Port, neighbour: Neighbour, now: Instant) -> None:
+    def _expire_neighbour(self, what: str, link: Link, neighbour: Neighbour, now: Instant) -> None:
         if what == "ranges":
-            self._exchange.begin(port, neighbour, now)
+            self._exchange.begin(link, neighbour, now)
         elif what == "offer":
-            self._giver.send_offer(port, neighbour, now)
+            self._giver.send_offer(link, neighbour, now)
         elif what == "tell":
-            self.presence.tell(port, neighbour, now)
+            self.presence.tell(link, neighbour, now)
 
     def _housekeep(self, now: Instant) -> None:
         self._follow_clocks(now)
@@ -362,7 +367,7 @@ class Router:
     # --- What front ends are told of the mesh -----------------------------------------------------------
 
     def neighbours_heard(self, now: Instant) -> int:
-        """How many routers are heard: one that is heard on two interfaces is one."""
+        """How many routers are heard: one that is heard on two links is one."""
         return len({one.router for one in self.neighbours.alive(now.mono)})
 
     def mesh_state(self, now: Instant) -> MeshState:
@@ -421,53 +426,53 @@ class Router:
 
     # --- Packets ----------------------------------------------------------------------------------------
 
-    def _handle(self, packet: Packet, neighbour: Neighbour, port: Port, now: Instant) -> None:
+    def _handle(self, packet: Packet, neighbour: Neighbour, link: Link, now: Instant) -> None:
         match packet:
             case Records():
-                neighbour.link.heard(packet.number)
-                self._intake.take_in(packet.items, Arrival.NEWS, neighbour, port, now)
+                neighbour.reception.heard(packet.number)
+                self._intake.take_in(packet.items, Arrival.NEWS, neighbour, link, now)
             case Confirm():
-                neighbour.link.heard(packet.number)
-                self._news.on_confirm(packet, neighbour, port)
-                self.presence.on_confirm(packet, neighbour, port)
+                neighbour.reception.heard(packet.number)
+                self._news.on_confirm(packet, neighbour, link)
+                self.presence.on_confirm(packet, neighbour, link)
                 for key in packet.keys:
                     self.receipts.has(key, neighbour)
             case Digest():
-                self.presence.met(neighbour, packet, port, now)
-                self._exchange.on_digest(neighbour, packet, port, now)
+                self.presence.met(neighbour, packet, link, now)
+                self._exchange.on_digest(neighbour, packet, link, now)
                 self._clock_heard(now)
                 self._mesh_may_have_changed(now)
             case Ask():
-                self.presence.met(neighbour, packet.digest, port, now)
-                self._giver.on_ask(neighbour, packet, port, now)
+                self.presence.met(neighbour, packet.digest, link, now)
+                self._giver.on_ask(neighbour, packet, link, now)
                 self._clock_heard(now)
             case Offer():
-                self.asker.on_offer(neighbour, packet, port, now)
+                self.asker.on_offer(neighbour, packet, link, now)
             case Ranges():
-                self._exchange.on_ranges(neighbour, packet, port, now)
+                self._exchange.on_ranges(neighbour, packet, link, now)
             case Sketch():
-                self._exchange.on_sketch(neighbour, packet, port, now)
+                self._exchange.on_sketch(neighbour, packet, link, now)
             case Want() if packet.to != self.settings.router:
-                self.asker.overheard(packet, port, now)
+                self.asker.overheard(packet, link, now)
             case Want():
-                if self._giver.on_want(neighbour, packet, port, now):
-                    self._exchange.on_want(neighbour, packet, port, now)
+                if self._giver.on_want(neighbour, packet, link, now):
+                    self._exchange.on_want(neighbour, packet, link, now)
             case Dump():
-                self._on_dump(packet, neighbour, port, now)
+                self._on_dump(packet, neighbour, link, now)
             case Fragment():
-                self._intake.take_piece(packet, neighbour, port, now)
+                self._intake.take_piece(packet, neighbour, link, now)
 
     def _may_answer(self, neighbour: Neighbour, now: Instant) -> bool:
-        """Takes from the budget of answers to the neighbour's address."""
-        if self._answers.take(neighbour.address[0], now.mono):
+        """Takes from the budget of answers to the neighbour's origin."""
+        if self._answers.take(neighbour.origin, now.mono):
             return True
         self.drops["answer-budget"] += 1
         return False
 
-    def _on_dump(self, dump: Dump, neighbour: Neighbour, port: Port, now: Instant) -> None:
-        self._intake.take_in(dump.items, Arrival.REPAIR, neighbour, port, now)
+    def _on_dump(self, dump: Dump, neighbour: Neighbour, link: Link, now: Instant) -> None:
+        self._intake.take_in(dump.items, Arrival.REPAIR, neighbour, link, now)
         self._intake.flush()
-        self.asker.on_dump(neighbour, dump, port, now)
+        self.asker.on_dump(neighbour, dump, link, now)
 
     def _carry(self, place: bytes, now: Instant) -> Carried | None:
         """A held record as it goes into a packet, with its age by now."""

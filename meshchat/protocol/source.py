@@ -15,6 +15,7 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.pace import Pace
 from meshchat.protocol.reconcile import find, short_id
 from meshchat.protocol.spans import Spans, after, between
+from meshchat.state.origin import Origin
 from meshchat.state.store import RecordStore
 from meshchat.wire.packets import (
     END,
@@ -31,7 +32,7 @@ from meshchat.wire.packets import (
 )
 from meshchat.wire.records import RECORD_ID_SIZE, ROUTER_ID_SIZE
 
-_Packet = tuple[Packet, tuple[str, int] | None]
+_Packet = tuple[Packet, Origin | None]
 _DUMP_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 1
 _LOOK_AHEAD = 64
 """Listed records looked at for one datagram."""
@@ -53,7 +54,7 @@ class _Stream:
     """What one asker is still to get, and until when without another word from it."""
 
     asker: bytes
-    address: tuple[str, int] | None
+    origin: Origin | None
     pace: Pace
     until: float = math.inf
     spans: Spans = field(default_factory=Spans)
@@ -80,15 +81,15 @@ class _Stream:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A packet of a dump, where it goes (an address, or None for multicast), and whose pace it takes."""
+    """A packet of a dump, where it goes (to an origin, or None for all), and whose pace it takes."""
 
     packet: Packet
-    address: tuple[str, int] | None
+    origin: Origin | None
     pace: Pace
 
 
 class Source:
-    """The dumps being sent on one interface. Times are seconds, monotonic."""
+    """The dumps being sent on one link. Times are seconds, monotonic."""
 
     def __init__(
         self, store: RecordStore, carried: Callable[[bytes, Instant], Carried | None], rate: float
@@ -112,7 +113,7 @@ class Source:
     def request(
         self,
         asker: bytes,
-        address: tuple[str, int],
+        origin: Origin,
         blocks: Sequence[Wanted],
         salt: bytes,
         ceiling: bytes,
@@ -122,10 +123,10 @@ class Source:
 
         Of dated history, nothing from position `ceiling` on is sent: it lies in the future.
         """
-        if not self._make_room(asker, address):
+        if not self._make_room(asker, origin):
             return False
         pace = self._pace(asker)
-        stream = _Stream(asker, address, pace, now + STREAM_KEEP, ceiling=ceiling)
+        stream = _Stream(asker, origin, pace, now + STREAM_KEEP, ceiling=ceiling)
         ranged = [block for block in blocks if isinstance(block, Block) and block.ids is None]
         stream.spans = Spans((block.low, block.high) for block in ranged)
         stream.salt, stream.but = salt, frozenset(short for block in ranged for short in block.but)
@@ -143,10 +144,10 @@ class Source:
             self._paces.popitem(last=False)
         return pace
 
-    def _make_room(self, asker: bytes, address: tuple[str, int] | None) -> bool:
-        """One stream an address: whoever invents askers takes his own stream away, not another's."""
+    def _make_room(self, asker: bytes, origin: Origin | None) -> bool:
+        """One stream an origin: whoever invents askers takes his own stream away, not another's."""
         for other, stream in self._streams.items():
-            if other == asker or (stream.address and address and stream.address[0] == address[0]):
+            if other == asker or (origin is not None and stream.origin == origin):
                 del self._streams[other]
                 return True
         return len(self._streams) < MAX_STREAMS
@@ -164,13 +165,13 @@ class Source:
             return True
         return any(next(self._store.held_entries(low, high), None) for low, high in stream.spans)
 
-    def push(self, asker: bytes, address: tuple[str, int] | None, places: Iterable[bytes]) -> None:
+    def push(self, asker: bytes, origin: Origin | None, places: Iterable[bytes]) -> None:
         """Sends a few records to a neighbour that was seen to lack them; `NOBODY` stands for several."""
         stream = self._streams.get(asker)
         if stream is None:
             if len(self._streams) >= MAX_STREAMS:
                 return
-            stream = self._streams[asker] = _Stream(asker, address, self._pace(asker))
+            stream = self._streams[asker] = _Stream(asker, origin, self._pace(asker))
         stream.listed.update(dict.fromkeys(places))
 
     def ready_in(self, now: float) -> float:
@@ -188,7 +189,7 @@ class Source:
             self._streams.move_to_end(asker)
             outgoing = self._from(stream, capacity, now)
             if outgoing is None and stream.empty and not stream.said_last:
-                outgoing = stream.dump(START, START, ()), stream.address
+                outgoing = stream.dump(START, START, ()), stream.origin
             if stream.said_last:
                 del self._streams[asker]
             if outgoing is not None:
@@ -197,7 +198,7 @@ class Source:
 
     def _from(self, stream: _Stream, capacity: int, now: Instant) -> _Packet | None:
         if stream.pieces:
-            return stream.pieces.popleft(), stream.address
+            return stream.pieces.popleft(), stream.origin
         if stream.listed:
             return self._listed(stream, capacity, now)
         if stream.spans:
@@ -226,7 +227,7 @@ class Source:
                 room -= carried.size
         if not (items or stream.empty):
             return None
-        return stream.dump(START, START, items), None if shared else stream.address
+        return stream.dump(START, START, items), None if shared else stream.origin
 
     def _also_wanted(self, stream: _Stream, place: bytes) -> bool:
         """Whether others wait for this record; they are served by the same datagram."""
@@ -277,19 +278,19 @@ class Source:
 
     def _in_pieces(self, stream: _Stream, place: bytes, carried: Carried, capacity: int) -> _Packet:
         stream.pieces.extend(fragments(place[-RECORD_ID_SIZE:], carried, capacity, repair=True))
-        return stream.pieces.popleft(), stream.address
+        return stream.pieces.popleft(), stream.origin
 
-    def _shared(self, stream: _Stream, low: bytes, high: bytes) -> tuple[str, int] | None:
+    def _shared(self, stream: _Stream, low: bytes, high: bytes) -> Origin | None:
         """None (multicast) where other streams still want this span, which they then have; else unicast.
 
         What leaves out an asker's own records serves nobody else.
         """
         stream.pace.sent(low, high)
         if stream.but:
-            return stream.address
+            return stream.origin
         shared = False
         for other in self._streams.values():
             if other is not stream and other.spans.remove(low, high):
                 shared = True
                 other.pace.sent(low, high)
-        return None if shared else stream.address
+        return None if shared else stream.origin

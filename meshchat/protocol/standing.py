@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from meshchat.constants import AHEAD_MS, DEAF, NEWS_MS, TOKEN_EPOCH, VERSION
+from meshchat.protocol.desk import Desk
 from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
-from meshchat.protocol.port import Desk, Port
+from meshchat.protocol.link import Link
 from meshchat.protocol.spans import Span
 from meshchat.state.flow import Flow
 from meshchat.state.neighbours import Neighbour, Neighbours
@@ -84,23 +85,23 @@ class Standing:
         lowest = self._flow.lowest(now.mono)
         return MAX_STAMP if lowest is None else lowest
 
-    def digest(self, port: Port, now: Instant) -> Digest:
+    def digest(self, link: Link, now: Instant) -> Digest:
         """What this router holds, in constant size, less what is still on its way."""
         until = self._until(now)
         undated, history = self._keeper.summaries(now, until)
         scope = Scope.ALL | Scope.FETCHING if self.is_fetching(now) else Scope.ALL
         clock, floor = self._keeper.clock.claim(now), self._keeper.floor
-        echo, number = self._echo(port, now), port.next_number()
-        hears = self._hears(port, number, now)
+        echo, number = self._echo(link, now), link.next_number()
+        hears = self._hears(link, number, now)
         return Digest(self._boot, echo, _RELEASE, clock, scope, floor, undated, history, hears, until, number)
 
-    def _hears(self, port: Port, number: int, now: Instant) -> bytes:
-        around = self._neighbours.around(now.mono, port.name)
-        return hears_filter((one.router for one in around if one.link.loss < DEAF), number)
+    def _hears(self, link: Link, number: int, now: Instant) -> bytes:
+        around = self._neighbours.around(now.mono, link.name)
+        return hears_filter((one.router for one in around if one.reception.loss < DEAF), number)
 
-    def _echo(self, port: Port, now: Instant) -> bytes:
+    def _echo(self, link: Link, now: Instant) -> bytes:
         """The boot id of the neighbour echoed least lately, those first who look for a clock to follow."""
-        heard = [one for one in self._neighbours.alive(now.mono, port.name) if one.digest is not None]
+        heard = [one for one in self._neighbours.alive(now.mono, link.name) if one.digest is not None]
         if not heard:
             return bytes(BOOT_ID_SIZE)
         chosen = min(heard, key=lambda one: (_has_clock(one), one.echoed_at))
@@ -113,10 +114,10 @@ class Standing:
         both = undated.fingerprint + history.fingerprint
         return hashlib.blake2b(both, digest_size=8).digest()
 
-    def send_digest(self, port: Port, now: Instant) -> None:
+    def send_digest(self, link: Link, now: Instant) -> None:
         """Says what is held here."""
-        port.told()
-        self._desk.send(port, [self.digest(port, now)])
+        link.told()
+        self._desk.send(link, [self.digest(link, now)])
 
     def compare(self, theirs: Digest, now: Instant) -> tuple[Verdict, list[Span]]:
         """The verdict on a neighbour's digest, and the spans that differ or may differ.
@@ -169,8 +170,8 @@ class Standing:
         """Keeps the digest; a new boot has to show anew that it is live."""
         if neighbour.digest is not None and neighbour.digest.boot != digest.boot:
             neighbour.live = False
-            neighbour.link.restarted()
-        neighbour.link.heard(digest.number)
+            neighbour.reception.restarted()
+        neighbour.reception.heard(digest.number)
         neighbour.reach = Reach(digest.hears, digest.number)
         neighbour.live = neighbour.live or digest.echo == self._boot
         before = neighbour.digest

@@ -1,4 +1,4 @@
-"""The routers heard directly, on each interface."""
+"""The routers heard directly, on each link."""
 
 import math
 from collections import OrderedDict, defaultdict
@@ -9,7 +9,7 @@ from meshchat.constants import (
     EXCHANGE_FREE_TRIES,
     EXCHANGE_RETRY,
     EXCHANGE_RETRY_MAX,
-    MAX_AN_ADDRESS,
+    MAX_AN_ORIGIN,
     MAX_NEIGHBOURS,
     NEIGHBOUR_FRESH,
     NEIGHBOUR_LIFETIME,
@@ -17,8 +17,9 @@ from meshchat.constants import (
     SHUN_MAX,
     TOKEN_EPOCH,
 )
-from meshchat.state.link import Link
+from meshchat.state.origin import Origin
 from meshchat.state.reach import Reach
+from meshchat.state.reception import Reception
 from meshchat.wire.packets import NO_TOKEN, Digest
 
 
@@ -81,7 +82,7 @@ class Backoff:
 
 @dataclass
 class Neighbour:
-    """One router on one interface. Times are seconds, monotonic.
+    """One router on one link. Times are seconds, monotonic.
 
     `differs_since` is when its digest was first seen to differ; `asked` is the nonce of its last ASK-FILE;
     `live`: it has echoed something of this router's present run; `echoed_at` is when it was echoed itself;
@@ -95,8 +96,8 @@ class Neighbour:
     """
 
     router: bytes
-    interface: str
-    address: tuple[str, int]
+    link: str
+    origin: Origin
     last_heard: float
     first_heard: float
     digest: Digest | None = None
@@ -110,7 +111,7 @@ class Neighbour:
     asked_until: float = -1e9
     gave: bool = False
     reach: Reach = field(default_factory=Reach)
-    link: Link = field(default_factory=Link)
+    reception: Reception = field(default_factory=Reception)
     gives_until: float = -1e9
     token: bytes = NO_TOKEN
     token_at: float = -1e9
@@ -152,46 +153,46 @@ class Neighbours:
     def __init__(self) -> None:
         self._table: OrderedDict[tuple[str, bytes], Neighbour] = OrderedDict()
 
-    def heard(self, router: bytes, interface: str, address: tuple[str, int], now: float) -> Neighbour:
+    def heard(self, router: bytes, link: str, origin: Origin, now: float) -> Neighbour:
         """The neighbour that was just heard, new or known."""
-        key = (interface, router)
+        key = (link, router)
         neighbour = self._table.get(key)
         if neighbour is None or now - neighbour.last_heard > NEIGHBOUR_LIFETIME:
-            neighbour = self._table[key] = Neighbour(router, interface, address, now, now)
+            neighbour = self._table[key] = Neighbour(router, link, origin, now, now)
         neighbour.last_heard = now
-        neighbour.address = address
+        neighbour.origin = origin
         self._table.move_to_end(key)
         if len(self._table) > MAX_NEIGHBOURS:
             self._table.popitem(last=False)
         return neighbour
 
-    def get(self, router: bytes, interface: str) -> Neighbour | None:
+    def get(self, router: bytes, link: str) -> Neighbour | None:
         """The neighbour, or None."""
-        return self._table.get((interface, router))
+        return self._table.get((link, router))
 
-    def alive(self, now: float, interface: str | None = None) -> Iterator[Neighbour]:
-        """Those heard within `NEIGHBOUR_LIFETIME`, on one interface or on all."""
+    def alive(self, now: float, link: str | None = None) -> Iterator[Neighbour]:
+        """Those heard within `NEIGHBOUR_LIFETIME`, on one link or on all."""
         for neighbour in self._table.values():
-            if now - neighbour.last_heard <= NEIGHBOUR_LIFETIME and interface in (None, neighbour.interface):
+            if now - neighbour.last_heard <= NEIGHBOUR_LIFETIME and link in (None, neighbour.link):
                 yield neighbour
 
-    def around(self, now: float, interface: str) -> list[Neighbour]:
+    def around(self, now: float, link: str) -> list[Neighbour]:
         """Those that count where a record is relayed: alive, and heard with a digest.
 
-        Of one address the `MAX_AN_ADDRESS` lowest ids, the same for all who hear them, so that their filters
+        Of one origin the `MAX_AN_ORIGIN` lowest ids, the same for all who hear them, so that their filters
         agree: whoever invents routers makes few of them count.
         """
-        by_address: defaultdict[str, list[Neighbour]] = defaultdict(list)
-        for neighbour in self.alive(now, interface):
+        by_origin: defaultdict[Origin, list[Neighbour]] = defaultdict(list)
+        for neighbour in self.alive(now, link):
             if neighbour.digest is not None:
-                by_address[neighbour.address[0]].append(neighbour)
+                by_origin[neighbour.origin].append(neighbour)
         return [
             neighbour
-            for same in by_address.values()
-            for neighbour in sorted(same, key=lambda one: one.router)[:MAX_AN_ADDRESS]
+            for same in by_origin.values()
+            for neighbour in sorted(same, key=lambda one: one.router)[:MAX_AN_ORIGIN]
         ]
 
-    def forget_interface(self, interface: str) -> None:
-        """The interface is gone, and so is whoever was heard on it."""
-        for key in [key for key in self._table if key[0] == interface]:
+    def forget_link(self, link: str) -> None:
+        """The link is gone, and so is whoever was heard on it."""
+        for key in [key for key in self._table if key[0] == link]:
             del self._table[key]

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 from meshchat.adapters.files import DiskFiles
+from meshchat.adapters.links.udp import UdpOrigin
 from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.statestore import StateStore
@@ -26,7 +27,7 @@ from meshchat.constants import (
 )
 from meshchat.protocol.events import Held, MeshState, Send
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.port import AirShare
+from meshchat.protocol.link import AirShare, LinkProfile
 from meshchat.state.caps import CapLimits
 from meshchat.state.presence import Present
 from meshchat.state.store import StoreLimits
@@ -102,7 +103,6 @@ def running(home: Path) -> Iterator[tuple[Node, Deaf]]:
     settings = NodeSettings(
         mesh=load.MESH,
         limits=LIMITS,
-        air=AirShare(config.air_rate, NEWS_SHARE, config.repair_share, TALK_SHARE),
         wipe_moment=lambda ms: last_wipe(ms, config.wipe_time, zone),
         retention_ms=None,
         boot=random.randbytes(8),
@@ -112,7 +112,8 @@ def running(home: Path) -> Iterator[tuple[Node, Deaf]]:
     listener = Deaf()
     node = Node(settings, store, StateStore(state), instant, random, listener)
     node.start()
-    node.interface_up(INTERFACE, MAX_MTU)
+    air = AirShare(config.air_rate, NEWS_SHARE, config.repair_share, TALK_SHARE)
+    node.link_up(LinkProfile(INTERFACE, MAX_MTU, is_broadcast=True, air=air))
     try:
         yield node, listener
     finally:
@@ -121,9 +122,9 @@ def running(home: Path) -> Iterator[tuple[Node, Deaf]]:
 
 def feed(node: Node, listener: Deaf, datagrams: Iterable[bytes], host: int = 2) -> None:
     """Hands the node datagrams of the neighbour 10.77.0.`host`, and its deadlines as they pass."""
-    address = (f"10.77.0.{host}", DEFAULT_PORT)
+    origin = UdpOrigin(f"10.77.0.{host}", DEFAULT_PORT)
     for number, data in enumerate(datagrams):
-        node.receive(data, INTERFACE, address)
+        node.receive(data, INTERFACE, origin)
         due = listener.deadline
         if number % TICK_EVERY == 0 and due is not None and due <= time.monotonic():
             listener.deadline = None

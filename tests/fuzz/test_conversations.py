@@ -19,7 +19,7 @@ from tests.sim.checkers import assert_converges, assert_idle, assert_kept
 from tests.sim.network import AirConditions
 from tests.sim.people import Lobby, Person, names
 from tests.sim.topology import cell
-from tests.sim.world import SimRouter, Stranger, World, address_of
+from tests.sim.world import SimRouter, Stranger, World, origin_of
 
 EVENTS_A_SECOND = 2000
 """Ticks and arrivals of a busy world of four, ten times over: what needs more is going round in a circle."""
@@ -189,10 +189,10 @@ class Conversation(RuleBasedStateMachine):
         router = self._alive(number)
         if router is None:
             return
-        address = address_of(whose if whose < len(self.honest) else self.stranger.number)
+        origin = origin_of(whose if whose < len(self.honest) else self.stranger.number)
         for said in data.draw(st.lists(datagrams(self.overheard, self.stranger), min_size=1, max_size=8)):
             self._answered = 0
-            router.up.receive(said, "wlan0", address)
+            router.up.receive(said, "wlan0", origin)
             assert self._answered <= ANSWER_BYTES, f"{len(said)} bytes drew {self._answered}"
 
     @rule(data=st.data(), times=st.integers(1, 40))

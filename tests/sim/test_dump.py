@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.sim.disk import SimFiles
 from tests.sim.network import UNICAST_TRIES, AirConditions
 from tests.sim.test_ladder import history
 from tests.sim.topology import cell
-from tests.sim.world import AIR_RATE, MESH, SimRouter, Stranger, World
+from tests.sim.world import AIR_RATE, MESH, WLAN0, SimRouter, Stranger, World
 
 RATE = AIR_RATE * REPAIR_SHARE / 8
 """Bytes a second that dumps may take."""
@@ -116,9 +117,9 @@ def test_an_interface_that_goes_and_comes_costs_no_second_dump(seconds: float) -
     back = case.back[0]
     back.boot()
     case.fetch(until=0.4)
-    back.up.interface_down("wlan0")
+    back.up.link_down("wlan0")
     case.world.run(seconds)
-    back.up.interface_up("wlan0", 1500)
+    back.up.link_up(WLAN0)
     case.fetch()
     case.world.run(10)
     unheard = min(0.65, seconds * RATE / case.signed)
@@ -156,7 +157,7 @@ def test_what_a_neighbour_lists_beyond_one_request_is_asked_for_in_two() -> None
     world = World(2, cell(2), 2, AirConditions())
     world.boot([0])
     router, other = world.routers[0].up, Stranger(world, 1)
-    router.interface_up("wlan0", MIN_MTU)
+    router.link_up(replace(WLAN0, mtu=MIN_MTU))
     salt = bytes(8)
     records = [other.record(f"listed {number}", make_stamp(world.true_ms, number)) for number in range(180)]
     listed = {short_id(salt, record.id): record for record in records}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from meshchat.adapters.links.udp import UdpOrigin
 from meshchat.adapters.statestore import StateStore
 from meshchat.constants import (
     FORGERY_BURST,
@@ -68,7 +69,7 @@ class Hostile(Stranger):
     def __init__(self, world: World, number: int) -> None:
         super().__init__(world, number)
         self.rng = random.Random(world.rng.randrange(2**63))
-        self.address = (f"10.0.0.{number}", PORT)
+        self.origin = UdpOrigin(f"10.0.0.{number}", PORT)
         self.overheard: list[bytes] = []
         self.tokens: dict[bytes, bytes] = {}
         self.answer: Callable[[bytes, Packet], None] | None = None
@@ -89,10 +90,10 @@ class Hostile(Stranger):
         """The packets in the open, as from `sender`."""
         return PlainDatagram(MESH, sender or self.id, b"".join(map(encode_packet, packets))).encode()
 
-    def throw(self, at: SimRouter, data: bytes, *, address: tuple[str, int] | None = None) -> None:
+    def throw(self, at: SimRouter, data: bytes, *, origin: UdpOrigin | None = None) -> None:
         """Right into a router's antenna; an exception that leaves it fails the test."""
         self.spent += len(data)
-        at.up.receive(data, "wlan0", address or self.address)
+        at.up.receive(data, "wlan0", origin or self.origin)
 
     def throw_at_all(self, *packets: Packet, sender: bytes | None = None) -> None:
         data = self.datagram(*packets, sender=sender)
@@ -314,7 +315,9 @@ def test_forgeries_are_budgeted_and_honest_chat_goes_on() -> None:
     victim = world.routers[0]
     for number in range(1500):
         hostile.throw(
-            victim, hostile.datagram(Records(hostile.forged(1))), address=(hostile.address[0], number + 1)
+            victim,
+            hostile.datagram(Records(hostile.forged(1))),
+            origin=UdpOrigin(hostile.origin.host, number + 1),
         )
         if number % 100 == 0:
             world.routers[1].say("1", f"under fire {number}")
@@ -521,8 +524,8 @@ def test_invented_routers_fill_no_memory_and_are_forgotten() -> None:
     victim = world.routers[0]
     for number in range(5000):
         digest = hostile.some_digest(echo=victim.up.engine.settings.boot)
-        address = (f"10.{number % 250}.{number // 250}.1", PORT)
-        hostile.throw(victim, hostile.datagram(digest, sender=hostile.invented()), address=address)
+        origin = UdpOrigin(f"10.{number % 250}.{number // 250}.1", PORT)
+        hostile.throw(victim, hostile.datagram(digest, sender=hostile.invented()), origin=origin)
         if number % 100 == 0:
             world.run(0.5)
     assert len(list(victim.up.engine.neighbours.alive(victim.instant().mono))) <= MAX_NEIGHBOURS
@@ -681,11 +684,11 @@ def test_who_names_other_sources_does_not_lead_a_fetch_astray(
             return
         named += 1
         source = b"\xff" + hostile.invented()[1:] if lie.startswith("a source") else max(honest)
-        address = (f"10.9.{named % 200}.1", PORT)
+        origin = UdpOrigin(f"10.9.{named % 200}.1", PORT)
         empty = Dump(bytes(8), False, LOW, LOW, ())
-        hostile.throw(router, hostile.datagram(empty, sender=source), address=address)
+        hostile.throw(router, hostile.datagram(empty, sender=source), origin=origin)
         want = Want(source, hostile.rng.randbytes(8), bytes(8), everything)
-        hostile.throw(router, hostile.datagram(want, sender=hostile.invented()), address=address)
+        hostile.throw(router, hostile.datagram(want, sender=hostile.invented()), origin=origin)
 
     hostile.answer = speak
     router.boot()
@@ -814,8 +817,8 @@ def test_whoever_talks_all_the_time_does_not_keep_honest_routers_from_talking(
         for victim in world.alive():
             number = hostile.rng.randrange(addresses)
             step = hostile.steps(victim.up.router, Fingerprinted(LOW, END, Summary(3, bytes(16))))
-            address, name = (f"10.0.1.{number}", PORT), number.to_bytes(8, "big")
-            hostile.throw(victim, hostile.datagram(step, sender=name), address=address)
+            origin, name = UdpOrigin(f"10.0.1.{number}", PORT), number.to_bytes(8, "big")
+            hostile.throw(victim, hostile.datagram(step, sender=name), origin=origin)
         world.at(world.now + 0.02, talk)
 
     talk()
@@ -844,8 +847,9 @@ def test_no_flood_grows_a_router_beyond_its_tables(measured: Callable[[str], Non
                 lie = (Records(hostile.forged(2)),)
             case _:
                 lie = rng.choice(requests(hostile, victim, hostile.tokens.get(victim.up.router, bytes(8))))
-        address = (f"10.{rng.randrange(200)}.{rng.randrange(200)}.1", rng.randrange(65_536))
-        hostile.throw(victim, hostile.datagram(*lie, sender=hostile.invented()), address=address)
+        host = f"10.{rng.randrange(200)}.{rng.randrange(200)}.1"
+        origin = UdpOrigin(host, rng.randrange(65_536))
+        hostile.throw(victim, hostile.datagram(*lie, sender=hostile.invented()), origin=origin)
         if number % 100 == 0:
             hostile.overheard.clear()
             world.run(0.2)

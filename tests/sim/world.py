@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from meshchat.adapters.links.udp import UdpOrigin
 from meshchat.adapters.logstore import FsyncPolicy, LogStore
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.statestore import StateStore
@@ -27,8 +28,9 @@ from meshchat.errors import StoreError
 from meshchat.identity import SigningKey, sign_record, verify_record
 from meshchat.protocol.events import Held, MeshState, Send
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.port import AirShare
+from meshchat.protocol.link import AirShare, LinkProfile
 from meshchat.state.caps import CapLimits
+from meshchat.state.origin import Origin
 from meshchat.state.presence import Present
 from meshchat.state.recordset import RecordSet
 from meshchat.state.store import StoreLimits
@@ -46,6 +48,7 @@ EPOCH_MS = 1_800_000_000_000
 PORT = 8888
 MESH = mesh_id("simulated")
 AIR_RATE = 1_000_000
+WLAN0 = LinkProfile("wlan0", 1500, True, AirShare(AIR_RATE, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE))
 
 
 _zone = lru_cache(Zone)
@@ -53,14 +56,16 @@ _zone = lru_cache(Zone)
 
 
 @lru_cache(maxsize=4096)
-def address_of(number: int) -> tuple[str, int]:
-    """The IPv4 address and port of router `number`."""
-    return f"10.0.{number >> 8}.{number & 255}", PORT
+def origin_of(number: int) -> UdpOrigin:
+    """Router `number` as its neighbours hear it."""
+    return UdpOrigin(f"10.0.{number >> 8}.{number & 255}", PORT)
 
 
-def number_of(address: tuple[str, int]) -> int:
-    """The router at an address."""
-    *_, high, low = address[0].split(".")
+def number_of(origin: Origin | None) -> int | None:
+    """The router that an origin stands for; None: all who are on the link."""
+    if not isinstance(origin, UdpOrigin):
+        return None
+    *_, high, low = origin.host.split(".")
     return int(high) << 8 | int(low)
 
 
@@ -86,6 +91,7 @@ class RouterModel:
     zone: str = "UTC"
     wipe_time: str = "04:00"
     mesh_keys: tuple[bytes, ...] = ()
+    link: LinkProfile = WLAN0
 
 
 class SimRouter:
@@ -142,7 +148,6 @@ class SimRouter:
         settings = NodeSettings(
             mesh=MESH,
             limits=model.limits,
-            air=AirShare(AIR_RATE, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE),
             wipe_moment=lambda ms: last_wipe(ms, model.wipe_time, zone),
             retention_ms=None if model.retention_s is None else model.retention_s * 1000,
             boot=rng.randbytes(8),
@@ -152,7 +157,7 @@ class SimRouter:
         state = StateStore(self.state, new_key=lambda: SigningKey.from_seed(rng.randbytes(32)))
         self.node = Node(settings, store, state, self.instant, rng, self)
         self.node.start()
-        self.node.interface_up("wlan0", 1500)
+        self.node.link_up(self.model.link)
 
     @property
     def up(self) -> Node:
@@ -194,7 +199,7 @@ class SimRouter:
 
     def send(self, send: Send) -> None:
         """Onto the air."""
-        to = None if send.address is None else number_of(send.address)
+        to = self.world.number_of(send.to)
         self.world.transmit(self.number, to, send.data)
 
     def delivered(self, record: Record, live: bool) -> None:
@@ -250,7 +255,7 @@ class SimRouter:
     def receive(self, data: bytes, sender: int) -> None:
         """A frame arrived."""
         if self.node is not None:
-            self._guarded(self.node.receive, data, "wlan0", address_of(sender))
+            self._guarded(self.node.receive, data, self.model.link.name, self.world.origin_of(sender))
 
     def _guarded(self, action: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -324,6 +329,8 @@ class World:
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
         self.routers = [SimRouter(self, number, RouterModel()) for number in range(count)]
+        self.origin_of: Callable[[int], Origin] = origin_of
+        self.number_of: Callable[[Origin | None], int | None] = number_of
         self.taps: list[Callable[[int, bytes], None]] = []
         self.viewers: list[Callable[[int, Record], None]] = []
         self.watchers: list[Callable[[int, Present], None]] = []

@@ -7,22 +7,27 @@ from types import SimpleNamespace
 from typing import cast
 
 from meshchat.adapters.files import DiskFiles
-from meshchat.adapters.interfaces import list_interfaces
+from meshchat.adapters.links.interfaces import list_interfaces
+from meshchat.adapters.links.network import Network
 from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.machine import Machine
-from meshchat.adapters.network import Network
 from meshchat.adapters.node import Listener, Node, NodeSettings
 from meshchat.adapters.statestore import StateStore
 from meshchat.adapters.station import LocalStation
 from meshchat.config import Config
-from meshchat.constants import CAP_ACCOUNTS, NEWS_SHARE, TALK_SHARE
+from meshchat.constants import CAP_ACCOUNTS, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE
 from meshchat.protocol.events import Send
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.port import AirShare
+from meshchat.protocol.link import AirShare, LinkProfile
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from meshchat.wire.records import mesh_id
 from tests.unit.fakes import START_MS
+
+
+def interface_link(name: str, mtu: int = 1500) -> LinkProfile:
+    """What the engine is told of an interface."""
+    return LinkProfile(name, mtu, True, AirShare(1_000_000, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE))
 
 
 class Router:
@@ -43,7 +48,6 @@ class Router:
         settings = NodeSettings(
             mesh=mesh_id("meshchat"),
             limits=StoreLimits(limits, CAP_ACCOUNTS),
-            air=AirShare(self.config.air_rate, NEWS_SHARE, self.config.repair_share, TALK_SHARE),
             wipe_moment=lambda now_ms: now_ms,
             retention_ms=None,
             boot=bytes([number] * 8),
@@ -63,6 +67,10 @@ class Router:
         self.node.start()
         self.network = SimpleNamespace(
             used={"lo": list_interfaces()["lo"]},
+            links={},
+            peers={},
+            strays=Counter(),
+            words=lambda link, origin: origin.host,
             errors=Counter(),
             drops=Counter(),
             heard=Counter(),

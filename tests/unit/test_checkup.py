@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import pytest
 
 from meshchat.adapters.firewall import Packet, findings, refusal
-from meshchat.adapters.interfaces import Interface, list_interfaces
+from meshchat.adapters.links.interfaces import Interface, list_interfaces
+from meshchat.adapters.links.udp import UdpOrigin
 from meshchat.adapters.machine import Machine
 from meshchat.identity import Sealer
 from meshchat.wire.datagram import PlainDatagram
 from meshchat.wire.packets import Digest, decode_packets, encode_packet
 from meshchat.wire.records import mesh_id
-from tests.unit.routers import Router
+from tests.unit.routers import Router, interface_link
 
 LOOPBACK = list_interfaces()["lo"]
 
@@ -61,7 +62,7 @@ def router(tmp_path: Path, machine: FakeMachine) -> Router:
     """One on the bridge, without neighbours."""
     router = Router(tmp_path, machine=machine)
     router.network.used = {"br-mesh": MESH["br-mesh"]}
-    router.node.interface_up("br-mesh", 1500)
+    router.node.link_up(interface_link("br-mesh"))
     return router
 
 
@@ -161,14 +162,14 @@ def test_without_a_route_to_the_group_it_is_said_that_none_is_needed(
 
 def hear(router: Router, *datagrams: bytes) -> None:
     for data in datagrams:
-        router.node.receive(data, "br-mesh", ("10.0.0.2", 8888))
+        router.node.receive(data, "br-mesh", UdpOrigin("10.0.0.2", 8888))
 
 
 @pytest.fixture
 def other(tmp_path: Path) -> Router:
     """A neighbour with a good clock, as its datagrams."""
     other = Router(tmp_path, 1)
-    other.node.interface_up("br-mesh", 1500)
+    other.node.link_up(interface_link("br-mesh"))
     return other
 
 
@@ -176,7 +177,7 @@ def test_a_clock_that_nobody_vouches_for_is_told_and_then_whose_it_follows(
     tmp_path: Path, machine: FakeMachine, other: Router
 ) -> None:
     router = Router(tmp_path, 2, machine=machine, trusted=False)
-    router.node.interface_up("br-mesh", 1500)
+    router.node.link_up(interface_link("br-mesh"))
     ((level, text, cure),) = router.finds("clock")
     assert level == "warn"
     assert "guess" in text

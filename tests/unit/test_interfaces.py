@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from meshchat.adapters import interfaces
-from meshchat.adapters.interfaces import Interface, choose, list_interfaces, watch_interfaces
+from meshchat.adapters.links import interfaces
+from meshchat.adapters.links.interfaces import Interface, choose, list_interfaces, watch_interfaces
 from tests.unit.namespaces import inside, ip, namespaces
 
 WLAN = Interface("wlan0", 3, 1500, ("10.0.0.1",), True, True, False, False, None)
@@ -102,7 +102,7 @@ def namespace() -> Iterator[str]:
 def test_a_router_finds_its_mesh_interfaces(namespace: str, without: str) -> None:
     script = (
         f"import sys\n{without}"
-        "from meshchat.adapters.interfaces import choose, list_interfaces\n"
+        "from meshchat.adapters.links.interfaces import choose, list_interfaces\n"
         "listing = list_interfaces()\n"
         "print(sorted(choose((), listing)))\n"
         "for name in ('eth0', 'lan1', 'radio', 'bare'): print(listing[name])\n"

@@ -108,8 +108,8 @@ def test_a_router_on_two_interfaces_is_two_neighbours() -> None:
     for interface in ("wlan0", "eth0"):
         table.heard(b"router-a", interface, HERE, 0.0)
     assert len(list(table.alive(0.0))) == 2
-    table.forget_interface("wlan0")
-    assert [one.interface for one in table.alive(0.0)] == ["eth0"]
+    table.forget_link("wlan0")
+    assert [one.link for one in table.alive(0.0)] == ["eth0"]
 
 
 def full_exchanges(seconds: float) -> int:

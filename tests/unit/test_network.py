@@ -8,21 +8,23 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from meshchat.adapters import network as module
-from meshchat.adapters.interfaces import Interface, list_interfaces
-from meshchat.adapters.multicast import MulticastPort
-from meshchat.adapters.network import Network
-from meshchat.adapters.node import Node
+from meshchat.adapters.links import network as module
+from meshchat.adapters.links.interfaces import Interface, list_interfaces
+from meshchat.adapters.links.network import Network
+from meshchat.adapters.links.udp import UdpOrigin, UdpPort
 from meshchat.config import Config
+from meshchat.constants import NEWS_SHARE, REPAIR_SHARE, TALK_SHARE
 from meshchat.protocol.events import Send
+from meshchat.protocol.link import AirShare, LinkProfile
+from meshchat.state.origin import Origin
 from tests.unit.fakeserver import PATIENCE
 from tests.unit.namespaces import ip, namespaces
 
 GROUP = "224.1.1.1"
+AIR = AirShare(1_000_000, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE)
 
 
 class Engine:
@@ -33,14 +35,15 @@ class Engine:
         self.received: list[tuple[bytes, str, str]] = []
         self.something = asyncio.Event()
 
-    def interface_up(self, name: str, mtu: int, *, is_peer: bool = False) -> None:
-        self.told.append(f"+{name} {mtu}{' peer' if is_peer else ''}")
+    def link_up(self, profile: LinkProfile) -> None:
+        self.told.append(f"+{profile.name} {profile.mtu}{'' if profile.is_broadcast else ' peer'}")
 
-    def interface_down(self, name: str) -> None:
+    def link_down(self, name: str) -> None:
         self.told.append(f"-{name}")
 
-    def receive(self, data: bytes, interface: str, address: tuple[str, int]) -> None:
-        self.received.append((data, interface, address[0]))
+    def receive(self, data: bytes, link: str, origin: Origin) -> None:
+        assert isinstance(origin, UdpOrigin)
+        self.received.append((data, link, origin.host))
         self.something.set()
 
 
@@ -54,18 +57,18 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Interface]:
 
 @contextlib.asynccontextmanager
 async def running(tmp_path: Path, *peers: str) -> AsyncIterator[tuple[Network, Engine, Config]]:
-    port = MulticastPort(GROUP, 0)
+    port = UdpPort(GROUP, 0)
     config = Config(
         interfaces=("lo",),
         peers=peers,
-        port=port.port,
+        port=port.number,
         logs=tmp_path,
         state=tmp_path,
         socket=tmp_path / "s",
         people=tmp_path / "p",
     )
     engine = Engine()
-    network = Network(config, cast(Node, engine), port)
+    network = Network(config, engine, port, AIR)
     network.start()
     try:
         yield network, engine, config

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
 
-from meshchat.adapters.peers import Peers, report_end
+from meshchat.adapters.links.peers import Peers, report_end
 from meshchat.errors import ConfigError
 
 PATIENCE = 10.0

@@ -5,11 +5,12 @@ from typing import cast
 
 import pytest
 
+from meshchat.adapters.links.udp import UdpOrigin
 from meshchat.chat.localtime import Zone
 from meshchat.errors import ConfigError
 from meshchat.identity import mesh_key_text
 from meshchat.terminal import tables
-from tests.unit.routers import Router
+from tests.unit.routers import Router, interface_link
 
 
 def test_a_router_heard_on_two_interfaces_is_one_neighbour_and_peers_shows_its_records(
@@ -18,10 +19,10 @@ def test_a_router_heard_on_two_interfaces_is_one_neighbour_and_peers_shows_its_r
     here, there = Router(tmp_path, 1), Router(tmp_path, 2)
     for router in (here, there):
         for name in ("mesh0", "mesh1"):
-            router.node.interface_up(name, 1500)
+            router.node.link_up(interface_link(name))
     for data in there.says():
         for name in ("mesh0", "mesh1"):
-            here.node.receive(data, name, ("10.0.0.2", 8888))
+            here.node.receive(data, name, UdpOrigin("10.0.0.2", 8888))
     peers = here.station.peers()
     assert {peer["interface"] for peer in peers} == {"mesh0", "mesh1"}
     assert {peer["router"] for peer in peers} == {there.node.router.hex()}
@@ -36,8 +37,8 @@ def test_a_router_heard_on_two_interfaces_is_one_neighbour_and_peers_shows_its_r
 def test_status_has_what_scripts_read_and_every_drop_by_its_reason(tmp_path: Path) -> None:
     router = Router(tmp_path)
     router.network.drops["interface"] = 3
-    router.node.interface_up("mesh0", 1500)
-    router.node.receive(b"no datagram of ours", "mesh0", ("10.0.0.2", 8888))
+    router.node.link_up(interface_link("mesh0"))
+    router.node.receive(b"no datagram of ours", "mesh0", UdpOrigin("10.0.0.2", 8888))
     status = router.station.status()
     assert set(status) >= {"router", "mesh", "version", "uptime_s", "rss_kb", "interfaces", "clock", "logs"}
     assert status["logs"] == {"files": 0, "bytes": 0, "fsync": "interval"}
@@ -48,7 +49,7 @@ def test_status_has_what_scripts_read_and_every_drop_by_its_reason(tmp_path: Pat
 
 def test_keys_are_those_in_use_until_they_are_read_again(tmp_path: Path) -> None:
     router = Router(tmp_path)
-    router.node.interface_up("mesh0", 1500)
+    router.node.link_up(interface_link("mesh0"))
     assert router.station.status()["sealed"] is False
     file, written = tmp_path / "0" / "mesh.keys", mesh_key_text(bytes(32))
     file.write_text(f"{written}\n")

@@ -1,4 +1,4 @@
-"""Unicast peers: configured routers beyond multicast, and the addresses that their names stand for now.
+"""Unicast peers: configured routers beyond multicast, as links, and the addresses that their names stand for.
 
 With the Internet cut a look-up can hang for half a minute, so each name has its own, and an address that is
 written out waits for none.
@@ -12,10 +12,50 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
-from meshchat.adapters.multicast import Address
+from meshchat.adapters.links.udp import Address, UdpOrigin, UdpSocket
 from meshchat.config import parse_peer
+from meshchat.protocol.link import AirShare, LinkProfile
+from meshchat.state.origin import Origin
+
+PEER_MTU = 1280
+"""A peer lies behind tunnels of unknown depth; this fits each of them (RFC 8200's minimum MTU)."""
 
 log = logging.getLogger(__name__)
+
+
+class PeerLink:
+    """A configured peer that can be sent to. All peers share one socket, and so its queue."""
+
+    def __init__(self, peer: str, addresses: Mapping[str, Address], socket: UdpSocket, air: AirShare) -> None:
+        """`peer` as it is configured; `addresses` has its present one, whatever it becomes."""
+        self.peer, self.lost = peer, 0
+        self.profile = LinkProfile(f"@{peer}", PEER_MTU, is_broadcast=False, air=air)
+        self.is_heard = False
+        self._addresses, self._socket = addresses, socket
+        self._local = ""
+
+    @property
+    def address(self) -> Address:
+        """Where it is sent to, and from where it is heard."""
+        return self._addresses[self.peer]
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait to be sent, to whichever peer."""
+        return self._socket.queued
+
+    def heard_from(self, origin: UdpOrigin) -> None:
+        """A datagram of it came: under the address of ours that it knows, it is answered from now on."""
+        self.is_heard, self._local = True, origin.local
+
+    def send(self, data: bytes, to: Origin | None) -> None:
+        """To the configured address, whomever it is for: nobody else is on this link."""
+        if not self._socket.send(data, self.address, source=self._local):
+            self.lost += 1
+
+    def words(self, origin: Origin) -> str:
+        """The peer's IPv4 address."""
+        return origin.host if isinstance(origin, UdpOrigin) else str(origin)
 
 
 class Peers:

@@ -11,7 +11,7 @@ _PRIOR = 2
 """Frames that `LOSS_AT_FIRST` weighs as much as."""
 
 
-class Link:
+class Reception:
     """The link from one neighbour. `loss` is 0 to 1: the mean of the first frames, then a moving average."""
 
     __slots__ = ("_last", "_seen", "loss")
