@@ -175,6 +175,7 @@ class Checkup:
             "EPERM": "nft list ruleset   (a rule for the output refuses it)",
             "ENETDOWN": f"ip link set {name} up",
             "ENOBUFS": "wait: the radio is busier than it can be",
+            "EAGAIN": "wait: the radio is busier than it can be",
         }
         for why, count in refused.items():
             text = f"The kernel refused {count} datagrams ({why})."
