@@ -18,8 +18,8 @@ from meshchat.constants import DEFAULT_GROUP, DEFAULT_PORT, VERSION
 from meshchat.errors import DaemonGone, MeshchatError
 
 if TYPE_CHECKING:
-    from meshchat.adapters.client import ControlClient
     from meshchat.chat.localtime import Zone
+    from meshchat.client.connection import ControlClient
     from meshchat.terminal.tables import Item
 
 FAILED, USAGE, NO_DAEMON = 1, 2, 3
@@ -104,7 +104,7 @@ _password_option = click.option(
 
 
 def _connect(socket: Path | None) -> "ControlClient":
-    from meshchat.adapters.client import ControlClient
+    from meshchat.client.connection import ControlClient
     from meshchat.config import default_socket
 
     return ControlClient(socket or default_socket())
@@ -127,7 +127,7 @@ def _completions(op: str, field: str) -> Callable[..., list[CompletionItem]]:
     """Completes names from the daemon's answer to `op`, where it answers quickly; never an error."""
 
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from meshchat.adapters.client import ControlClient
+        from meshchat.client.connection import ControlClient
         from meshchat.config import default_socket
 
         try:
@@ -479,7 +479,7 @@ def export_(file: Path, room: str | None, socket: Path | None) -> None:
 
     Example: meshchat export /mnt/usb/chat.jsonl
     """
-    from meshchat.adapters.carry import export_lines, write_whole
+    from meshchat.client.exportfile import export_lines, write_whole
 
     with _connect(socket) as client:
         if str(file) == "-":
@@ -497,8 +497,8 @@ def import_(file: Path, socket: Path | None) -> int:
 
     Example: meshchat import /mnt/usb/chat.jsonl
     """
-    from meshchat.adapters.carry import import_lines
     from meshchat.chat.render import safe
+    from meshchat.client.exportfile import import_lines
 
     try:
         source = sys.stdin.buffer if str(file) == "-" else file.open("rb")

@@ -8,9 +8,9 @@ import contextlib
 from collections.abc import Iterable
 from typing import Any
 
-from meshchat.adapters.client import AsyncControlClient, Refused
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import TAG_MARK
+from meshchat.client.connection import AsyncControlClient, Refused
 from meshchat.constants import PERSON_RATE
 from meshchat.errors import DaemonGone, MeshchatError, TextRefused
 from meshchat.terminal.front import Front

@@ -5,9 +5,9 @@
 
 from typing import Any
 
-from meshchat.adapters.client import Refused
 from meshchat.chat.names import fold, room_name, split_tag, user_name
 from meshchat.chat.passwords import clean_password
+from meshchat.client.connection import Refused
 from meshchat.errors import NameRefused, NameTaken, PasswordRefused, TextRefused
 from meshchat.terminal.front import Front, Leave
 from meshchat.terminal.model import Model

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from meshchat.adapters.client import Answer, AsyncControlClient, Refused
+from meshchat.client.connection import Answer, AsyncControlClient, Refused
 from meshchat.errors import DaemonGone
 from meshchat.terminal.front import Front
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
-from meshchat.adapters.client import AsyncControlClient
+from meshchat.client.connection import AsyncControlClient
 from meshchat.constants import DEFAULT_GROUP
 from tests.bench import alfred, load, ngircd
 from tests.bench.arrivals import Arrivals

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from tests.bench import load
 from tests.bench.engine import scratch
 from tests.bench.figures import Effort, Figure, Peer, median

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from meshchat.errors import MeshchatError
 from tests.mesh import air, namespaces
 from tests.mesh.air import AirControl, AirError

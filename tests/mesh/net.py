@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from meshchat.errors import DaemonGone
 from tests.mesh import air, namespaces
 from tests.mesh.radio import Counters

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from tests.mesh.net import PASSWORD, Fields, Mesh, wait
 
 pytestmark = pytest.mark.mesh

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from tests.mesh.net import PASSWORD, Mesh, wait
 
 pytestmark = pytest.mark.mesh

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from tests.mesh.net import PASSWORD, Mesh, wait
 from tests.mesh.ssh import SshServer
 from tests.mesh.test_presence import shown

@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from tests.mesh.namespaces import why_not
 from tests.mesh.net import PASSWORD, Mesh, wait
 from tests.picture.svg import draw

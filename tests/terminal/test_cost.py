@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from tests.terminal.tmux import Screen
 from tests.unit.fakeserver import FakeDaemon
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from meshchat.protocol.events import MeshState
 from meshchat.wire.records import Grade
 from tests.terminal.tmux import SIZES, Screen

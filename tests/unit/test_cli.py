@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from meshchat.state.presence import Present
 from meshchat.wire.records import Space
 from tests.unit.fakeserver import PATIENCE, FakeDaemon

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from meshchat.adapters.client import AsyncControlClient, Refused
 from meshchat.adapters.control import ControlServer, Socket
 from meshchat.adapters.worker import MAX_WORK, MAX_WORK_OF_ORIGIN
 from meshchat.chat.access import OPERATOR, PEOPLE
@@ -25,6 +24,7 @@ from meshchat.chat.service import Service
 from meshchat.chat.sessions import Origin, Session
 from meshchat.chat.tickets import Tickets
 from meshchat.chat.watching import WatchCodes
+from meshchat.client.connection import AsyncControlClient, Refused
 from meshchat.constants import (
     MAX_CONTROL_BACKLOG,
     MAX_CONTROL_CLIENTS,

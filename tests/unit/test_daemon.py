@@ -15,7 +15,7 @@ from random import Random
 
 import pytest
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from meshchat.errors import MeshchatError
 from meshchat.identity import SigningKey, sign_record
 from meshchat.wire.datagram import PlainDatagram

@@ -8,7 +8,7 @@ from subprocess import DEVNULL, Popen
 
 import pytest
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from tests.unit.fakeserver import PATIENCE, FakeDaemon
 from tests.unit.people import Terminal, command, environment, run
 from tests.unit.screen import Screen

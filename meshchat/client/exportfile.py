@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from meshchat.adapters.client import ControlClient
+from meshchat.client.connection import ControlClient
 from meshchat.errors import MeshchatError
 
 EXPORT_VERSION = 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshchat.adapters.client import AsyncControlClient, ControlClient, Refused
+from meshchat.client.connection import AsyncControlClient, ControlClient, Refused
 from meshchat.errors import DaemonGone, TextRefused
 from tests.unit.fakeserver import PATIENCE, FakeDaemon
 
