@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshchat.chat.names import fold
-from meshchat.terminal.messages import Entry, Message, Notice, read_message
+from meshchat.client.messages import Entry, Message, Notice, read_message
 
 MAX_ENTRIES = 2000
 MAX_TEXT_HELD = 1024 * 1024

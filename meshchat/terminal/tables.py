@@ -7,7 +7,7 @@ from typing import Any
 from meshchat.adapters.logline import escape
 from meshchat.chat.localtime import Zone, format_local
 from meshchat.chat.render import message_line, safe
-from meshchat.terminal.messages import time_ms
+from meshchat.client.messages import time_ms
 
 HISTORY_FIELDS = ("id", "room", "user", "time", "text", "router")
 """What `history --json` prints of a message, in this order: scripts depend on it."""

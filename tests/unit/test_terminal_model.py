@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import fold
 from meshchat.chat.personal import BELLS
+from meshchat.client.messages import Message, names
 from meshchat.terminal.commands import COMMANDS, complete, known
-from meshchat.terminal.messages import Message, names
 from meshchat.terminal.model import MAX_ENTRIES, MAX_FRESH, MAX_LOADED, MAX_TEXT_HELD, Mark, Model
 from tests.unit.fakes import START_MS
 
