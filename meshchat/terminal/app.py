@@ -6,6 +6,7 @@ import importlib.util
 import sys
 
 from meshchat.chat.localtime import Zone
+from meshchat.client.model import Model
 from meshchat.errors import DaemonGone, MeshchatError
 from meshchat.lean import without_openssl
 from meshchat.terminal.commands import execute
@@ -15,7 +16,6 @@ from meshchat.terminal.edited import EditedFront
 from meshchat.terminal.front import Front, Leave
 from meshchat.terminal.keyboard import Keyboard, can_edit
 from meshchat.terminal.lines import LineFront
-from meshchat.terminal.model import Model
 from meshchat.terminal.session import LoggedOut, Session
 
 LAST_LINES_TTY, LAST_LINES_PIPE = 3.0, 30.0

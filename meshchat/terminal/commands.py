@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from meshchat.chat.names import fold
 from meshchat.chat.personal import BELLS
 from meshchat.chat.render import ACTION
+from meshchat.client.model import MAX_ENTRIES, Model
 from meshchat.terminal.conversation import Conversation
 from meshchat.terminal.dialogue import change_password, find_room, show_rooms, yes
 from meshchat.terminal.front import Leave
-from meshchat.terminal.model import MAX_ENTRIES, Model
 from meshchat.terminal.tables import fields
 
 DEFAULT_HISTORY = 100

@@ -12,11 +12,11 @@ from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import TAG_MARK
 from meshchat.client.connection import AsyncControlClient, Refused
 from meshchat.client.messages import Message, time_ms
+from meshchat.client.model import MAX_ENTRIES, MAX_FRESH, Link, Mark, Model, Room
 from meshchat.client.outbox import Line, Outbox, Seen
 from meshchat.constants import PERSON_RATE
 from meshchat.errors import DaemonGone, MeshchatError, TextRefused
 from meshchat.terminal.front import Front
-from meshchat.terminal.model import MAX_ENTRIES, MAX_FRESH, Link, Mark, Model, Room
 from meshchat.terminal.session import LoggedOut, Session
 
 NOT_LOGGED_IN = "not-logged-in"

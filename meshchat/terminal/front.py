@@ -6,8 +6,8 @@ The login, the rooms and the slash commands know only this, so that every front 
 from typing import Protocol
 
 from meshchat.client.messages import Message
+from meshchat.client.model import Room
 from meshchat.errors import MeshchatError
-from meshchat.terminal.model import Room
 
 
 class Leave(Exception):

@@ -16,9 +16,9 @@ from typing import Self
 from meshchat.chat import render
 from meshchat.chat.localtime import Zone
 from meshchat.client.messages import Message
+from meshchat.client.model import Model, Room
 from meshchat.terminal.days import NEW, Days, clock
 from meshchat.terminal.front import Leave
-from meshchat.terminal.model import Model, Room
 
 READ_SIZE = 65_536
 

@@ -26,6 +26,7 @@ from prompt_toolkit.styles import Style
 from meshchat.chat.localtime import Zone
 from meshchat.chat.render import safe
 from meshchat.client.messages import Message, Notice
+from meshchat.client.model import Room
 from meshchat.constants import MAX_TEXT
 from meshchat.errors import MeshchatError
 from meshchat.terminal import statusline
@@ -35,7 +36,6 @@ from meshchat.terminal.conversation import Conversation
 from meshchat.terminal.days import clock
 from meshchat.terminal.front import Leave, NotAnswered
 from meshchat.terminal.keyboard import Keyboard
-from meshchat.terminal.model import Room
 from meshchat.terminal.painter import Painter
 from meshchat.terminal.palette import has_256
 from meshchat.terminal.view import Look, View

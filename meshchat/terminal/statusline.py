@@ -3,9 +3,9 @@
 from itertools import product
 
 from meshchat.chat.render import safe
+from meshchat.client.model import MAX_FRESH, Model
 from meshchat.constants import MAX_TEXT
 from meshchat.terminal.cells import cells, columns
-from meshchat.terminal.model import MAX_FRESH, Model
 
 NAMED = 4
 """People named in the line; the others are counted."""

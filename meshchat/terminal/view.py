@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from meshchat.chat.localtime import Zone
 from meshchat.chat.render import ACTION, safe
 from meshchat.client.messages import Entry, Message, Notice
+from meshchat.client.model import Model, Room
 from meshchat.terminal.cells import Row, cells, columns, wrap
 from meshchat.terminal.days import NEW, clock, day_line
-from meshchat.terminal.model import Model, Room
 from meshchat.terminal.palette import style_of
 
 KEPT_LAYOUTS = 120

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from meshchat.chat.localtime import Zone
 from meshchat.chat.render import safe
+from meshchat.client.model import Link, Model
 from meshchat.terminal import statusline
 from meshchat.terminal.cells import cells, clusters, columns, wrap
-from meshchat.terminal.model import Link, Model
 from meshchat.terminal.palette import EIGHT, contrast, has_256, legible, style_of
 from meshchat.terminal.view import Look, View
-from tests.unit.test_terminal_model import message, model, show
+from tests.client.test_model import message, model, show
 
 TEXTS = st.text(
     st.one_of(

@@ -8,8 +8,8 @@ from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import fold
 from meshchat.chat.personal import BELLS
 from meshchat.client.messages import Message, names
+from meshchat.client.model import MAX_ENTRIES, MAX_FRESH, MAX_LOADED, MAX_TEXT_HELD, Mark, Model
 from meshchat.terminal.commands import COMMANDS, complete, known
-from meshchat.terminal.model import MAX_ENTRIES, MAX_FRESH, MAX_LOADED, MAX_TEXT_HELD, Mark, Model
 from tests.unit.fakes import START_MS
 
 ME, MY_KEY, HERE = "ada", "keyofada", "00" * 8
