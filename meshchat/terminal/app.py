@@ -7,6 +7,7 @@ import sys
 
 from meshchat.chat.localtime import Zone
 from meshchat.client.model import Model
+from meshchat.client.session import LoggedOut
 from meshchat.errors import DaemonGone, MeshchatError
 from meshchat.lean import without_openssl
 from meshchat.terminal.commands import execute
@@ -16,7 +17,6 @@ from meshchat.terminal.edited import EditedFront
 from meshchat.terminal.front import Front, Leave
 from meshchat.terminal.keyboard import Keyboard, can_edit
 from meshchat.terminal.lines import LineFront
-from meshchat.terminal.session import LoggedOut, Session
 
 LAST_LINES_TTY, LAST_LINES_PIPE = 3.0, 30.0
 """Seconds that the last lines may take, on leaving, each to be sent: a person waits less than a script."""
@@ -41,20 +41,19 @@ def run(socket: str, zone: Zone, *, plain: bool, guest: bool) -> int:
 
 async def _run(socket: str, zone: Zone, keyboard: Keyboard | None, plain: bool, model: Model) -> int:
     lines = EditedFront(model, zone, keyboard) if keyboard else LineFront(model, zone)
-    session = Session(socket, lines)
-    await session.open()
-    conversation = Conversation(session, model)
+    conversation = Conversation(socket, model, lines)
+    await conversation.session.open()
     try:
         await _stay(lines, conversation, zone, None if plain or not _can_draw() else keyboard)
     except Leave:
         pass
     finally:
-        session.front = lines
+        conversation.front = lines
         if lines.attended:
             lines.end_line()
         for line in conversation.outbox.lines:
             lines.show(f"Not sent to room {line.room}: {line.text}")
-        await session.close()
+        await conversation.session.close()
     return 1 if conversation.outbox.lines and not lines.attended else 0
 
 
@@ -79,12 +78,12 @@ async def _stay(lines: LineFront, conversation: Conversation, zone: Zone, keyboa
             with without_openssl():
                 from meshchat.terminal.screen import Screen
             async with Screen(conversation, zone, keyboard, lines.typed_ahead()) as screen:
-                session.front = screen
+                conversation.front = screen
                 await _chat(screen, conversation)
         except LoggedOut:
             session.forget()
             model.forget_person()
-            session.front = lines
+            conversation.front = lines
             lines.show("The daemon does not take your name and password any more: log in again.")
 
 

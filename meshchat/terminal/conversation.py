@@ -14,10 +14,13 @@ from meshchat.client.connection import AsyncControlClient, Refused
 from meshchat.client.messages import Message, time_ms
 from meshchat.client.model import MAX_ENTRIES, MAX_FRESH, Link, Mark, Model, Room
 from meshchat.client.outbox import Line, Outbox, Seen
+from meshchat.client.session import LoggedOut, Session
 from meshchat.constants import PERSON_RATE
 from meshchat.errors import DaemonGone, MeshchatError, TextRefused
 from meshchat.terminal.front import Front
-from meshchat.terminal.session import LoggedOut, Session
+
+LOST = "The daemon does not answer; your line is kept. Trying again..."
+FOUND = "The daemon answers again."
 
 NOT_LOGGED_IN = "not-logged-in"
 """The code of the daemon's refusal when the account was retired meanwhile."""
@@ -40,11 +43,15 @@ TYPING_EVERY = 20.0
 
 
 class Conversation:
-    """One person in the rooms of `model`; everything that is shown goes to `session.front`."""
+    """One person in the rooms of `model`, by the daemon at `socket`.
 
-    def __init__(self, session: Session, model: Model) -> None:
-        self.session = session
+    Everything that is shown goes to `front`, the front end of the moment.
+    """
+
+    def __init__(self, socket: str, model: Model, front: Front) -> None:
+        self.session = Session(socket, self._connected)
         self.model = model
+        self.front = front
         self.outbox = Outbox()
         self._seen = Seen()
         self._sent = Seen()
@@ -68,10 +75,8 @@ class Conversation:
         self._new_rooms: list[Room] = []
         """Not told of yet: rooms that come together are told of together, however many a stranger makes."""
 
-    @property
-    def front(self) -> Front:
-        """The front end of this moment."""
-        return self.session.front
+    def _connected(self, connected: bool) -> None:
+        self.front.show(FOUND if connected else LOST)
 
     # --- Reading ----------------------------------------------------------------------------------------
 

@@ -9,9 +9,9 @@ from meshchat.chat.names import fold, room_name, split_tag, user_name
 from meshchat.chat.passwords import clean_password
 from meshchat.client.connection import Refused
 from meshchat.client.model import Model
+from meshchat.client.session import Session
 from meshchat.errors import NameRefused, NameTaken, PasswordRefused, TextRefused
 from meshchat.terminal.front import Front, Leave
-from meshchat.terminal.session import Session
 
 YES, NO = frozenset(("y", "yes")), frozenset(("n", "no"))
 

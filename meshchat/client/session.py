@@ -1,15 +1,11 @@
 """A person's connection to the daemon: made again when it is lost, and logged in again."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from meshchat.client.connection import Answer, AsyncControlClient, Refused
 from meshchat.errors import DaemonGone
-from meshchat.terminal.front import Front
-
-LOST = "The daemon does not answer; your line is kept. Trying again..."
-FOUND = "The daemon answers again."
 
 RETRY_FIRST, RETRY_LAST = 1.0, 15.0
 """Seconds before the first try to reconnect, doubled up to the second figure: a daemon restarts in one."""
@@ -31,14 +27,14 @@ def retry_waits() -> Iterator[float]:
 
 
 class Session:
-    """The connection at `path`, of which `front`, the one of the moment, is told when it is lost and found.
+    """The connection at `path`; `tell` is called with False when it is lost, with True when it is found.
 
     The password is held in memory, to log in again after the daemon was restarted.
     """
 
-    def __init__(self, path: str, front: Front) -> None:
+    def __init__(self, path: str, tell: Callable[[bool], None]) -> None:
         self.user = ""
-        self.front = front
+        self._tell = tell
         self._path = path
         self._account: tuple[str, str] | None = None
         self._restoring = asyncio.Lock()
@@ -125,7 +121,7 @@ class Session:
         async with self._restoring:
             if self._client is not lost:
                 return
-            self.front.show(LOST)
+            self._tell(False)
             await lost.close()
             refused = 0
             for wait in retry_waits():
@@ -147,7 +143,7 @@ class Session:
                     self._client, self._account = client, None
                     raise LoggedOut from None
                 self._client = client
-                self.front.show(FOUND)
+                self._tell(True)
                 return
 
     async def _log_in_again(self, client: AsyncControlClient) -> None:
