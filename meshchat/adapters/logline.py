@@ -10,11 +10,11 @@ line or drive a terminal stands in it unescaped.
 
 import binascii
 import json
-import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from meshchat.chat.render import escape
 from meshchat.constants import MAX_RECORD, ONCE_SIZE
 from meshchat.errors import Malformed
 from meshchat.wire.records import (
@@ -107,29 +107,6 @@ def time_text(milliseconds: int) -> str:
     """UTC milliseconds since 1970 as RFC 3339, `2026-11-21T04:00:00.000Z`."""
     moment = _EPOCH + timedelta(milliseconds=min(milliseconds, _LAST_MS))
     return moment.isoformat(timespec="milliseconds") + "Z"
-
-
-def escape(written: str) -> str:
-    """`written` with all that could drive a terminal or split a line as `\\uXXXX`.
-
-    That is Unicode's categories C* (control, format, private, unassigned), Zl and Zp. Inside a JSON string
-    the result means the same.
-    """
-    if written.isprintable():
-        return written
-    return "".join(char if _harmless(char) else _escaped(char) for char in written)
-
-
-def _harmless(char: str) -> bool:
-    return char.isprintable() or unicodedata.category(char) == "Zs"
-
-
-def _escaped(char: str) -> str:
-    code = ord(char)
-    if code < 0x10000:
-        return f"\\u{code:04x}"
-    code -= 0x10000
-    return f"\\u{0xD800 | code >> 10:04x}\\u{0xDC00 | code & 0x3FF:04x}"
 
 
 def _base64(octets: bytes) -> str:

@@ -14,9 +14,10 @@ from meshchat.adapters.arrivals import Arrivals
 from meshchat.adapters.files import TEMP_SUFFIX, DirectoryInUse, Files
 from meshchat.adapters.logfile import DAMAGED_SUFFIX, LogFile
 from meshchat.adapters.logindex import MAX_FILES, Arrived, Entry, LogIndex, pack_arrival
-from meshchat.adapters.logline import Outline, StoredRecord, decode_line, escape
+from meshchat.adapters.logline import Outline, StoredRecord, decode_line
 from meshchat.adapters.logmark import Lines
 from meshchat.adapters.oncetable import Made, OnceTable
+from meshchat.chat.render import escape
 from meshchat.errors import Malformed, StoreError
 from meshchat.wire.records import PERMANENT, Record, Space, is_name
 

@@ -46,6 +46,29 @@ def safe(text: str, *, multiline: bool = False) -> str:
     return "".join(shown)
 
 
+def escape(written: str) -> str:
+    """`written` with all that could drive a terminal or split a line as `\\uXXXX`.
+
+    That is Unicode's categories C* (control, format, private, unassigned), Zl and Zp. Inside a JSON string
+    the result means the same.
+    """
+    if written.isprintable():
+        return written
+    return "".join(char if _harmless(char) else _json_escape(char) for char in written)
+
+
+def _harmless(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) == "Zs"
+
+
+def _json_escape(char: str) -> str:
+    code = ord(char)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 | code >> 10:04x}\\u{0xDC00 | code & 0x3FF:04x}"
+
+
 def message_line(clock: str, user: str, text: str, *, unknown: bool = False) -> str:
     """`HH:MM user: text`, as `said`; `unknown` puts `~` before a time that no good clock stands for."""
     mark = "~" if unknown else ""

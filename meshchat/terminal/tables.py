@@ -4,9 +4,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from meshchat.adapters.logline import escape
 from meshchat.chat.localtime import Zone, format_local
-from meshchat.chat.render import message_line, safe
+from meshchat.chat.render import escape, message_line, safe
 from meshchat.client.messages import time_ms
 
 HISTORY_FIELDS = ("id", "room", "user", "time", "text", "router")
