@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from meshchat.chat.names import fold
 from meshchat.chat.personal import BELLS
 from meshchat.chat.render import ACTION
-from meshchat.client.model import MAX_ENTRIES, Model
+from meshchat.client.model import Model
+from meshchat.client.rooms import MAX_ENTRIES
 from meshchat.terminal.conversation import Conversation
 from meshchat.terminal.dialogue import change_password, find_room, show_rooms, yes
 from meshchat.terminal.front import Leave

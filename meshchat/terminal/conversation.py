@@ -12,8 +12,9 @@ from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import TAG_MARK
 from meshchat.client.connection import AsyncControlClient, Refused
 from meshchat.client.messages import Message, time_ms
-from meshchat.client.model import MAX_ENTRIES, MAX_FRESH, Link, Mark, Model, Room
+from meshchat.client.model import Link, Model
 from meshchat.client.outbox import Line, Outbox, Seen
+from meshchat.client.rooms import MAX_ENTRIES, MAX_FRESH, Mark, Room
 from meshchat.client.session import LoggedOut, Session
 from meshchat.constants import PERSON_RATE
 from meshchat.errors import DaemonGone, MeshchatError, TextRefused

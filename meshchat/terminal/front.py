@@ -6,7 +6,7 @@ The login, the rooms and the slash commands know only this, so that every front 
 from typing import Protocol
 
 from meshchat.client.messages import Message
-from meshchat.client.model import Room
+from meshchat.client.rooms import Room
 from meshchat.errors import MeshchatError
 
 

@@ -16,9 +16,11 @@ from typing import Self
 from meshchat.chat import render
 from meshchat.chat.localtime import Zone
 from meshchat.client.messages import Message
-from meshchat.client.model import Model, Room
+from meshchat.client.model import Model
+from meshchat.client.rooms import Room
 from meshchat.terminal.days import NEW, Days, clock
 from meshchat.terminal.front import Leave
+from meshchat.terminal.navigation import search
 
 READ_SIZE = 65_536
 
@@ -213,7 +215,7 @@ class LineFront:
         """Shows the newest message that holds `text`, then with no text the ones before it."""
         if text:
             self._search, self._found = text, None
-        self._found = self._model.search(self._search, self._found)
+        self._found = search(self._model, self._search, self._found)
         if self._found:
             self._days.forget()
             self.add(self._found)

@@ -26,7 +26,7 @@ from prompt_toolkit.styles import Style
 from meshchat.chat.localtime import Zone
 from meshchat.chat.render import safe
 from meshchat.client.messages import Message, Notice
-from meshchat.client.model import Room
+from meshchat.client.rooms import Room
 from meshchat.constants import MAX_TEXT
 from meshchat.errors import MeshchatError
 from meshchat.terminal import statusline
@@ -36,6 +36,7 @@ from meshchat.terminal.conversation import Conversation
 from meshchat.terminal.days import clock
 from meshchat.terminal.front import Leave, NotAnswered
 from meshchat.terminal.keyboard import Keyboard
+from meshchat.terminal.navigation import neighbour
 from meshchat.terminal.painter import Painter
 from meshchat.terminal.palette import has_256
 from meshchat.terminal.view import Look, View
@@ -494,7 +495,7 @@ class Screen:
         self._moved()
 
     def _turn(self, step: int) -> None:
-        room = self._model.neighbour(step)
+        room = neighbour(self._model, step)
         if room:
             self._command(f"/room {room.name}")
 

@@ -3,7 +3,8 @@
 from itertools import product
 
 from meshchat.chat.render import safe
-from meshchat.client.model import MAX_FRESH, Model
+from meshchat.client.model import Model
+from meshchat.client.rooms import MAX_FRESH
 from meshchat.constants import MAX_TEXT
 from meshchat.terminal.cells import cells, columns
 

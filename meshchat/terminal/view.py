@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from meshchat.chat.localtime import Zone
 from meshchat.chat.render import ACTION, safe
 from meshchat.client.messages import Entry, Message, Notice
-from meshchat.client.model import Model, Room
+from meshchat.client.model import Model
+from meshchat.client.rooms import Room
 from meshchat.terminal.cells import Row, cells, columns, wrap
 from meshchat.terminal.days import NEW, clock, day_line
+from meshchat.terminal.navigation import search
 from meshchat.terminal.palette import style_of
 
 KEPT_LAYOUTS = 120
@@ -137,7 +139,7 @@ class View:
             self._search, self._found = text, None
         if not self._search:
             return False
-        found = self._model.search(self._search, self._found, newer=newer)
+        found = search(self._model, self._search, self._found, newer=newer)
         if found is None:
             return False
         self._found = found
