@@ -488,7 +488,10 @@ PERSONAL_EVERY = 300.0
 few KB each."""
 
 CONTROL_VERSION = 2
-"""The version of the control socket's protocol, which the daemon's greeting names."""
+"""The version of the control socket's protocol, which the daemon's greeting names and a client must know."""
+
+PEOPLE_SOCKET = "people.sock"
+"""The name of the socket for people who are not the router's operator; it lies beside the operator's."""
 
 MAX_CONTROL_LINE = 256 * 1024
 """Bytes of one request on the control socket."""

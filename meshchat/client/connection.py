@@ -2,7 +2,8 @@
 
 One JSON object a line each way. The daemon greets; a request `{"id":N,"do":OP,...}` is answered by any
 number of `{"id":N,"item":{...}}` and then `{"id":N,"ok":true|false,...}`; after `subscribe`, events come
-between the answers. `ControlClient` is for commands, `AsyncControlClient` for what types and reads at once.
+between the answers. `ControlClient` is for commands, `AsyncControlClient` for what types and reads at once,
+and for what serves many people over one connection: each has a session of it.
 """
 
 import asyncio
@@ -16,14 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from meshchat.constants import CONTROL_VERSION, MAX_CONTROL_LINE
+from meshchat.client.events import Event, Subscription, Subscriptions
+from meshchat.constants import CONTROL_VERSION, MAX_CONTROL_LINE, PEOPLE_SOCKET
 from meshchat.errors import DaemonGone, MeshchatError, TextRefused
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for the daemon to greet: it is on the same machine, and even a router in a dump gets to it."""
 
 ANSWER_TIMEOUT = 120.0
-"""Seconds between two lines of an answer: a slowed-down login tries four Argon2 seals on a slow CPU."""
+"""Seconds without a line while an answer is due: a slowed-down login tries four seals on a slow CPU."""
 
 MAX_ANSWER_LINE = 16 * 1024 * 1024
 """Bytes of one line from the daemon, which is trusted; only a runaway one sends more."""
@@ -51,12 +53,14 @@ class Answer:
 # --- Framing, shared by both clients --------------------------------------------------------------------
 
 
-def encode_request(number: int, op: str, args: Fields) -> bytes:
-    """The line that asks for `op`; arguments that are None are left out.
+def encode_request(number: int, op: str, args: Fields, session: int = 0) -> bytes:
+    """The line that asks for `op` in a session; arguments that are None are left out.
 
     Raises `TextRefused` where an argument is no Unicode text (a terminal of another encoding) or too long.
     """
     given = {name: value for name, value in args.items() if value is not None}
+    if session:
+        given["session"] = session
     try:
         line = json.dumps({"id": number, "do": op, **given}, ensure_ascii=False).encode("utf-8") + b"\n"
     except UnicodeEncodeError:
@@ -100,7 +104,13 @@ def no_daemon(path: str, error: OSError) -> DaemonGone:
     """What a person is told when `path` cannot be connected to, with the command that mends it."""
     if isinstance(error, PermissionError):
         return DaemonGone(f"You may not use {path}: join the group that owns it, or become root.")
+    if Path(path).name == PEOPLE_SOCKET:
+        return DaemonGone(f"No daemon answers at {path}, where people reach it. Start one: meshchat daemon")
     return DaemonGone(f"No daemon answers at {path}. Start one: meshchat daemon --socket {path}")
+
+
+def _overloaded(path: str) -> DaemonGone:
+    return DaemonGone(f"The daemon at {path} does not answer: is it overloaded?")
 
 
 def _stopped(path: str) -> DaemonGone:
@@ -202,7 +212,7 @@ class ControlClient:
         try:
             return decode_line(self.path, self._read_line())
         except TimeoutError:
-            raise DaemonGone(f"The daemon at {self.path} does not answer: is it overloaded?") from None
+            raise _overloaded(self.path) from None
 
     def _read_line(self) -> bytes:
         try:
@@ -216,115 +226,218 @@ class ControlClient:
 # --- Front ends that read and write at once -------------------------------------------------------------
 
 
-class AsyncControlClient:
-    """A connection on which several requests may be under way; make one with `connect`.
+class ControlSession:
+    """One session of a connection. Its requests are answered in order, beside those of other sessions.
 
-    Once it is lost, everything that waits on it raises `DaemonGone`.
+    `rights` are what it may do now: its door's, and those of who is logged in.
     """
 
-    def __init__(self, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """For `connect`, which has read and set the greeting."""
-        self.path = path
-        self.greeting: Fields = {}
-        self._reader = reader
-        self._writer = writer
-        self._number = 0
-        self._asked: dict[int, tuple[asyncio.Future[Answer], list[Fields]]] = {}
-        self._events: asyncio.Queue[Fields | None] = asyncio.Queue()
-        self._lost: DaemonGone | None = None
-        self._pump: asyncio.Task[None] | None = None
+    __slots__ = ("_inbox", "_wire", "number", "rights")
+
+    def __init__(self, wire: "_Wire", number: int) -> None:
+        """For `AsyncControlClient`, which has opened session `number` on `wire`."""
+        self.number = number
+        self.rights = wire.rights
+        self._wire = wire
+        self._inbox = wire.subscriptions.open(number)
+
+    @property
+    def greeting(self) -> Fields:
+        """What the daemon said first."""
+        return self._wire.greeting
+
+    async def request(self, op: str, **args: Any) -> Answer:
+        """Asks for `op` and returns its whole answer; raises `Refused` or `DaemonGone`.
+
+        After `subscribe` events come, of messages those in `rooms`.
+        """
+        if op == "subscribe":
+            return await self._subscribe(args)
+        answer = await self._wire.ask(self.number, op, args)
+        if op in ("login", "resume"):
+            self.rights = frozenset(answer.fields.get("rights", ()))
+        elif op in ("logout", "retire"):
+            self.rights = self._wire.rights
+        return answer
+
+    async def _subscribe(self, args: Fields) -> Answer:
+        # Before the daemon hears of it: events may come together with its answer.
+        subscriptions = self._wire.subscriptions
+        before = subscriptions.change(self.number, Subscription.of(args.get("rooms")))
+        try:
+            return await self._wire.ask(self.number, "subscribe", args)
+        except Refused:
+            subscriptions.change(self.number, before)
+            raise
+
+    async def next_event(self) -> Event:
+        """The next event; those that came before the connection was lost still come, then `DaemonGone`.
+
+        Raises `EventsMissed` where too many came meanwhile to be kept.
+        """
+        return await self._inbox.take()
+
+    async def close(self) -> None:
+        """Ends the session: its login, its subscription, its presence. The connection stays."""
+        self._wire.subscriptions.close(self.number)
+        with contextlib.suppress(DaemonGone):
+            await self._wire.ask(self.number, "close", {})
+        self._inbox.end("This session has been closed.")
+
+
+class AsyncControlClient(ControlSession):
+    """A connection, which is a session itself (number 0) and opens others; make one with `connect`.
+
+    Once it is lost, everything that waits on it or on its sessions raises `DaemonGone`.
+    """
+
+    __slots__ = ("_last",)
+
+    def __init__(self, wire: "_Wire") -> None:
+        """For `connect`, which has read the greeting."""
+        super().__init__(wire, 0)
+        self._last = 0
 
     @classmethod
     async def connect(cls, path: str | Path) -> "AsyncControlClient":
         """Connects to the socket at `path` and reads its greeting; raises `DaemonGone`."""
-        name = str(path)
+        return cls(await _Wire.connect(str(path)))
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing more can be asked here."""
+        return self._wire.lost is not None
+
+    async def open_session(self, origin: str | None = None) -> ControlSession:
+        """Another session, for somebody at the address `origin`; raises `DaemonGone` or `Refused`.
+
+        The daemon believes an origin only where its operator lets this front end name them.
+        """
+        self._last += 1
+        number = self._last
+        await self._wire.ask(number, "open", {"origin": origin})
+        return ControlSession(self._wire, number)
+
+    async def close(self) -> None:
+        """Ends the connection, and with it all its sessions."""
+        await self._wire.close()
+
+
+class _Asked:
+    """A request that is under way."""
+
+    __slots__ = ("answer", "items")
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.items: list[Fields] = []
+
+
+class _Wire:
+    """The lines of one connection: requests out, and what comes in to whom it is for."""
+
+    def __init__(self, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.path = path
+        self.greeting: Fields = {}
+        self.lost: str | None = None
+        """What is told to whoever asks, once it is lost."""
+        self.subscriptions = Subscriptions()
+        self._reader = reader
+        self._writer = writer
+        self._number = 0
+        self._asked: dict[int, _Asked] = {}
+        self._heard_at = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def connect(cls, path: str) -> "_Wire":
+        """Connects, and reads the greeting; raises `DaemonGone`."""
         try:
-            reader, writer = await asyncio.open_unix_connection(name, limit=MAX_ANSWER_LINE)
+            reader, writer = await asyncio.open_unix_connection(path, limit=MAX_ANSWER_LINE)
         except OSError as error:
-            raise no_daemon(name, error) from None
-        client = cls(name, reader, writer)
+            raise no_daemon(path, error) from None
+        wire = cls(path, reader, writer)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                client.greeting = await client._receive()
-            check_greeting(name, client.greeting)
+                wire.greeting = await wire._receive()
+            check_greeting(path, wire.greeting)
         except TimeoutError:
             writer.close()
-            raise DaemonGone(f"The daemon at {name} does not answer: is it overloaded?") from None
+            raise _overloaded(path) from None
         except DaemonGone:
             writer.close()
             raise
-        client._pump = asyncio.create_task(client._read_all())
-        return client
+        wire._pump = asyncio.create_task(wire._read_all())
+        return wire
 
-    async def request(self, op: str, **args: Any) -> Answer:
-        """Asks for `op` and returns its whole answer; raises `Refused` or `DaemonGone`."""
-        if self._lost:
-            raise self._lost
+    @property
+    def rights(self) -> frozenset[str]:
+        """What whoever has not logged in may do by this door."""
+        return frozenset(self.greeting.get("rights", ()))
+
+    async def ask(self, session: int, op: str, args: Fields) -> Answer:
+        """The whole answer to a request of a session; raises `Refused` or `DaemonGone`."""
+        if self.lost is not None:
+            raise DaemonGone(self.lost)
         self._number += 1
         number = self._number
-        line = encode_request(number, op, args)
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._asked[number] = (answer, [])
+        line = encode_request(number, op, args, session)
+        asked = _Asked()
+        self._watch()
+        self._asked[number] = asked
         try:
             self._writer.write(line)
-            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with the answer.
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                return await answer
-        except TimeoutError:
-            self._lose(DaemonGone(f"The daemon at {self.path} does not answer: is it overloaded?"))
-            raise self._lost or _stopped(self.path) from None
+            return await asked.answer
         finally:
-            self._asked.pop(number, None)
-
-    async def next_event(self) -> Fields:
-        """The next event; those that came before the connection was lost still come, then `DaemonGone`."""
-        event = await self._events.get()
-        if event is None:
-            self._events.put_nowait(None)
-            raise self._lost or _stopped(self.path)
-        return event
+            del self._asked[number]
 
     async def close(self) -> None:
-        """Ends the connection."""
-        self._lose(_stopped(self.path))
+        """Ends it."""
+        self._lose(str(_stopped(self.path)))
         if self._pump:
             self._pump.cancel()
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 
+    # --- What comes in --------------------------------------------------------------------------------
+
     async def _read_all(self) -> None:
         try:
             while True:
                 self._take(await self._receive())
         except DaemonGone as error:
-            self._lose(error)
+            self._lose(str(error))
 
     def _take(self, line: Fields) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
         if "event" in line:
-            self._events.put_nowait(line)
+            self.subscriptions.deliver(line)
             return
         number = line.get("id")
-        if number is None:  # a request that could not even be read; only one is ever under way at the daemon
-            number = min(self._asked, default=0)
-        answer, items = self._asked.get(number, (None, []))
-        if answer is None or answer.done():
+        if number is None:  # The daemon could not read what it was sent, and nobody knows whose it was.
+            raise DaemonGone(str(refusal(line)))
+        asked = self._asked.get(number)
+        if asked is None or asked.answer.done():
             return
         if "item" in line:
-            items.append(line["item"])
+            asked.items.append(line["item"])
         elif line.get("ok"):
-            answer.set_result(Answer(items, line))
+            asked.answer.set_result(Answer(asked.items, line))
         else:
-            answer.set_exception(refusal(line))
+            asked.answer.set_exception(refusal(line))
 
-    def _lose(self, error: DaemonGone) -> None:
-        if self._lost:
+    def _lose(self, said: str) -> None:
+        if self.lost is not None:
             return
-        self._lost = error
-        for answer, _ in self._asked.values():
-            if not answer.done():
-                answer.set_exception(error)
-        self._events.put_nowait(None)
+        self.lost = said
+        if self._alarm:
+            self._alarm.cancel()
+        for asked in self._asked.values():
+            if not asked.answer.done():
+                asked.answer.set_exception(DaemonGone(said))
+        self.subscriptions.end(said)
 
     async def _receive(self) -> Fields:
         try:
@@ -332,3 +445,24 @@ class AsyncControlClient:
         except (OSError, ValueError):  # ValueError: a line beyond MAX_ANSWER_LINE
             raise _stopped(self.path) from None
         return decode_line(self.path, line)
+
+    # --- A daemon that is there and says nothing --------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Something is asked: from now on the daemon has to say something."""
+        loop = asyncio.get_running_loop()
+        if not self._asked:
+            self._heard_at = loop.time()
+        if self._alarm is None:
+            self._alarm = loop.call_later(ANSWER_TIMEOUT, self._listen)
+
+    def _listen(self) -> None:
+        self._alarm = None
+        if not self._asked:
+            return
+        loop = asyncio.get_running_loop()
+        left = self._heard_at + ANSWER_TIMEOUT - loop.time()
+        if left > 0:
+            self._alarm = loop.call_later(left, self._listen)
+            return
+        self._lose(str(_overloaded(self.path)))

@@ -17,6 +17,8 @@ class Message:
     """A stored message. `ms` is its time in UTC milliseconds since 1970."""
 
     id: str
+    position: str
+    """Its place in the order of dates; later ones are greater."""
     room: str
     user: str
     key: str
@@ -54,6 +56,7 @@ def read_message(fields: Mapping[str, Any], user: str, key: str, router: str) ->
     here = own and fields["router"] == router
     return Message(
         id=fields["id"],
+        position=fields["position"],
         room=intern(fields["room"]),
         user=intern(fields["user"]),
         key=intern(fields["key"]),

@@ -47,9 +47,9 @@ def _is_number(name: str) -> bool:
 class Model:
     """Everything that a front end shows; the conversation changes it and tells the front end so."""
 
-    def __init__(self, *, guest: bool = False) -> None:
-        self.guest = guest
-        """Whether the person has no commands that change the router."""
+    def __init__(self) -> None:
+        self.rights: frozenset[str] = frozenset()
+        """What the daemon lets the person do."""
         self.user = ""
         self.key = ""
         self.router = ""

@@ -1,17 +1,19 @@
 """Lines on their way to the daemon: in order, each kept until it is known to be stored."""
 
 import asyncio
+import secrets
 from collections import OrderedDict, deque
-from dataclasses import dataclass
-from typing import Any
-
-from meshchat.chat.names import split_tag
+from dataclasses import dataclass, field
 
 MAX_WAITING = 100
 """Lines that wait to be sent before no more are read: a pasted file stays in the terminal meanwhile."""
 
 MAX_SEEN = 10_000
 """Ids remembered so that no message is shown twice: more than a room shows in a day, 1 MB."""
+
+
+KEY_SIZE = 16
+"""Random bytes of a line's key: no two lines of a user are ever taken for one."""
 
 
 class Seen:
@@ -30,14 +32,18 @@ class Seen:
             self._ids.popitem(last=False)
 
 
+def new_key() -> str:
+    """A key for one line: whoever sends it twice with the same key has it stored once."""
+    return secrets.token_hex(KEY_SIZE)
+
+
 @dataclass(eq=False)
 class Line:
-    """A line for a room. `doubtful`: the answer was lost and the daemon may have it; `sent`: it has."""
+    """A line for a room. By its `key` the daemon knows it again where an answer was lost."""
 
     room: str
     text: str
-    doubtful: bool = False
-    sent: bool = False
+    key: str = field(default_factory=new_key)
 
 
 class Outbox:
@@ -71,20 +77,3 @@ class Outbox:
         async with self._changed:
             before = len(self.lines)
             await self._changed.wait_for(lambda: len(self.lines) < before)
-
-    def recognise(self, messages: list[dict[str, Any]], seen: Seen, user: str, router: str) -> str | None:
-        """Finds the first line, whose answer was lost, in its room's history; returns the id, if it is there.
-
-        A router stamps what it takes after all that it has shown, so the line can only come after the last
-        message known here: an equal text of yesterday is never taken for it.
-        """
-        line = self.lines[0] if self.lines else None
-        if line is None or not line.doubtful or line.sent:
-            return None
-        known = [at for at, message in enumerate(messages) if message["id"] in seen]
-        for message in messages[known[-1] + 1 if known else 0 :]:
-            own = split_tag(message["user"])[0] == split_tag(user)[0] and message["router"] == router
-            if own and message["room"] == line.room and message["text"] == line.text:
-                line.sent = True
-                return str(message["id"])
-        return None

@@ -52,7 +52,8 @@ class Room:
         """The first message that was new when the room was last entered."""
         self.fresh: deque[Fresh] = deque(maxlen=MAX_FRESH)
         self._ids: set[str] = set()
-        self._floor: int | None = None
+        self._floor: str | None = None
+        """The position from which on all is here; None: from the beginning."""
         self._length = 0
 
     @property
@@ -71,7 +72,7 @@ class Room:
         """
         if not self.loaded:
             self.loaded = True
-            self._floor = None if all_there_is or not messages else messages[0].ms
+            self._floor = None if all_there_is or not messages else messages[0].position
         return [message for message in messages if self.add(message)]
 
     def extend_back(self, messages: list[Message], *, all_there_is: bool) -> None:
@@ -79,25 +80,24 @@ class Room:
         if all_there_is:
             self._floor = None
         elif messages and self._floor is not None:
-            self._floor = min(messages[0].ms, self._floor)
+            self._floor = min(messages[0].position, self._floor)
         for message in messages:
             self.add(message)
 
     @property
-    def first_ms(self) -> int | None:
-        """From when on the room is known; None: from its beginning, or more cannot be kept."""
+    def known_from(self) -> str | None:
+        """The position from which on the room is here; None: from its beginning, or more cannot be kept."""
         return self._floor if len(self.entries) < MAX_ENTRIES else None
 
     def add(self, entry: Entry) -> bool:
         """Puts an entry into its place by time; says whether it was new and is not too old."""
         if isinstance(entry, Message):
-            if entry.id in self._ids or entry.ms < (self._floor or 0):
+            if entry.id in self._ids or entry.position < (self._floor or ""):
                 return False
             self._ids.add(entry.id)
         insort(self.entries, entry, key=_time)
         self._length += len(entry.text)
         while len(self.entries) > MAX_ENTRIES or (self._length > MAX_TEXT_HELD and len(self.entries) > 1):
-            self._floor = self.entries[0].ms
             self._drop_first()
         return True
 
@@ -106,6 +106,7 @@ class Room:
         self._length -= len(gone.text)
         if isinstance(gone, Message):
             self._ids.discard(gone.id)
+            self._floor = max(gone.position, self._floor or "")
 
     def keep_only(self, ids: Container[str]) -> None:
         """All other messages have been wiped."""

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import importlib.util
+import os
 import sys
+from collections.abc import Mapping
 
 from meshchat.chat.localtime import Zone
 from meshchat.client.model import Model
-from meshchat.client.session import LoggedOut
+from meshchat.client.session import Daemon, LoggedOut
 from meshchat.errors import DaemonGone, MeshchatError
 from meshchat.lean import without_openssl
 from meshchat.terminal.commands import execute
@@ -22,26 +24,32 @@ LAST_LINES_TTY, LAST_LINES_PIPE = 3.0, 30.0
 """Seconds that the last lines may take, on leaving, each to be sent: a person waits less than a script."""
 
 
-def run(socket: str, zone: Zone, *, plain: bool, guest: bool) -> int:
+def run(socket: str, zone: Zone, *, plain: bool) -> int:
     """Talks to the person at the terminal until he leaves; returns the exit status.
 
-    `zone` is for the times shown; `plain` forgoes the screen, and a `guest` has no commands that change the
-    router. Raises `DaemonGone` where no daemon answers at the start. The status is 1 where lines of a pipe
-    could not be sent.
+    `zone` is for the times shown; `plain` forgoes the screen. Raises `DaemonGone` where no daemon answers at
+    the start. The status is 1 where lines of a pipe could not be sent.
     """
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding lacks is escaped: a message must never end the conversation.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         with Keyboard() if can_edit() else contextlib.nullcontext() as keyboard:
-            return asyncio.run(_run(socket, zone, keyboard, plain, Model(guest=guest)))
+            return asyncio.run(_run(Daemon(socket), zone, keyboard, plain))
     except KeyboardInterrupt:
         return 0
 
 
-async def _run(socket: str, zone: Zone, keyboard: Keyboard | None, plain: bool, model: Model) -> int:
+def ssh_origin(environment: Mapping[str, str]) -> str | None:
+    """The address that whoever is at this terminal comes from by SSH, as the SSH server names it (ssh(1))."""
+    named = environment.get("SSH_CONNECTION") or environment.get("SSH_CLIENT") or ""
+    return next(iter(named.split()), None)
+
+
+async def _run(daemon: Daemon, zone: Zone, keyboard: Keyboard | None, plain: bool) -> int:
+    model = Model()
     lines = EditedFront(model, zone, keyboard) if keyboard else LineFront(model, zone)
-    conversation = Conversation(socket, model, lines)
+    conversation = Conversation(daemon, model, lines, origin=ssh_origin(os.environ))
     await conversation.session.open()
     try:
         await _stay(lines, conversation, zone, None if plain or not _can_draw() else keyboard)
@@ -53,7 +61,7 @@ async def _run(socket: str, zone: Zone, keyboard: Keyboard | None, plain: bool, 
             lines.end_line()
         for line in conversation.outbox.lines:
             lines.show(f"Not sent to room {line.room}: {line.text}")
-        await conversation.session.close()
+        await daemon.close()
     return 1 if conversation.outbox.lines and not lines.attended else 0
 
 

@@ -35,13 +35,17 @@ class Command:
     run: Callable[[Conversation, str], Awaitable[None]]
     choices: Names | None = None
     """The words that may follow it."""
-    operator: bool = False
-    """It changes the router itself, so a guest has it not."""
+    right: str | None = None
+    """What the daemon must allow the person for it, beyond chatting."""
 
 
 def known(model: Model) -> dict[str, Command]:
     """The commands that this person has, by name."""
-    return {name: command for name, command in COMMANDS.items() if not (command.operator and model.guest)}
+    return {
+        name: command
+        for name, command in COMMANDS.items()
+        if command.right is None or command.right in model.rights
+    }
 
 
 async def execute(conversation: Conversation, line: str) -> None:
@@ -109,7 +113,7 @@ async def _help(conversation: Conversation, _: str) -> None:
 
 
 async def _rooms(conversation: Conversation, _: str) -> None:
-    items = (await conversation.session.client.request("rooms")).items
+    items = (await conversation.session.control.request("rooms")).items
     show_rooms(conversation.front, conversation.model, items)
 
 
@@ -130,7 +134,7 @@ async def _leave(conversation: Conversation, _: str) -> None:
 
 
 async def _list_users(conversation: Conversation, _: str) -> None:
-    users = (await conversation.session.client.request("users")).items
+    users = (await conversation.session.control.request("users")).items
     conversation.front.show("Users: " + ", ".join(str(user["user"]) for user in users))
 
 
@@ -140,7 +144,7 @@ async def _who(conversation: Conversation, name: str) -> None:
     if room is None:
         show(f"There is no room {name}.")
         return
-    items = (await conversation.session.client.request("who", room=room.name)).items
+    items = (await conversation.session.control.request("who", room=room.name)).items
     if not items:
         show(f"Nobody has room {room.name} open.")
         return
@@ -215,13 +219,13 @@ async def _wipe(conversation: Conversation, _: str) -> None:
     ):
         conversation.front.show("Nothing was deleted.")
         return
-    answer = await conversation.session.client.request("wipe", room=current.name)
+    answer = await conversation.session.control.request("wipe", room=current.name)
     if not answer.fields["messages"]:
         conversation.front.show("There was nothing to delete.")
 
 
 async def _status(conversation: Conversation, _: str) -> None:
-    status = (await conversation.session.client.request("status")).fields["status"]
+    status = (await conversation.session.control.request("status")).fields["status"]
     conversation.front.show_lines(
         list(fields({name: status[name] for name in STATUS_SHOWN if name in status}))
     )
@@ -255,8 +259,8 @@ COMMANDS = {
         Command("bell", "off|mentions|all", "when the bell rings", _bell, lambda _: BELLS),
         Command("time", "", "hides the times, or shows them again", _time),
         Command("me", "DOING", "/me waves: * you wave", _me),
-        Command("wipe", "", "deletes the room's history on this router", _wipe, operator=True),
-        Command("status", "", "how this router is doing", _status),
+        Command("wipe", "", "deletes the room's history on this router", _wipe, right="operate"),
+        Command("status", "", "how this router is doing", _status, right="watch"),
         Command("passwd", "", "changes your password", _passwd),
         Command("again", "", "brings back a line that was not sent", _again),
         Command("quit", "", "leaves", _quit),

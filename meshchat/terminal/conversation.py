@@ -5,17 +5,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import TAG_MARK
-from meshchat.client.connection import AsyncControlClient, Refused
+from meshchat.client.connection import ControlSession, Refused
+from meshchat.client.events import Event, EventsMissed
 from meshchat.client.messages import Message, time_ms
 from meshchat.client.model import Link, Model
 from meshchat.client.outbox import Line, Outbox, Seen
 from meshchat.client.rooms import MAX_ENTRIES, MAX_FRESH, Mark, Room
-from meshchat.client.session import LoggedOut, Session
+from meshchat.client.session import Daemon, LoggedOut, Session
 from meshchat.constants import PERSON_RATE
 from meshchat.errors import DaemonGone, MeshchatError, TextRefused
 from meshchat.terminal.front import Front
@@ -29,8 +30,8 @@ NOT_LOGGED_IN = "not-logged-in"
 RECENT = 200
 """Messages loaded when a room is first shown."""
 
-MISSED = 500
-"""Messages looked through after a loss of the daemon; `/history` shows more."""
+PAGE = 500
+"""Messages asked for at a time of those that came while the daemon or the connection was away."""
 
 MAX_REFUSED = 100
 """Refused lines kept for `/again`."""
@@ -43,14 +44,23 @@ TYPING_EVERY = 20.0
 """Seconds between two statements that somebody is still typing (the control socket's rule)."""
 
 
+Holding = tuple[str, int]
+"""A room's digest, and how many messages it has: the digest leaves out what is stamped ahead."""
+
+
+def _holding(room: Mapping[str, Any]) -> Holding:
+    return room["digest"], room["messages"]
+
+
 class Conversation:
-    """One person in the rooms of `model`, by the daemon at `socket`.
+    """One person in the rooms of `model`, by way of `daemon`.
 
     Everything that is shown goes to `front`, the front end of the moment.
     """
 
-    def __init__(self, socket: str, model: Model, front: Front) -> None:
-        self.session = Session(socket, self._connected)
+    def __init__(self, daemon: Daemon, model: Model, front: Front, *, origin: str | None = None) -> None:
+        """`origin` is the address that the person comes from, where the front end knows it."""
+        self.session = Session(daemon, self._connected, origin=origin)
         self.model = model
         self.front = front
         self.outbox = Outbox()
@@ -65,7 +75,12 @@ class Conversation:
         self._all_shown = asyncio.Event()
         self._all_shown.set()
         self._answered = asyncio.Event()
+        """Cleared while the daemon may hold a line that was sent from here and whose id is not known yet."""
         self._answered.set()
+        self._cursor: str | None = None
+        """Up to here in the order of arrival all that came to this router is known, in whatever room."""
+        self._held: dict[str, Holding] = {}
+        """What each room held when the rooms were last asked for."""
         self._tending = asyncio.Event()
         self._typed_at = self._said_typing_at = float("-inf")
         self._said_rooms: list[str] = []
@@ -84,14 +99,14 @@ class Conversation:
     async def prepare(self) -> None:
         """After the login: learns who is who and what was kept of the last visit. Raises `LoggedOut`."""
         while True:
-            client = self.session.client
+            control = self.session.control
             try:
-                rooms = await self._learn(client)
-                personal = (await client.request("personal")).fields
+                rooms = await self._learn(control)
+                personal = (await control.request("personal")).fields
                 break
             except DaemonGone:
-                await self.session.restore(client)
-        model = self.model
+                await self.session.restore(control)
+        model, self._cursor = self.model, None
         for name, mark in personal["marks"].items():
             model.room(name).mark = Mark(mark["id"], time_ms(mark["time"]))
         model.remember(personal)
@@ -113,69 +128,82 @@ class Conversation:
         Raises `LoggedOut`.
         """
         while True:
-            client = self.session.client
+            control = self.session.control
             try:
                 try:
-                    await self._start(client)
+                    await self._start(control)
                 except Refused as error:
                     if error.code == NOT_LOGGED_IN:
                         raise LoggedOut from None
                     # The room itself was refused after a restart: the line to stay on is the person's choice.
                     self.front.show(f"{error} Choose another room: /room NAME")
                 while True:
-                    await self._take(await client.next_event())
+                    await self._take(await control.next_event())
+            except EventsMissed:
+                continue
             except DaemonGone:
                 self.model.connected = False
                 self.front.changed()
-                await self.session.restore(client)
+                await self.session.restore(control)
 
-    async def _learn(self, client: AsyncControlClient) -> list[dict[str, Any]]:
+    async def _learn(self, control: ControlSession) -> list[dict[str, Any]]:
         """Who and which rooms there are; returns the rooms."""
         model = self.model
         model.router = self.session.router
-        model.user = self.session.user
-        model.know_users((await client.request("users")).items)
+        model.user, model.rights = self.session.user, self.session.control.rights
+        model.know_users((await control.request("users")).items)
         model.key = next((key for key, name in model.names.items() if name == model.user), "")
-        rooms = (await client.request("rooms")).items
+        rooms = (await control.request("rooms")).items
         model.know(str(room["name"]) for room in rooms)
+        self._held = {room["name"]: _holding(room) for room in rooms}
         return rooms
 
-    async def _start(self, client: AsyncControlClient) -> None:
+    async def _start(self, control: ControlSession) -> None:
         """Subscribes, shows the current room and counts what is new elsewhere."""
         model = self.model
         room = model.current
         assert room is not None
-        await client.request("subscribe")
-        rooms = await self._learn(client)
-        mesh = (await client.request("mesh")).fields
+        await control.request("subscribe")
+        held, rooms = self._held, await self._learn(control)
+        mesh = (await control.request("mesh")).fields
         model.link = Link(mesh["neighbours"], mesh["in_step"])
         model.connected = True
         self._said_rooms = []
-        await client.request("join", room=room.name)
-        if room.loaded:
-            await self._catch_up(client, room)
-        else:
-            await self._show(client, room)
+        await control.request("join", room=room.name)
+        cursor = await (self._catch_up if room.loaded else self._show)(control, room)
         self._loaded.set()
         self._look_after()
-        await self._count_elsewhere(client, rooms)
+        for item in rooms:
+            if item["name"] != room.name and self._may_have_news(item, held):
+                await self._catch_up(control, model.room(item["name"]))
+        self._cursor = cursor
         self.front.changed()
+
+    def _may_have_news(self, item: dict[str, Any], held: Mapping[str, Holding]) -> bool:
+        """Whether something may have come into a room since the rooms held that, or it was counted."""
+        if self._cursor is not None:
+            return _holding(item) != held.get(item["name"])
+        last = time_ms(item["last"]) if item["last"] else 0
+        return last >= self.model.room(item["name"]).counted_to
 
     async def enter(self, name: str) -> None:
         """Goes to a room that the daemon knows; raises `DaemonGone` or `Refused`."""
-        client = self.session.client
-        await self._show(client, self.model.room(name))
+        control = self.session.control
+        await self._show(control, self.model.room(name))
         self._shown(*self._unshown)
         self._look_after()
 
-    async def _show(self, client: AsyncControlClient, room: Room) -> None:
+    async def _show(self, control: ControlSession, room: Room) -> str | None:
+        """Goes to the room; returns the newest arrival, if its history had to be loaded."""
+        cursor = None
         async with self._showing:
             if not room.loaded:
-                items = (await client.request("history", room=room.name, limit=RECENT)).items
-                self._recognise(items)
-                room.load(self._read(items), all_there_is=len(items) < RECENT)
+                answer = await control.request("history", room=room.name, limit=RECENT)
+                cursor = str(answer.fields["cursor"])
+                room.load(self._read(answer.items), all_there_is=len(answer.items) < RECENT)
             self.front.enter(self.model.show(room.name))
             self._seen_all()
+        return cursor
 
     async def leave(self) -> None:
         """Closes the current room and goes to another; raises `DaemonGone` or `Refused`."""
@@ -190,7 +218,7 @@ class Conversation:
         room = self.model.current
         assert room is not None
         async with self._showing:
-            answer = await self.session.client.request("history", room=room.name, limit=limit, since=since)
+            answer = await self.session.control.request("history", room=room.name, limit=limit, since=since)
             messages = self._read(answer.items)
             room.extend_back(messages, all_there_is=since is None and len(messages) < limit)
         return [message for message in messages if self.model.visible(message)]
@@ -198,12 +226,12 @@ class Conversation:
     async def look_back(self, step: int) -> None:
         """Loads `step` more of the messages before those that are loaded, where there are more."""
         room = self.model.current
-        if room is None or room.first_ms is None:
+        if room is None or room.known_from is None:
             return
-        until = format_rfc3339(room.first_ms + 1)
-        client = self.session.client
-        items = (await client.request("history", room=room.name, until=until, limit=step)).items
-        room.extend_back(self._read(items), all_there_is=len(items) < step)
+        answer = await self.session.control.request(
+            "history", room=room.name, before=room.known_from, limit=step
+        )
+        room.extend_back(self._read(answer.items), all_there_is=len(answer.items) < step)
         self.front.changed()
 
     def _read(self, items: Iterable[dict[str, Any]]) -> list[Message]:
@@ -212,30 +240,34 @@ class Conversation:
             self._shown(item["id"])
         return [self.model.read(item) for item in items]
 
-    async def _catch_up(self, client: AsyncControlClient, room: Room) -> None:
-        """The daemon was away: shows what was missed meanwhile."""
-        items = (await client.request("history", room=room.name, limit=MISSED)).items
-        self._recognise(items)
-        for message in self._read(items):
-            if not room.has(message.id):
-                self._arrived(message)
+    async def _catch_up(self, control: ControlSession, room: Room) -> str:
+        """Takes in what came into a room while nobody listened; returns the newest arrival.
 
-    async def _count_elsewhere(self, client: AsyncControlClient, rooms: list[dict[str, Any]]) -> None:
-        """What came into other rooms while nobody listened."""
-        model = self.model
-        for item in rooms:
-            room = model.room(item["name"])
-            last = time_ms(item["last"]) if item["last"] else 0
-            since = room.counted_to
-            if room is model.current or last < since:
-                continue
-            missed = await client.request(
-                "history", room=room.name, since=format_rfc3339(since), limit=MAX_FRESH
-            )
-            for message in self._read([item for item in missed.items if item["id"] not in self._seen]):
-                self._arrived(message)
+        That is all that arrived after what is known here, however old it is by its date; on the first visit,
+        when no arrival is known, what is newer than what was counted.
+        """
+        if self._cursor is None:
+            since = format_rfc3339(room.counted_to)
+            answer = await control.request("history", room=room.name, since=since, limit=MAX_FRESH)
+            await self._missed(answer.items)
+            return str(answer.fields["cursor"])
+        cursor = self._cursor
+        while True:
+            answer = await control.request("history", room=room.name, after=cursor, limit=PAGE)
+            cursor = str(answer.fields["cursor"])
+            # Of another router, or after its logs were lost, old messages may come that were read long ago.
+            known_to = room.counted_to if answer.fields.get("gap") and not room.loaded else 0
+            await self._missed(item for item in answer.items if time_ms(item["time"]) >= known_to)
+            if len(answer.items) < PAGE:
+                return cursor
 
-    async def _take(self, event: dict[str, Any]) -> None:
+    async def _missed(self, items: Iterable[dict[str, Any]]) -> None:
+        # A line of one's own may be among them, which is shown already: its id comes with the answer.
+        await self._answered.wait()
+        for message in self._read([item for item in items if item["id"] not in self._seen]):
+            self._arrived(message)
+
+    async def _take(self, event: Event) -> None:
         kind, model = event.get("event"), self.model
         if kind == "message":
             await self._take_message(event["message"])
@@ -265,16 +297,16 @@ class Conversation:
             if room is not current and name in (None, room.name):
                 room.unload()
         if current and name in (None, current.name):
-            items = (await self.session.client.request("history", room=current.name, limit=MAX_ENTRIES)).items
-            current.keep_only({item["id"] for item in items})
+            held = await self.session.control.request("history", room=current.name, limit=MAX_ENTRIES)
+            current.keep_only({item["id"] for item in held.items})
             self.front.show(f"* {messages} old messages were wiped.")
 
     async def _take_message(self, fields: dict[str, Any]) -> None:
         if fields["router"] == self.session.router:
             # The event of an own line comes before the answer that tells its id.
             await self._answered.wait()
+        self._cursor = fields["cursor"]
         async with self._showing:
-            self._recognise([fields])
             if fields["id"] not in self._seen:
                 self._seen.add(fields["id"])
                 self._arrived(self.model.read(fields))
@@ -321,7 +353,7 @@ class Conversation:
 
     async def prefer(self, **preferences: Any) -> None:
         """Has the daemon remember how the person wants it; raises `DaemonGone` or `Refused`."""
-        self.model.remember((await self.session.client.request("prefer", **preferences)).fields)
+        self.model.remember((await self.session.control.request("prefer", **preferences)).fields)
         self.front.changed()
 
     def _look_after(self) -> None:
@@ -335,11 +367,11 @@ class Conversation:
         while True:
             await self._tending.wait()
             self._tending.clear()
-            client = self.session.client
+            control = self.session.control
             try:
-                await self._tell(client)
+                await self._tell(control)
             except DaemonGone:
-                await self.session.restore(client)
+                await self.session.restore(control)
                 self._look_after()
             except Refused as error:
                 if error.code == NOT_LOGGED_IN:
@@ -348,7 +380,7 @@ class Conversation:
                     self._look_after()
             await asyncio.sleep(TEND_EVERY)
 
-    async def _tell(self, client: AsyncControlClient) -> None:
+    async def _tell(self, control: ControlSession) -> None:
         model = self.model
         if model.current is None:
             return
@@ -358,15 +390,15 @@ class Conversation:
         changed = rooms != self._said_rooms
         if active or changed:
             self._said_rooms, self._typed_at = rooms, float("-inf")
-            await client.request("present", rooms=rooms, active=active)
+            await control.request("present", rooms=rooms, active=active)
         if changed:
-            await client.request("prefer", rooms=rooms)
+            await control.request("prefer", rooms=rooms)
         while self._marks:
             room, mark = self._marks.popitem()
-            await client.request("mark", room=room, record=mark.id)
+            await control.request("mark", room=room, record=mark.id)
         if self._users_stale:
             self._users_stale = False
-            await self._refresh_users(client)
+            await self._refresh_users(control)
 
     def _tell_new_rooms(self) -> None:
         new, self._new_rooms = self._new_rooms, []
@@ -375,11 +407,11 @@ class Conversation:
         elif new:
             self.front.show(f"* There are {len(new)} new rooms: /rooms lists all.")
 
-    async def _refresh_users(self, client: AsyncControlClient) -> None:
+    async def _refresh_users(self, control: ControlSession) -> None:
         """Accounts came or changed: perhaps names clash, which shows in all messages at once."""
         model = self.model
         before = model.user
-        model.know_users((await client.request("users")).items)
+        model.know_users((await control.request("users")).items)
         model.user = self.session.user = model.names.get(model.key, before)
         if model.user != before and TAG_MARK in model.user:
             self.front.show(f"* Somebody else has your name too: from now on you are shown as {model.user}")
@@ -397,40 +429,29 @@ class Conversation:
         """Sends what `say` took, each line once. Never returns; raises `LoggedOut`."""
         while True:
             line = await self.outbox.first()
-            client = self.session.client
+            control = self.session.control
             try:
-                await self._send(client, line)
+                await self._send(control, line)
             except DaemonGone:
-                await self.session.restore(client)
+                await self.session.restore(control)
 
-    async def _send(self, client: AsyncControlClient, line: Line) -> None:
-        if line.doubtful and not line.sent:
-            await self._look_for(client, line)
-        if not line.sent:
-            try:
-                await self._ask_to_send(client, line)
-            except DaemonGone:
-                raise
-            except MeshchatError as error:
-                await self._refuse(line, error)
-                return
+    async def _send(self, control: ControlSession, line: Line) -> None:
+        self._answered.clear()
+        try:
+            answer = await control.request("send", room=line.room, text=line.text, person=True, key=line.key)
+            self._acknowledge(line, answer.fields)
+        except DaemonGone:  # It may be stored: sent again with its key, it is answered as the first time.
+            raise
+        except MeshchatError as error:
+            self._answered.set()
+            await self._refuse(line, error)
+            return
         await self.outbox.drop_first()
+        self._answered.set()
         self._slowed = self._slowed and bool(self.outbox.lines)
         self.front.changed()
 
-    async def _ask_to_send(self, client: AsyncControlClient, line: Line) -> None:
-        self._answered.clear()
-        try:
-            answer = await client.request("send", room=line.room, text=line.text, person=True)
-            self._acknowledge(line, answer.fields)
-        except DaemonGone:
-            line.doubtful = True
-            raise
-        finally:
-            self._answered.set()
-
     def _acknowledge(self, line: Line, answer: dict[str, Any]) -> None:
-        line.sent = True
         self._sent.add(answer["record"])
         current = self.model.current
         if (
@@ -443,19 +464,6 @@ class Conversation:
             self._all_shown.clear()
         if answer.get("notice"):
             self.front.show(f"* {answer['notice']}")
-
-    async def _look_for(self, client: AsyncControlClient, line: Line) -> None:
-        """The answer to the line was lost with the daemon: is it in the room?"""
-        try:
-            messages = (await client.request("history", room=line.room, limit=MISSED)).items
-        except Refused:  # the restarted daemon knows no such room, so nothing of it either
-            return
-        self._recognise(messages)
-
-    def _recognise(self, messages: list[dict[str, Any]]) -> None:
-        found = self.outbox.recognise(messages, self._seen, self.session.user, self.session.router)
-        if found:
-            self._sent.add(found)
 
     async def _refuse(self, line: Line, error: MeshchatError) -> None:
         if error.code == "slow-down":
@@ -505,4 +513,4 @@ class Conversation:
                 await self._all_shown.wait()
         with contextlib.suppress(MeshchatError, TimeoutError):
             async with asyncio.timeout(patience):
-                await self._tell(self.session.client)
+                await self._tell(self.session.control)

@@ -269,7 +269,7 @@ class Screen:
         """The texts on their way to the current room."""
         current = self._model.current
         outbox = self._conversation.outbox.lines
-        return [line.text for line in outbox if current and line.room == current.name and not line.sent]
+        return [line.text for line in outbox if current and line.room == current.name]
 
     def status(self, width: int) -> tuple[str, str]:
         """The status line, as wide as the terminal, and its style."""

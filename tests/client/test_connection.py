@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshchat.client.connection import AsyncControlClient, ControlClient, Refused
+from meshchat.client.connection import AsyncControlClient, ControlClient, ControlSession, Refused
 from meshchat.errors import DaemonGone, TextRefused
 from tests.unit.fakeserver import PATIENCE, FakeDaemon
 
@@ -77,7 +77,7 @@ def test_text_that_is_no_unicode_and_requests_too_long_never_reach_the_daemon(da
     [
         (b"SSH-2.0-OpenSSH_9.2\n", "no meshchat daemon"),
         (b'["meshchat"]\n', "no meshchat daemon"),
-        (b'{"meshchat":3,"version":"9.9"}\n', "another version (9.9)"),
+        (b'{"meshchat":1,"version":"9.9"}\n', "another version (9.9)"),
         (b'{"id":null,"ok":false,"code":"busy","error":"Too many front ends."}\n', "Too many front ends."),
     ],
 )
@@ -144,5 +144,147 @@ def test_all_that_waits_ends_with_the_connection(daemon: FakeDaemon) -> None:
             await client.close()
         with pytest.raises(DaemonGone):
             await AsyncControlClient.connect(daemon.path)
+
+    asyncio.run(talk())
+
+
+# --- Many sessions over one connection ------------------------------------------------------------------
+
+
+async def enter(session: ControlSession, user: str) -> None:
+    """Makes an account and logs in."""
+    await session.request("register", user=user, password="secret")
+    await session.request("login", user=user, password="secret")
+
+
+async def message(session: ControlSession) -> str:
+    """The text of the next message that the session hears of."""
+    while True:
+        event = await asyncio.wait_for(session.next_event(), PATIENCE)
+        if event["event"] == "message":
+            return str(event["message"]["text"])
+
+
+def test_sessions_of_a_connection_are_different_people(daemon: FakeDaemon) -> None:
+    async def talk() -> None:
+        client = await AsyncControlClient.connect(daemon.path)
+        ann, bob = await client.open_session(), await client.open_session("10.0.0.5")
+        await asyncio.gather(enter(ann, "ann"), enter(bob, "bob"))
+        users = [(await each.request("whoami")).fields["user"] for each in (client, ann, bob)]
+        assert users == [None, "ann", "bob"]
+        await ann.close()
+        with pytest.raises(Refused) as refused:
+            await ann.request("whoami")
+        assert refused.value.code == "no-session"
+        with pytest.raises(DaemonGone):
+            await ann.next_event()
+        assert (await bob.request("whoami")).fields["user"] == "bob"
+        await client.close()
+        with pytest.raises(DaemonGone):
+            await bob.request("whoami")
+
+    asyncio.run(talk())
+
+
+def test_each_session_hears_of_the_rooms_that_it_subscribed_to(daemon: FakeDaemon) -> None:
+    async def talk() -> None:
+        client = await AsyncControlClient.connect(daemon.path)
+        all_rooms, first, second = [await client.open_session() for _ in range(3)]
+        await all_rooms.request("subscribe")
+        await first.request("subscribe", rooms=["1"])
+        await second.request("subscribe", rooms=["2"])
+        with pytest.raises(Refused):
+            await second.request("subscribe", rooms=["nowhere"])
+        for text, room in (("one", "1"), ("two", "2"), ("three", "1"), ("four", "2")):
+            await asyncio.to_thread(daemon.hear, "bob", text, room)
+        assert [await message(all_rooms) for _ in range(4)] == ["one", "two", "three", "four"]
+        assert [await message(first) for _ in range(2)] == ["one", "three"]
+        assert [await message(second) for _ in range(2)] == ["two", "four"]
+        await first.request("subscribe", rooms=["2"])
+        await asyncio.to_thread(daemon.hear, "bob", "five", "2")
+        assert [await message(each) for each in (all_rooms, first, second)] == ["five"] * 3
+        await client.close()
+
+    asyncio.run(talk())
+
+
+def test_rights_are_those_of_the_door_and_of_who_is_logged_in(tmp_path: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def write(**line: object) -> None:
+            writer.write(json.dumps(line).encode() + b"\n")
+
+        write(meshchat=2, version="0.1.0", mesh="test", router="00", rights=["enter"])
+        while line := await reader.readline():
+            request = json.loads(line)
+            if request["do"] == "wipe":
+                write(id=request["id"], ok=False, code="no-right", error="Only the operator may do that.")
+            else:
+                write(id=request["id"], ok=True, rights=["enter", "read"])
+        writer.close()
+
+    async def talk() -> None:
+        server = await asyncio.start_unix_server(serve, tmp_path / "socket")
+        client = await AsyncControlClient.connect(tmp_path / "socket")
+        assert client.rights == {"enter"}
+        for login in ("login", "resume"):
+            await client.request(login)
+            assert client.rights == {"enter", "read"}
+            with pytest.raises(Refused, match="Only the operator") as refused:
+                await client.request("wipe")
+            assert refused.value.code == "no-right"
+            await client.request("logout")
+            assert client.rights == {"enter"}
+        await client.close()
+        server.close()
+
+    asyncio.run(talk())
+
+
+def test_answers_in_another_order_and_events_for_some_find_their_sessions(tmp_path: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def write(**line: object) -> None:
+            writer.write(json.dumps(line).encode() + b"\n")
+
+        write(meshchat=2, version="0.1.0", mesh="test", router="00", rights=[])
+        for _ in range(2):
+            opened = json.loads(await reader.readline())
+            origins.append(opened.get("origin"))
+            write(id=opened["id"], ok=True)
+        asked = [json.loads(await reader.readline()) for _ in range(2)]
+        for request in reversed(asked):
+            write(event="held", record=str(request["session"]), sessions=[request["session"], 99])
+            write(id=request["id"], item={"session": request["session"]})
+            write(id=request["id"], ok=True)
+        assert not await reader.readline()
+        writer.close()
+
+    origins: list[object] = []
+
+    async def talk() -> None:
+        server = await asyncio.start_unix_server(serve, tmp_path / "socket")
+        client = await AsyncControlClient.connect(tmp_path / "socket")
+        sessions = [await client.open_session(), await client.open_session("10.0.0.5")]
+        answers = await asyncio.gather(*(session.request("rooms") for session in sessions))
+        for session, answer in zip(sessions, answers, strict=True):
+            assert answer.items == [{"session": session.number}]
+            assert (await session.next_event())["record"] == str(session.number)
+        await client.close()
+        server.close()
+
+    asyncio.run(talk())
+    assert origins == [None, "10.0.0.5"]
+
+
+def test_a_request_that_the_daemon_cannot_read_ends_the_connection(
+    scripted: Callable[[bytes, bytes], Path],
+) -> None:
+    path = scripted(GREETING, b'{"id":null,"ok":false,"code":"usage","error":"That is no request."}\n')
+
+    async def talk() -> None:
+        client = await AsyncControlClient.connect(path)
+        with pytest.raises(DaemonGone, match="That is no request"):
+            await client.request("rooms")
+        assert client.lost
+        await client.close()
 
     asyncio.run(talk())

@@ -25,7 +25,8 @@ def message(
 ) -> Message:
     when = START_MS + number if ms is None else ms
     fields = {"id": f"{number:04x}", "room": room, "user": user, "key": f"keyof{user}", "text": text}
-    return made.read({**fields, "time": format_rfc3339(when), "router": HERE, "grade": "good"})
+    place = {"time": format_rfc3339(when), "position": f"{when:016x}{number:04x}"}
+    return made.read({**fields, **place, "router": HERE, "grade": "good"})
 
 
 def show(made: Model, name: str, *held: Message) -> None:
@@ -171,10 +172,10 @@ def test_older_messages_are_let_in_only_when_they_are_asked_for() -> None:
     room.load([message(made, number) for number in (10, 11)], all_there_is=False)
     made.show("1")
     assert not made.take(message(made, 5))
-    assert room.first_ms == START_MS + 10
+    assert room.known_from == next(room.messages()).position
     room.extend_back([message(made, number) for number in (5, 10)], all_there_is=True)
     assert [m.id for m in room.messages()] == ["0005", "000a", "000b"]
-    assert room.first_ms is None
+    assert room.known_from is None
 
 
 # --- People ---------------------------------------------------------------------------------------------

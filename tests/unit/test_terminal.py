@@ -389,6 +389,28 @@ def test_a_lost_daemon_costs_nothing_and_doubles_nothing(daemon: FakeDaemon) -> 
     assert [text for text in daemon.texts() if text in ("one", "two", "three")] == ["one", "two", "three"]
 
 
+def test_what_came_late_while_the_daemon_was_away_is_shown_and_counted(daemon: FakeDaemon) -> None:
+    account(daemon)
+    daemon.hear("bob", "elsewhere", room="2")
+    with sit_down(daemon) as person:
+        person.enter()
+        daemon.hear("bob", "mark")
+        person.expect("bob: mark")
+        daemon.stop()
+        person.expect(LOST)
+        for room in ("1", "2"):
+            daemon.hear("eve", f"abc, of yesterday in {room}", room=room, late_s=86_400)
+        daemon.start()
+        person.expect("eve: abc, of yesterday in 1")
+        person.expect("* eve names you in room 2: /room 2")
+        person.type("/rooms\n")
+        person.expect("2  (2 messages, 1 new)")
+        person.type("/quit\n")
+        assert person.leave() == 0
+        assert person.screen.count("eve: abc, of yesterday in 1") == 1
+        assert person.screen.count("bob: mark") == 1
+
+
 def test_a_line_that_was_stored_before_the_daemon_died_is_not_sent_twice(daemon: FakeDaemon) -> None:
     account(daemon)
     with sit_down(daemon) as person:
