@@ -105,9 +105,9 @@ _password_option = click.option(
 
 def _connect(socket: Path | None) -> "ControlClient":
     from meshchat.client.connection import ControlClient
-    from meshchat.config import default_socket
+    from meshchat.config import front_door
 
-    return ControlClient(socket or default_socket())
+    return ControlClient(front_door(socket))
 
 
 def _zone() -> "Zone":
@@ -128,11 +128,10 @@ def _completions(op: str, field: str) -> Callable[..., list[CompletionItem]]:
 
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from meshchat.client.connection import ControlClient
-        from meshchat.config import default_socket
+        from meshchat.config import front_door
 
         try:
-            path = context.params.get("socket") or default_socket()
-            with ControlClient(path, COMPLETION_PATIENCE) as client:
+            with ControlClient(front_door(context.params.get("socket")), COMPLETION_PATIENCE) as client:
                 names = [str(item[field]) for item in client.stream(op)]
         except (MeshchatError, OSError):
             return []
@@ -163,7 +162,7 @@ _room_option = click.option(
 @click.option(
     "--socket", type=PATH, envvar="MESHCHAT_SOCKET", metavar="PATH", help="Control socket of the daemon."
 )
-@click.option("--guest", is_flag=True, help="Without commands that change the router, such as /wipe.")
+@click.option("--guest", is_flag=True, help="By the people's socket, as somebody who is not the operator.")
 @click.option("--plain", is_flag=True, help="Line by line, for screen readers and poor terminals.")
 @click.pass_context
 def cli(context: click.Context, socket: Path | None, guest: bool, plain: bool) -> int | None:
@@ -171,12 +170,12 @@ def cli(context: click.Context, socket: Path | None, guest: bool, plain: bool) -
     context.obj = socket
     if context.invoked_subcommand is not None:
         return None
-    from meshchat.config import default_socket
+    from meshchat.config import front_door
     from meshchat.lean import without_openssl
 
     with without_openssl():
         from meshchat.terminal.app import run
-    return run(str(socket or default_socket()), _zone(), plain=plain, guest=guest)
+    return run(str(front_door(socket, guest=guest)), _zone(), plain=plain)
 
 
 @cli.command()

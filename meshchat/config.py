@@ -27,6 +27,7 @@ from meshchat.constants import (
     DEFAULT_RETENTION_S,
     DEFAULT_WIPE_TIME,
     MAX_RECORD,
+    PEOPLE_SOCKET,
     REPAIR_SHARE,
 )
 from meshchat.errors import ConfigError, Contradiction
@@ -260,7 +261,28 @@ def default_socket() -> Path:
     if named:
         return check_socket_path(Path(named).expanduser().absolute())
     own = places().socket
-    return SYSTEM.socket if not own.exists() and SYSTEM.socket.exists() else own
+    return SYSTEM.socket if not _has_door(own) and _has_door(SYSTEM.socket) else own
+
+
+def front_door(socket: Path | None, *, guest: bool = False) -> Path:
+    """The socket that a front end uses of the daemon whose operator's is `socket`, or the default one.
+
+    That is the operator's where this process may open it, else the people's, and for a `guest` the people's.
+    """
+    operators = default_socket() if socket is None else socket
+    people = people_socket(operators)
+    shut = not os.access(operators, os.W_OK)
+    return people if guest or (shut and os.path.exists(people)) else operators
+
+
+def people_socket(socket: Path) -> Path:
+    """Where a daemon whose operator's socket is `socket` has the people's, unless it is told otherwise."""
+    return socket.with_name(PEOPLE_SOCKET)
+
+
+def _has_door(socket: Path) -> bool:
+    # Not Path.exists: in a folder that is shut to us it raises.
+    return os.path.exists(socket) or os.path.exists(people_socket(socket))
 
 
 def people_socket(socket: Path) -> Path:

@@ -1,8 +1,10 @@
 """What a person can set, and what he is told when it cannot be used."""
 
+import os
 import re
+import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from meshchat.config import (
     Places,
     check_socket_path,
     default_socket,
+    front_door,
     load,
     parse,
     parse_peer,
@@ -182,6 +185,50 @@ def test_the_environment_names_the_socket(monkeypatch: pytest.MonkeyPatch, tmp_p
         default_socket()
     monkeypatch.delenv("MESHCHAT_SOCKET")
     assert default_socket().name == "meshchat.sock"
+
+
+def in_the_place_of_nobody(ask: Callable[[], Path]) -> Path:
+    """What `ask` returns to a process that owns nothing."""
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+            os.write(writing, os.fsencode(ask()))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answer:
+        told = Path(os.fsdecode(answer.read()))
+    os.waitpid(child, 0)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("sockets", "opened", "as_guest"),
+    [
+        ((("operator", 0o666), ("people.sock", 0o666)), "operator", "people.sock"),
+        ((("operator", 0o000), ("people.sock", 0o666)), "people.sock", "people.sock"),
+        ((("operator", 0o000), ("people.sock", 0o000)), "people.sock", "people.sock"),
+        ((("people.sock", 0o666),), "people.sock", "people.sock"),
+        ((("operator", 0o000),), "operator", "people.sock"),
+        ((), "operator", "people.sock"),
+    ],
+)
+def test_a_front_end_takes_the_operators_door_or_the_peoples(
+    sockets: tuple[tuple[str, int], ...], opened: str, as_guest: str
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for socket, mode in sockets:
+            (folder / socket).touch()
+            (folder / socket).chmod(mode)
+        operators = folder / "operator"
+        assert in_the_place_of_nobody(lambda: front_door(operators)) == folder / opened
+        assert in_the_place_of_nobody(lambda: front_door(operators, guest=True)) == folder / as_guest
 
 
 def test_the_longest_socket_path_is_usable() -> None:
