@@ -491,7 +491,7 @@ CONTROL_VERSION = 2
 """The version of the control socket's protocol, which the daemon's greeting names and a client must know."""
 
 PEOPLE_SOCKET = "people.sock"
-"""The name of the socket for people who are not the router's operator; it lies beside the operator's."""
+"""How the name of the socket for people who are not the router's operator ends."""
 
 MAX_CONTROL_LINE = 256 * 1024
 """Bytes of one request on the control socket."""

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -104,7 +105,7 @@ def no_daemon(path: str, error: OSError) -> DaemonGone:
     """What a person is told when `path` cannot be connected to, with the command that mends it."""
     if isinstance(error, PermissionError):
         return DaemonGone(f"You may not use {path}: join the group that owns it, or become root.")
-    if Path(path).name == PEOPLE_SOCKET:
+    if path.endswith(PEOPLE_SOCKET):
         return DaemonGone(f"No daemon answers at {path}, where people reach it. Start one: meshchat daemon")
     return DaemonGone(f"No daemon answers at {path}. Start one: meshchat daemon --socket {path}")
 
@@ -226,6 +227,16 @@ class ControlClient:
 # --- Front ends that read and write at once -------------------------------------------------------------
 
 
+def _rights(fields: Fields) -> frozenset[str]:
+    return _shared(tuple(fields.get("rights", ())))
+
+
+@lru_cache(maxsize=32)
+def _shared(rights: tuple[str, ...]) -> frozenset[str]:
+    """One set for all sessions that have the same rights: thousands have."""
+    return frozenset(rights)
+
+
 class ControlSession:
     """One session of a connection. Its requests are answered in order, beside those of other sessions.
 
@@ -234,10 +245,10 @@ class ControlSession:
 
     __slots__ = ("_inbox", "_wire", "number", "rights")
 
-    def __init__(self, wire: "_Wire", number: int) -> None:
+    def __init__(self, wire: "_Wire", number: int, rights: frozenset[str]) -> None:
         """For `AsyncControlClient`, which has opened session `number` on `wire`."""
         self.number = number
-        self.rights = wire.rights
+        self.rights = rights
         self._wire = wire
         self._inbox = wire.subscriptions.open(number)
 
@@ -254,10 +265,10 @@ class ControlSession:
         if op == "subscribe":
             return await self._subscribe(args)
         answer = await self._wire.ask(self.number, op, args)
-        if op in ("login", "resume"):
-            self.rights = frozenset(answer.fields.get("rights", ()))
-        elif op in ("logout", "retire"):
-            self.rights = self._wire.rights
+        if "rights" in answer.fields:
+            self.rights = _rights(answer.fields)
+        elif op == "retire":
+            self.rights = _rights(self._wire.greeting)
         return answer
 
     async def _subscribe(self, args: Fields) -> Answer:
@@ -278,11 +289,14 @@ class ControlSession:
         return await self._inbox.take()
 
     async def close(self) -> None:
-        """Ends the session: its login, its subscription, its presence. The connection stays."""
+        """Ends the session: its login, its subscription, its presence. The connection stays.
+
+        Closing twice is harmless.
+        """
         self._wire.subscriptions.close(self.number)
-        with contextlib.suppress(DaemonGone):
-            await self._wire.ask(self.number, "close", {})
         self._inbox.end("This session has been closed.")
+        with contextlib.suppress(DaemonGone, Refused):
+            await self._wire.ask(self.number, "close", {})
 
 
 class AsyncControlClient(ControlSession):
@@ -295,7 +309,7 @@ class AsyncControlClient(ControlSession):
 
     def __init__(self, wire: "_Wire") -> None:
         """For `connect`, which has read the greeting."""
-        super().__init__(wire, 0)
+        super().__init__(wire, 0, _rights(wire.greeting))
         self._last = 0
 
     @classmethod
@@ -315,8 +329,8 @@ class AsyncControlClient(ControlSession):
         """
         self._last += 1
         number = self._last
-        await self._wire.ask(number, "open", {"origin": origin})
-        return ControlSession(self._wire, number)
+        answer = await self._wire.ask(number, "open", {"origin": origin})
+        return ControlSession(self._wire, number, _rights(answer.fields))
 
     async def close(self) -> None:
         """Ends the connection, and with it all its sessions."""
@@ -370,11 +384,6 @@ class _Wire:
             raise
         wire._pump = asyncio.create_task(wire._read_all())
         return wire
-
-    @property
-    def rights(self) -> frozenset[str]:
-        """What whoever has not logged in may do by this door."""
-        return frozenset(self.greeting.get("rights", ()))
 
     async def ask(self, session: int, op: str, args: Fields) -> Answer:
         """The whole answer to a request of a session; raises `Refused` or `DaemonGone`."""

@@ -231,6 +231,16 @@ async def _status(conversation: Conversation, _: str) -> None:
     )
 
 
+async def _watch(conversation: Conversation, code: str) -> None:
+    control, show = conversation.session.control, conversation.front.show
+    if not code:
+        show("/watch CODE, with the code that the router's operator gave you, lets you use /status here.")
+        return
+    await control.request("watch", code=code)
+    conversation.model.rights = control.rights
+    show("From now on you may use /status on this router.")
+
+
 async def _passwd(conversation: Conversation, _: str) -> None:
     await change_password(conversation.front, conversation.session)
 
@@ -261,6 +271,7 @@ COMMANDS = {
         Command("me", "DOING", "/me waves: * you wave", _me),
         Command("wipe", "", "deletes the room's history on this router", _wipe, right="operate"),
         Command("status", "", "how this router is doing", _status, right="watch"),
+        Command("watch", "CODE", "lets you use /status, by a code of the router's operator", _watch),
         Command("passwd", "", "changes your password", _passwd),
         Command("again", "", "brings back a line that was not sent", _again),
         Command("quit", "", "leaves", _quit),

@@ -172,7 +172,8 @@ def test_sessions_of_a_connection_are_different_people(daemon: FakeDaemon) -> No
         await asyncio.gather(enter(ann, "ann"), enter(bob, "bob"))
         users = [(await each.request("whoami")).fields["user"] for each in (client, ann, bob)]
         assert users == [None, "ann", "bob"]
-        await ann.close()
+        for _ in range(2):
+            await ann.close()
         with pytest.raises(Refused) as refused:
             await ann.request("whoami")
         assert refused.value.code == "no-session"
@@ -219,21 +220,25 @@ def test_rights_are_those_of_the_door_and_of_who_is_logged_in(tmp_path: Path) ->
             if request["do"] == "wipe":
                 write(id=request["id"], ok=False, code="no-right", error="Only the operator may do that.")
             else:
-                write(id=request["id"], ok=True, rights=["enter", "read"])
+                logged_in = request["do"] in ("login", "resume")
+                write(id=request["id"], ok=True, rights=["enter", "read"] if logged_in else ["enter"])
         writer.close()
 
     async def talk() -> None:
         server = await asyncio.start_unix_server(serve, tmp_path / "socket")
         client = await AsyncControlClient.connect(tmp_path / "socket")
-        assert client.rights == {"enter"}
-        for login in ("login", "resume"):
-            await client.request(login)
-            assert client.rights == {"enter", "read"}
+        opened = await client.open_session()
+        for session in (client, opened):
+            assert session.rights == {"enter"}
+            await session.request("login")
+            assert session.rights == {"enter", "read"}
             with pytest.raises(Refused, match="Only the operator") as refused:
-                await client.request("wipe")
+                await session.request("wipe")
             assert refused.value.code == "no-right"
-            await client.request("logout")
-            assert client.rights == {"enter"}
+            await session.request("logout")
+            assert session.rights == {"enter"}
+            await session.request("resume")
+            assert session.rights == {"enter", "read"}
         await client.close()
         server.close()
 
