@@ -78,9 +78,10 @@ class Conversation:
         """Cleared while the daemon may hold a line that was sent from here and whose id is not known yet."""
         self._answered.set()
         self._cursor: str | None = None
-        """Up to here in the order of arrival all that came to this router is known, in whatever room."""
+        """Up to here in the order of arrival all that came to this router is known, in whatever room; None:
+        nobody has looked yet."""
         self._held: dict[str, Holding] = {}
-        """What each room held when the rooms were last asked for."""
+        """What each room held when all of it was known here."""
         self._tending = asyncio.Event()
         self._typed_at = self._said_typing_at = float("-inf")
         self._said_rooms: list[str] = []
@@ -136,6 +137,7 @@ class Conversation:
                     if error.code == NOT_LOGGED_IN:
                         raise LoggedOut from None
                     # The room itself was refused after a restart: the line to stay on is the person's choice.
+                    self._cursor = None
                     self.front.show(f"{error} Choose another room: /room NAME")
                 while True:
                     await self._take(await control.next_event())
@@ -155,7 +157,6 @@ class Conversation:
         model.key = next((key for key, name in model.names.items() if name == model.user), "")
         rooms = (await control.request("rooms")).items
         model.know(str(room["name"]) for room in rooms)
-        self._held = {room["name"]: _holding(room) for room in rooms}
         return rooms
 
     async def _start(self, control: ControlSession) -> None:
@@ -164,7 +165,7 @@ class Conversation:
         room = model.current
         assert room is not None
         await control.request("subscribe")
-        held, rooms = self._held, await self._learn(control)
+        rooms = await self._learn(control)
         mesh = (await control.request("mesh")).fields
         model.link = Link(mesh["neighbours"], mesh["in_step"])
         model.connected = True
@@ -174,15 +175,15 @@ class Conversation:
         self._loaded.set()
         self._look_after()
         for item in rooms:
-            if item["name"] != room.name and self._may_have_news(item, held):
+            if item["name"] != room.name and self._may_have_news(item):
                 await self._catch_up(control, model.room(item["name"]))
-        self._cursor = cursor
+        self._cursor, self._held = cursor, {item["name"]: _holding(item) for item in rooms}
         self.front.changed()
 
-    def _may_have_news(self, item: dict[str, Any], held: Mapping[str, Holding]) -> bool:
-        """Whether something may have come into a room since the rooms held that, or it was counted."""
+    def _may_have_news(self, item: dict[str, Any]) -> bool:
+        """Whether something may have come into a room that is not known here."""
         if self._cursor is not None:
-            return _holding(item) != held.get(item["name"])
+            return _holding(item) != self._held.get(item["name"])
         last = time_ms(item["last"]) if item["last"] else 0
         return last >= self.model.room(item["name"]).counted_to
 
@@ -305,7 +306,8 @@ class Conversation:
         if fields["router"] == self.session.router:
             # The event of an own line comes before the answer that tells its id.
             await self._answered.wait()
-        self._cursor = fields["cursor"]
+        if self._cursor is not None:
+            self._cursor = fields["cursor"]
         async with self._showing:
             if fields["id"] not in self._seen:
                 self._seen.add(fields["id"])
