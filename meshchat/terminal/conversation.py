@@ -306,8 +306,8 @@ class Conversation:
         if fields["router"] == self.session.router:
             # The event of an own line comes before the answer that tells its id.
             await self._answered.wait()
-        if self._cursor is not None:
-            self._cursor = fields["cursor"]
+        if self._cursor is not None:  # It has none where the record has gone again at once.
+            self._cursor = fields.get("cursor", self._cursor)
         async with self._showing:
             if fields["id"] not in self._seen:
                 self._seen.add(fields["id"])
