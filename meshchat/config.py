@@ -275,11 +275,6 @@ def front_door(socket: Path | None, *, guest: bool = False) -> Path:
     return people if guest or (shut and os.path.exists(people)) else operators
 
 
-def people_socket(socket: Path) -> Path:
-    """Where a daemon whose operator's socket is `socket` has the people's, unless it is told otherwise."""
-    return socket.with_name(PEOPLE_SOCKET)
-
-
 def _has_door(socket: Path) -> bool:
     # Not Path.exists: in a folder that is shut to us it raises.
     return os.path.exists(socket) or os.path.exists(people_socket(socket))
@@ -291,7 +286,7 @@ def people_socket(socket: Path) -> Path:
     That of `meshchat.sock` is `people.sock`; that of another `name.sock` is `name.people.sock`, for there may
     be several daemons in one directory.
     """
-    return socket.with_name("people.sock" if socket.name == _SOCKET else f"{socket.stem}.people.sock")
+    return socket.with_name(PEOPLE_SOCKET if socket.name == _SOCKET else f"{socket.stem}.{PEOPLE_SOCKET}")
 
 
 def check_socket_path(path: Path, option: str = "--socket") -> Path:

@@ -38,6 +38,7 @@ class FakeDaemon:
         self.personal = Personal()
         self.die_at: str | None = None
         self.died = threading.Event()
+        self.connections = 0
         self._inner = directory / "inner.sock"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -145,6 +146,7 @@ class FakeDaemon:
         link = asyncio.current_task()
         assert link is not None
         self._links.add(link)
+        self.connections += 1
         inner_reader, inner_writer = await asyncio.open_unix_connection(str(self._inner), limit=2**24)
         doomed: set[int] = set()
         halves = [

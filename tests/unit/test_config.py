@@ -209,12 +209,12 @@ def in_the_place_of_nobody(ask: Callable[[], Path]) -> Path:
 @pytest.mark.parametrize(
     ("sockets", "opened", "as_guest"),
     [
-        ((("operator", 0o666), ("people.sock", 0o666)), "operator", "people.sock"),
-        ((("operator", 0o000), ("people.sock", 0o666)), "people.sock", "people.sock"),
-        ((("operator", 0o000), ("people.sock", 0o000)), "people.sock", "people.sock"),
+        ((("meshchat.sock", 0o666), ("people.sock", 0o666)), "meshchat.sock", "people.sock"),
+        ((("meshchat.sock", 0o000), ("people.sock", 0o666)), "people.sock", "people.sock"),
+        ((("meshchat.sock", 0o000), ("people.sock", 0o000)), "people.sock", "people.sock"),
         ((("people.sock", 0o666),), "people.sock", "people.sock"),
-        ((("operator", 0o000),), "operator", "people.sock"),
-        ((), "operator", "people.sock"),
+        ((("meshchat.sock", 0o000),), "meshchat.sock", "people.sock"),
+        ((), "meshchat.sock", "people.sock"),
     ],
 )
 def test_a_front_end_takes_the_operators_door_or_the_peoples(
@@ -226,7 +226,7 @@ def test_a_front_end_takes_the_operators_door_or_the_peoples(
         for socket, mode in sockets:
             (folder / socket).touch()
             (folder / socket).chmod(mode)
-        operators = folder / "operator"
+        operators = folder / "meshchat.sock"
         assert in_the_place_of_nobody(lambda: front_door(operators)) == folder / opened
         assert in_the_place_of_nobody(lambda: front_door(operators, guest=True)) == folder / as_guest
 
