@@ -15,6 +15,7 @@ from tests.bench import (
     merging,
     publish,
     restore,
+    sessions,
     terminal,
     wakes,
 )
@@ -47,6 +48,7 @@ ROWS = (
     Row("attack", "chat beside a stranger who sends rubbish", attack.rows, real_daemons=True),
     Row("merge", "merge and order history", merging.rows),
     Row("daemon", "memory and start of the daemon", footprint.rows),
+    Row("sessions", "many people behind one connection", sessions.rows),
     Row("terminal", "the front end at a terminal", terminal.rows),
     Row("imports", "what each import of the daemon costs", imports.rows),
     Row("wakes", "wake-ups and processor time at rest", wakes.rows, real_daemons=True),
