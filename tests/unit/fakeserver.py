@@ -160,10 +160,11 @@ class FakeDaemon:
         finally:
             for half in halves:
                 half.cancel()
-            await asyncio.gather(*halves, return_exceptions=True)
+            # First, for the wait may be cancelled, and then a front end would wait for ever.
             for end in (writer, inner_writer):
                 end.close()
             self._links.discard(link)
+            await asyncio.gather(*halves, return_exceptions=True)
 
     async def _requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doomed: set[int]
