@@ -32,11 +32,20 @@ class Admission:
     def __init__(self, mesh: bytes, keeper: Keeper) -> None:
         """`mesh` is the 8-byte mesh id that every signature covers."""
         self._mesh, self._keeper = mesh, keeper
+        self._held = keeper.store.records
         self._forgeries: BucketTable[Hashable] = BucketTable(FORGERY_RATE, FORGERY_BURST, _MAX_SOURCES)
 
     def knows(self, place: bytes) -> bool:
         """Whether the record at this position is accounted for or in quarantine: no need to decode it."""
-        return place in self._keeper.store.records or place[-RECORD_ID_SIZE:] in self._keeper.quarantine
+        return self.holds(place) or self.awaits(place)
+
+    def holds(self, place: bytes) -> bool:
+        """Whether it is accounted for."""
+        return place in self._held
+
+    def awaits(self, place: bytes) -> bool:
+        """Whether it is in quarantine."""
+        return place[-RECORD_ID_SIZE:] in self._keeper.quarantine
 
     def consider(self, carried: Carried, source: Hashable, now: Instant) -> Admitted | None:
         """Decode and authenticate what is not known, and place it in time.
@@ -106,11 +115,11 @@ class Admission:
         return [one for one in placed if one is not None]
 
     def release(self, place: bytes, now: Instant) -> Admitted | None:
-        """The same for the record at one position; None where it does not wait, or still has to."""
-        waiting = self._keeper.quarantine.get(place[-RECORD_ID_SIZE:])
-        if waiting is None or self._keeper.clock.is_ahead(now, waiting.record.stamp):
+        """The same for the one that is awaited at this position; None where it still has to wait."""
+        record_id = place[-RECORD_ID_SIZE:]
+        if self._keeper.clock.is_ahead(now, self._keeper.quarantine.get(record_id).record.stamp):
             return None
-        return self._place_aged(self._keeper.quarantine.pop(waiting.record.id), now)
+        return self._place_aged(self._keeper.quarantine.pop(record_id), now)
 
     def _place_aged(self, waited: Waiting, now: Instant) -> Admitted | None:
         return self._place(Admitted(waited.record, waited.age_by(now.mono)), now)

@@ -105,8 +105,12 @@ class Intake:
         is_news = arrival is Arrival.NEWS
         for carried in items:
             place = carried_position(self._mesh, carried.data)
-            if self._admission.knows(place):
-                self._is_known(place, arrival, neighbour, link, now)
+            if self._admission.holds(place):
+                self._keeper.drops["duplicate"] += 1
+                self._heard_with(place, arrival, neighbour, link, now)
+                self._strike(place, carried, arrival, neighbour, link, now)
+            elif self._admission.awaits(place):
+                self._waits(place, arrival, neighbour, link, now)
                 self._strike(place, carried, arrival, neighbour, link, now)
             elif is_news and carried.ephemeral:
                 self._presence.take_in(carried, neighbour, link, now)
@@ -143,8 +147,8 @@ class Intake:
             # Refused, and so not wanted: an honest source that offers it again is not to be shunned.
             self._asker.strike(place)
 
-    def _is_known(self, place: bytes, arrival: Arrival, sender: Neighbour, link: Link, now: Instant) -> None:
-        """It is accounted for; or it waits, and may wait no more: then it comes in now, from this neighbour.
+    def _waits(self, place: bytes, arrival: Arrival, sender: Neighbour, link: Link, now: Instant) -> None:
+        """It is in quarantine; where its time has come it comes in now, from this neighbour.
 
         Else each router would send it, unasked, when it looks into its own quarantine.
         """
@@ -188,6 +192,8 @@ class Intake:
 
     def flush(self) -> None:
         """One `Append` for all that came in since the last one."""
+        if not self._pending:
+            return
         fresh = [pending for pending in self._pending.values() if not pending.is_handed_out]
         if fresh:
             for pending in fresh:

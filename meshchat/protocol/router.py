@@ -484,7 +484,7 @@ class Router:
         return Carried(record.carried, self.store.age(place, self.keeper.run(now)))
 
     def _done(self, now: Instant) -> list[Output]:
-        if self.receipts.has_grown:
+        if self.receipts.grown:
             self._desk.timers.set_if_unset(("held",), now.mono + HELD_WAIT)
         self._intake.flush()
         return self._desk.collect()

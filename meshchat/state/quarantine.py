@@ -35,9 +35,9 @@ class Quarantine:
     def __contains__(self, record_id: bytes) -> bool:
         return record_id in self._waiting
 
-    def get(self, record_id: bytes) -> Waiting | None:
-        """The record with this id; None where it does not wait."""
-        return self._waiting.get(record_id)
+    def get(self, record_id: bytes) -> Waiting:
+        """The record with this id, which waits."""
+        return self._waiting[record_id]
 
     def pop(self, record_id: bytes) -> Waiting:
         """Takes out the record with this id, which waits."""

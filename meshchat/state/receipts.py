@@ -64,7 +64,10 @@ class _Holder:
 
 
 class Receipts:
-    """The newest `MAX_RECEIPTS` messages; `watched` has them by their `CONFIRM_KEY`."""
+    """The newest `MAX_RECEIPTS` messages; `watched` has them by their `CONFIRM_KEY`.
+
+    `grown` has the keys of those of which `tell` may have something.
+    """
 
     def __init__(self, holds: Callable[[bytes], bool]) -> None:
         """`holds` says whether a position is held here."""
@@ -73,7 +76,7 @@ class Receipts:
         self._holders: OrderedDict[bytes, _Holder] = OrderedDict()
         self._free = [1 << number for number in range(MAX_NEIGHBOURS)]
         self._number = 0
-        self._grown: dict[bytes, None] = {}
+        self.grown: dict[bytes, None] = {}
 
     def add(self, record: Record) -> None:
         """A message was written here; as yet nobody else has it."""
@@ -125,7 +128,7 @@ class Receipts:
         if not receipt.holders & holder.bit:
             receipt.holders |= holder.bit
             if receipt.by > receipt.told:
-                self._grown[key] = None
+                self.grown[key] = None
 
     def _holder(self, neighbour: Neighbour) -> _Holder:
         holder = self._holders.get(neighbour.router)
@@ -148,18 +151,13 @@ class Receipts:
 
     # --- What is told -----------------------------------------------------------------------------------
 
-    @property
-    def has_grown(self) -> bool:
-        """Whether `tell` may have something."""
-        return bool(self._grown)
-
     def tell(self) -> list[Receipt]:
         """The messages that more routers hold than was told, which counts as told now."""
         told = []
-        for key in self._grown:
+        for key in self.grown:
             receipt = self.watched.get(key)
             if receipt is not None and receipt.by > receipt.told:
                 receipt.told = receipt.by
                 told.append(receipt)
-        self._grown.clear()
+        self.grown.clear()
         return told

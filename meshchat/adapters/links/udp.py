@@ -15,6 +15,7 @@ import termios
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from meshchat.constants import MAX_MTU
@@ -64,10 +65,17 @@ class UdpOrigin:
     port: int = field(compare=False)
     local: str = field(compare=False, default="")
 
+    def __hash__(self) -> int:
+        return hash(self.host)
+
     @property
     def address(self) -> Address:
         """Where an answer goes."""
         return self.host, self.port
+
+
+_origin = lru_cache(maxsize=1024)(UdpOrigin)
+"""Datagrams come by the hundred from the same few."""
 
 
 class Received(NamedTuple):
@@ -147,7 +155,7 @@ class UdpSocket:
             if flags & _MSG_TRUNC:
                 self.errors["receive TRUNCATED"] += 1
             else:
-                datagrams.append(Received(data, UdpOrigin(host, port, local), ifindex, not local))
+                datagrams.append(Received(data, _origin(host, port, local), ifindex, not local))
         return datagrams
 
     def _arrival(self, ancillary: list[tuple[int, int, bytes]]) -> tuple[int, str]:
