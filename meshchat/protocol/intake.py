@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from meshchat.constants import AUTHOR_BURST, AUTHOR_RATE, MAX_SEEN, NEWS_MS, STALL
 from meshchat.protocol.admission import Admission, Admitted
-from meshchat.protocol.arrival import Arrival
 from meshchat.protocol.asker import Asker
 from meshchat.protocol.desk import Desk
+from meshchat.protocol.door import Door
 from meshchat.protocol.events import Append, Appended, Deliver, Stored
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
@@ -44,7 +44,7 @@ class _Pending:
     """A record on its way to the disk: how it came, from whom, and what is to be done when it is there."""
 
     admitted: Admitted
-    arrival: Arrival
+    door: Door
     sender: Neighbour | None
     is_live: bool
     is_relayed: bool
@@ -81,7 +81,7 @@ class Intake:
         """A record made and signed on this router."""
         if record.space == Space.ROOM:
             self._receipts.add(record)
-        self._gather(Admitted(record, 0), Arrival.OWN, None, now)
+        self._gather(Admitted(record, 0), Door.OWN, None, now)
 
     def from_file(self, carried: Iterable[Carried], now: Instant) -> tuple[int, Counter[str]]:
         """Records of the operator's file: how many were known, and how many refused or waiting, by reason."""
@@ -90,105 +90,103 @@ class Intake:
             if self._admission.knows(carried_position(self._mesh, one.data)):
                 known += 1
             elif (admitted := self._admission.consider(one, None, now)) is not None:
-                self._gather(admitted, Arrival.FILE, None, now)
+                self._gather(admitted, Door.FILE, None, now)
         return known, self._keeper.drops - before
 
     def release(self, now: Instant) -> None:
         """What waited in quarantine, as far as its time has come."""
         for admitted in self._admission.released(now):
-            self._gather(admitted, Arrival.RELEASED, None, now)
+            self._gather(admitted, Door.RELEASED, None, now)
 
     def take_in(
-        self, items: Sequence[Carried], arrival: Arrival, neighbour: Neighbour, link: Link, now: Instant
+        self, items: Sequence[Carried], door: Door, neighbour: Neighbour, link: Link, now: Instant
     ) -> None:
         """A neighbour's records, as news or as a repair."""
-        is_news = arrival is Arrival.NEWS
+        is_news = door is Door.NEWS
         for carried in items:
             place = carried_position(self._mesh, carried.data)
             if self._admission.holds(place):
                 self._keeper.drops["duplicate"] += 1
-                self._heard_with(place, arrival, neighbour, link, now)
-                self._strike(place, carried, arrival, neighbour, link, now)
+                self._heard_with(place, door, neighbour, link, now)
+                self._strike(place, carried, door, neighbour, link, now)
             elif self._admission.awaits(place):
-                self._waits(place, arrival, neighbour, link, now)
-                self._strike(place, carried, arrival, neighbour, link, now)
+                self._waits(place, door, neighbour, link, now)
+                self._strike(place, carried, door, neighbour, link, now)
             elif is_news and carried.ephemeral:
                 self._presence.take_in(carried, neighbour, link, now)
             elif _is_too_old(carried) and (is_news or not self._asker.is_asked_for(neighbour, link, now)):
                 self._keeper.drops["age"] += 1
             else:
-                self._is_new(place, carried, arrival, neighbour, link, now)
+                self._is_new(place, carried, door, neighbour, link, now)
 
     def take_piece(self, piece: Fragment, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """A neighbour's piece of a record that is larger than a datagram."""
-        arrival = Arrival.REPAIR if piece.repair else Arrival.NEWS
+        door = Door.REPAIR if piece.repair else Door.NEWS
         place = self._seen.place(piece.id)
         if place is not None and self._admission.knows(place):
             if not piece.offset:  # once for all its pieces
-                self._heard_with(place, arrival, neighbour, link, now)
+                self._heard_with(place, door, neighbour, link, now)
             return
         whole = self._reassembly.add(neighbour.router, piece, now.mono)
         if whole is not None and len(whole) >= _SHORTEST:
             self._seen.add(carried_position(self._mesh, whole))
-            self.take_in((Carried(whole, piece.age),), arrival, neighbour, link, now)
+            self.take_in((Carried(whole, piece.age),), door, neighbour, link, now)
 
     # --- Authenticate and deduplicate -------------------------------------------------------------------
 
     def _is_new(
-        self, place: bytes, carried: Carried, arrival: Arrival, sender: Neighbour, link: Link, now: Instant
+        self, place: bytes, carried: Carried, door: Door, sender: Neighbour, link: Link, now: Instant
     ) -> None:
         admitted = self._admission.consider(carried, sender.origin, now)
         if admitted is not None:
-            self._strike(place, carried, arrival, sender, link, now)
-            self._gather(admitted, arrival, sender, now)
-            if arrival is Arrival.REPAIR:
+            self._strike(place, carried, door, sender, link, now)
+            self._gather(admitted, door, sender, now)
+            if door is Door.REPAIR:
                 sender.gives_until = now.mono + STALL / 2
         elif self._asker.is_source(sender, link):
             # Refused, and so not wanted: an honest source that offers it again is not to be shunned.
             self._asker.strike(place)
 
-    def _waits(self, place: bytes, arrival: Arrival, sender: Neighbour, link: Link, now: Instant) -> None:
+    def _waits(self, place: bytes, door: Door, sender: Neighbour, link: Link, now: Instant) -> None:
         """It is in quarantine; where its time has come it comes in now, from this neighbour.
 
         Else each router would send it, unasked, when it looks into its own quarantine.
         """
         released = self._admission.release(place, now)
         if released is not None:
-            self._gather(released, arrival, sender, now)
+            self._gather(released, door, sender, now)
             return
         self._keeper.drops["duplicate"] += 1
-        self._heard_with(place, arrival, sender, link, now)
+        self._heard_with(place, door, sender, link, now)
 
-    def _heard_with(
-        self, place: bytes, arrival: Arrival, neighbour: Neighbour, link: Link, now: Instant
-    ) -> None:
+    def _heard_with(self, place: bytes, door: Door, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """A neighbour was heard with a record that is known."""
         if (key := place[CONFIRM_KEY]) in self._receipts.watched:
             self._receipts.has(key, neighbour)
-        if arrival is Arrival.NEWS:
+        if door is Door.NEWS:
             self._news.copy_heard(place, neighbour, link, now)
         else:
             self._news.has(place, neighbour, link)
 
     def _strike(
-        self, place: bytes, carried: Carried, arrival: Arrival, sender: Neighbour, link: Link, now: Instant
+        self, place: bytes, carried: Carried, door: Door, sender: Neighbour, link: Link, now: Instant
     ) -> None:
         """The record is wanted no more. In a range that is coming in, one that is flooded leaves no hole."""
-        if arrival is Arrival.NEWS:
+        if door is Door.NEWS:
             self._asker.strike(place)
         else:
             self._asker.received(place, carried.size, sender, link, now)
 
     # --- Append -----------------------------------------------------------------------------------------
 
-    def _gather(self, admitted: Admitted, arrival: Arrival, sender: Neighbour | None, now: Instant) -> None:
+    def _gather(self, admitted: Admitted, door: Door, sender: Neighbour | None, now: Instant) -> None:
         """Into the batch for the disk, once. What is repaired while still news is relayed like news."""
         record = admitted.record
         if record.id in self._pending:
             return
-        is_live = arrival.is_news or stamp_ms(record.stamp) > self._keeper.clock.now_ms(now) - NEWS_MS
-        is_relayed = arrival.is_news or (is_live and not self._asker.fetch.spans)
-        self._pending[record.id] = _Pending(admitted, arrival, sender, is_live=is_live, is_relayed=is_relayed)
+        is_live = door.is_news or stamp_ms(record.stamp) > self._keeper.clock.now_ms(now) - NEWS_MS
+        is_relayed = door.is_news or (is_live and not self._asker.fetch.spans)
+        self._pending[record.id] = _Pending(admitted, door, sender, is_live=is_live, is_relayed=is_relayed)
 
     def flush(self) -> None:
         """One `Append` for all that came in since the last one."""
@@ -237,7 +235,7 @@ class Intake:
             self._keeper.drops["author-rate"] += 1
             return
         carried = Carried(record.carried, pending.admitted.age)
-        self._news.flood(record.position, carried, pending.arrival, pending.sender, now)
+        self._news.flood(record.position, carried, pending.door, pending.sender, now)
 
 
 def _is_too_old(carried: Carried) -> bool:

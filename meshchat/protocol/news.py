@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from meshchat.constants import INSIST, MAX_CONFIRM_KEYS, NEWS_REST, NEWS_REST_MAX, RESEND_UP_TO, TRICKLE_K
-from meshchat.protocol.arrival import Arrival
 from meshchat.protocol.desk import Desk
+from meshchat.protocol.door import Door
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
 from meshchat.protocol.source import fragments
@@ -21,13 +21,13 @@ class News:
         self._desk, self._neighbours, self._mesh = desk, neighbours, mesh
 
     def flood(
-        self, place: bytes, carried: Carried, arrival: Arrival, sender: Neighbour | None, now: Instant
+        self, place: bytes, carried: Carried, door: Door, sender: Neighbour | None, now: Instant
     ) -> None:
         """A record is new here; `sender` is the neighbour it came from, None where it came from none."""
         for link in self._desk.links.values():
             heard_from = sender if sender and sender.link == link.name else None
-            link.flood.begin(place, carried, now.mono, is_own=arrival.begins_here)
-            if heard_from and arrival is Arrival.NEWS:
+            link.flood.begin(place, carried, now.mono, is_own=door.begins_here)
+            if heard_from and door is Door.NEWS:
                 link.flood.copy_heard(place, heard_from, now.mono)
             elif heard_from:
                 link.flood.has(place, heard_from)

@@ -29,8 +29,8 @@ from meshchat.constants import (
 )
 from meshchat.errors import Malformed
 from meshchat.protocol.admission import Admission
-from meshchat.protocol.arrival import Arrival
 from meshchat.protocol.desk import Desk
+from meshchat.protocol.door import Door
 from meshchat.protocol.events import PresenceChanged, Restate
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
@@ -65,7 +65,7 @@ class Presence:
     """The statements known to one router. Each method takes the time and leaves its outputs on the desk."""
 
     def __init__(
-        self, desk: Desk, keeper: Keeper, admission: Admission, news: News, mesh: bytes, router: bytes
+        self, desk: Desk, keeper: Keeper, admission: Admission, news: News, *, mesh: bytes, router: bytes
     ) -> None:
         """`mesh` and `router` are ids."""
         self._desk, self._keeper, self._admission, self._news = desk, keeper, admission, news
@@ -163,8 +163,8 @@ class Presence:
         if entry not in gone:
             self._watch(entry, now)
             self._tell_people(entry.place, before, now)
-            arrival = Arrival.OWN if sender is None else Arrival.NEWS
-            self._news.flood(entry.position, self._carried(entry, now), arrival, sender, now)
+            door = Door.OWN if sender is None else Door.NEWS
+            self._news.flood(entry.position, self._carried(entry, now), door, sender, now)
 
     def wrote(self, record: Record, now: Instant) -> None:
         """A message was stored: its author is active where it was written, if present there."""

@@ -21,10 +21,10 @@ from meshchat.constants import (
 from meshchat.errors import Malformed
 from meshchat.identity import Sealer
 from meshchat.protocol.admission import Admission
-from meshchat.protocol.arrival import Arrival
 from meshchat.protocol.asker import Asker
 from meshchat.protocol.clock import Heard, MeshClock
 from meshchat.protocol.desk import Desk
+from meshchat.protocol.door import Door
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Appended, Held, MeshState, Output, Send
 from meshchat.protocol.exchange import Exchange
@@ -138,25 +138,53 @@ class Router:
         self._desk = Desk(random, Envelope(settings.mesh, settings.router, settings.boot, sealer))
         fetch = Fetch()
         self._standing = Standing(
-            *(self._desk, self.keeper, self.neighbours, self.receipts, fetch),
-            *(settings.boot, settings.secret),
+            self._desk,
+            self.keeper,
+            self.neighbours,
+            self.receipts,
+            fetch,
+            boot=settings.boot,
+            secret=settings.secret,
         )
-        shared = (self._desk, self.keeper, self.neighbours, self._standing)
-        self.asker = Asker(*shared, fetch, settings.router)
-        self._giver = Giver(*shared, settings.router, self._may_answer)
+        self.asker = Asker(self._desk, self.keeper, self.neighbours, self._standing, fetch, settings.router)
+        self._giver = Giver(
+            self._desk,
+            self.keeper,
+            self.neighbours,
+            self._standing,
+            settings.router,
+            self._may_answer,
+        )
         self._exchange = Exchange(
-            *(self._desk, self.keeper, self._standing, self.asker, self._giver),
-            *(settings.router, self._may_answer),
+            self._desk,
+            self.keeper,
+            self._standing,
+            self.asker,
+            self._giver,
+            settings.router,
+            self._may_answer,
         )
         self._news = News(self._desk, self.neighbours, settings.mesh)
         admission = Admission(settings.mesh, self.keeper)
         self.presence = Presence(
-            self._desk, self.keeper, admission, self._news, settings.mesh, settings.router
+            self._desk,
+            self.keeper,
+            admission,
+            self._news,
+            mesh=settings.mesh,
+            router=settings.router,
         )
         self._answers: BucketTable[Origin] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ORIGINS)
         self._intake = Intake(
-            *(self._desk, self.keeper, admission, self.asker, self._news, self.presence),
-            *(self.receipts, self._standing, settings.mesh),
+            self._desk,
+            self.keeper,
+            admission,
+            self.asker,
+            self._news,
+            self.presence,
+            self.receipts,
+            self._standing,
+            settings.mesh,
         )
         self._mesh_state: MeshState | None = None
         self._desk.timers.set(("housekeeping",), now.mono)
@@ -430,7 +458,7 @@ class Router:
         match packet:
             case Records():
                 neighbour.reception.heard(packet.number)
-                self._intake.take_in(packet.items, Arrival.NEWS, neighbour, link, now)
+                self._intake.take_in(packet.items, Door.NEWS, neighbour, link, now)
             case Confirm():
                 neighbour.reception.heard(packet.number)
                 self._news.on_confirm(packet, neighbour, link)
@@ -470,7 +498,7 @@ class Router:
         return False
 
     def _on_dump(self, dump: Dump, neighbour: Neighbour, link: Link, now: Instant) -> None:
-        self._intake.take_in(dump.items, Arrival.REPAIR, neighbour, link, now)
+        self._intake.take_in(dump.items, Door.REPAIR, neighbour, link, now)
         self._intake.flush()
         self.asker.on_dump(neighbour, dump, link, now)
 

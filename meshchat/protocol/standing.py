@@ -62,6 +62,7 @@ class Standing:
         neighbours: Neighbours,
         receipts: Receipts,
         fetch: Fetch,
+        *,
         boot: bytes,
         secret: bytes,
     ) -> None:

@@ -48,7 +48,9 @@ EPOCH_MS = 1_800_000_000_000
 PORT = 8888
 MESH = mesh_id("simulated")
 AIR_RATE = 1_000_000
-WLAN0 = LinkProfile("wlan0", 1500, True, AirShare(AIR_RATE, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE))
+WLAN0 = LinkProfile(
+    "wlan0", 1500, is_broadcast=True, air=AirShare(AIR_RATE, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE)
+)
 
 
 _zone = lru_cache(Zone)

@@ -27,7 +27,8 @@ from tests.unit.fakes import START_MS
 
 def interface_link(name: str, mtu: int = 1500) -> LinkProfile:
     """What the engine is told of an interface."""
-    return LinkProfile(name, mtu, True, AirShare(1_000_000, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE))
+    air = AirShare(1_000_000, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE)
+    return LinkProfile(name, mtu, is_broadcast=True, air=air)
 
 
 class Router:

@@ -1,9 +1,9 @@
-"""How a record came to this router: what is done about it after it is on disk depends on that."""
+"""The door a record came by: what is done about it once it is on disk depends on that."""
 
 from enum import Enum
 
 
-class Arrival(Enum):
+class Door(Enum):
     """The doors into the store. Behind each, a record goes the same way (`protocol/intake.py`)."""
 
     OWN = "made on this router"
@@ -15,9 +15,9 @@ class Arrival(Enum):
     @property
     def is_news(self) -> bool:
         """Whether it is new whatever its stamp says, and not something caught up with."""
-        return self in (Arrival.OWN, Arrival.NEWS, Arrival.RELEASED)
+        return self in (Door.OWN, Door.NEWS, Door.RELEASED)
 
     @property
     def begins_here(self) -> bool:
         """Whether no router around can have it from elsewhere: it is sent at once, and whoever is heard."""
-        return self in (Arrival.OWN, Arrival.FILE)
+        return self in (Door.OWN, Door.FILE)
