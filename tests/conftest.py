@@ -15,13 +15,14 @@ def measured(record_property: Callable[[str, object], None]) -> Callable[[str], 
 
 
 def pytest_configure() -> None:
-    """The background of a shell ignores Ctrl-C, and nohup the hang-up; what is tested must not inherit that.
+    """A shell's background ignores Ctrl-C and Ctrl-\\, nohup hang-ups: what is tested must not inherit that.
 
     A signal that is handled here is as usual for the programs that are started (execve(2)).
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda *_: None)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
