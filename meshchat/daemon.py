@@ -24,16 +24,16 @@ from meshchat.adapters.station import LocalStation
 from meshchat.adapters.system_clock import SystemClock, boot_id, system_zone
 from meshchat.chat.access import OPERATOR, PEOPLE
 from meshchat.chat.localtime import Zone, last_wipe
-from meshchat.chat.service import Event, Service
+from meshchat.chat.notices import Notice
+from meshchat.chat.service import Service
 from meshchat.config import FIXED, SETTINGS, Config
 from meshchat.constants import CAP_ACCOUNTS, CONFIRM_WAIT, NEWS_SHARE, TALK_SHARE, VERSION
 from meshchat.errors import ConfigError
-from meshchat.protocol.events import Held, MeshState, Send
+from meshchat.protocol.events import Send
 from meshchat.protocol.link import AirShare
 from meshchat.state.caps import CapLimits
-from meshchat.state.presence import Present
 from meshchat.state.store import StoreLimits
-from meshchat.wire.records import Record, mesh_id
+from meshchat.wire.records import mesh_id
 
 SYNC_EVERY = 5.0
 """Seconds between forcing appended history onto the disk under the policy "interval", and between looks at
@@ -96,45 +96,10 @@ class Daemon:
         """Puts a datagram on the air."""
         self._network.send(send)
 
-    def delivered(self, record: Record, live: bool) -> None:
-        """A record is stored: front ends hear of it."""
-        if self._service is not None:
-            self._publish(self._service.deliver(record, live))
-
-    def removed(self, room: str | None, messages: int) -> None:
-        """History has gone."""
-        if self._service is not None:
-            self._publish(self._service.wiped(room, messages))
-
-    def evicted(self, records: Sequence[Record]) -> None:
-        """Records of accounts or rooms have gone."""
-        if self._service is not None:
-            self._service.evicted(records)
-
-    def presence_changed(self, present: Present) -> None:
-        """Somebody came, went, opened or closed a room, began to type or fell idle."""
-        if self._service is not None:
-            self._publish(self._service.presence_changed(present))
-
-    def restate(self) -> None:
-        """Who is present here is to be stated again."""
+    def tell(self, notice: Notice) -> None:
+        """Front ends hear of it. Before the application is made nobody does: it reads then what there is."""
         if self._service is not None and self._control is not None:
-            self._service.restate(asyncio.get_running_loop().time())
-            self._control.rearm()
-
-    def held(self, held: Held) -> None:
-        """More neighbours hold a message that was written here."""
-        if self._service is not None:
-            self._publish(self._service.held(held))
-
-    def mesh_changed(self, state: MeshState) -> None:
-        """The mesh looks otherwise than before."""
-        if self._service is not None:
-            self._publish(self._service.mesh_changed(state))
-
-    def _publish(self, events: Iterable[Event]) -> None:
-        if self._control is not None:
-            self._control.publish(events)
+            self._control.publish(self._service.tell(notice, asyncio.get_running_loop().time()))
 
     # --- Running ----------------------------------------------------------------------------------------
 

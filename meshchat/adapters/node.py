@@ -19,6 +19,7 @@ from meshchat.adapters.logstore import AppendFailed, LogStore
 from meshchat.adapters.statestore import State, StateStore
 from meshchat.chat.cursors import Cursor
 from meshchat.chat.names import MAX_STRANGERS
+from meshchat.chat.notices import Evicted, Notice, Wiped
 from meshchat.chat.ports import Made, MergeResult, RoomSummary
 from meshchat.constants import LATE_MS, RELEASED_MS, STATE_EVERY
 from meshchat.errors import Malformed, StoreError
@@ -27,14 +28,10 @@ from meshchat.protocol.clock import LATEST_MS
 from meshchat.protocol.events import (
     Append,
     Appended,
-    Deliver,
-    Held,
     MeshState,
     Output,
-    PresenceChanged,
     Remember,
     Remove,
-    Restate,
     Save,
     Send,
     Stored,
@@ -73,26 +70,8 @@ class Listener(Protocol):
     def send(self, send: Send) -> None:
         """Put a datagram on the air."""
 
-    def delivered(self, record: Record, live: bool) -> None:
-        """A record is stored and shown from now on."""
-
-    def removed(self, room: str | None, messages: int) -> None:
-        """History has gone from the disk, of one room or of several."""
-
-    def evicted(self, records: Sequence[Record]) -> None:
-        """These records of accounts or rooms have gone because they exceeded their budget."""
-
-    def presence_changed(self, present: Present) -> None:
-        """Somebody came, went, opened or closed a room, began to type or fell idle, on any router."""
-
-    def restate(self) -> None:
-        """Who is present here is to be stated again."""
-
-    def held(self, held: Held) -> None:
-        """More neighbours than before are known to hold a message that was written here."""
-
-    def mesh_changed(self, state: MeshState) -> None:
-        """The mesh looks otherwise than before."""
+    def tell(self, notice: Notice) -> None:
+        """Pass on what the application is told."""
 
     def wake_at(self, deadline: float | None) -> None:
         """Call `tick` at this monotonic time; None: no deadline is set."""
@@ -245,34 +224,22 @@ class Node:
         """
         outcomes: list[Appended] = []
         for output in outputs:
-            if isinstance(output, Append):
-                outcomes += self._append(output.batch, once)
-            else:
-                self._carry_out(output)
+            match output:
+                case Append(batch):
+                    outcomes += self._append(batch, once)
+                case Send():
+                    self.engine.sent(output)
+                    self._listener.send(output)
+                case Remove(places, why):
+                    self._remove(places, why)
+                case Remember(places):
+                    self._try(partial(self._state.add_wiped, places), "What was wiped is not noted")
+                case Save():
+                    self._save()
+                case _:
+                    self._listener.tell(output)
         self._listener.wake_at(self.engine.next_deadline())
         return outcomes
-
-    def _carry_out(self, output: Output) -> None:
-        match output:
-            case Send():
-                self.engine.sent(output)
-                self._listener.send(output)
-            case Deliver(record, live):
-                self._listener.delivered(record, live)
-            case Remove(places, why):
-                self._remove(places, why)
-            case Remember(places):
-                self._try(partial(self._state.add_wiped, places), "What was wiped is not noted")
-            case Save():
-                self._save()
-            case PresenceChanged(present):
-                self._listener.presence_changed(present)
-            case Restate():
-                self._listener.restate()
-            case Held():
-                self._listener.held(output)
-            case MeshState():
-                self._listener.mesh_changed(output)
 
     def _append(self, batch: tuple[Stored, ...], once: Mapping[bytes, bytes]) -> list[Appended]:
         now = self._clock()
@@ -306,10 +273,10 @@ class Node:
         permanent = [record for place in places if (record := self._permanent_record(place)) is not None]
         self._erase(places)
         if permanent:
-            self._listener.evicted(permanent)
+            self._listener.tell(Evicted(tuple(permanent)))
         if why in ("wipe", "age"):
             log.info("Wiped %d records (%s).", len(places), why)
-            self._listener.removed(None, len(places))
+            self._listener.tell(Wiped(None, len(places)))
 
     def _erase(self, places: Iterable[bytes]) -> None:
         """Off the disk; what the disk does not let go of is tried again when the state is saved."""
@@ -530,7 +497,7 @@ class Node:
         self._perform(self.engine.wipe(room, self._clock()))
         self._try(lambda: self._logs.drop_damaged(room), "Damaged lines could not be removed")
         messages = before - self.engine.store.held
-        self._listener.removed(room, messages)
+        self._listener.tell(Wiped(room, messages))
         if self._trouble is not None:
             raise StoreError(f"Not all of it could be deleted from the disk: {self._trouble}")
         return messages

@@ -51,8 +51,8 @@ class Mesh(Protocol):
     """The engine and its store, as the application sees them.
 
     Stamps are milliseconds << 16 | counter. Iterators may be drained slowly while records come and go:
-    what has gone meanwhile is skipped. Whatever becomes stored, by whatever door, is handed to
-    `Service.deliver` before the call that stored it returns. All may raise `StoreError`.
+    what has gone meanwhile is skipped. Whatever becomes stored, by whatever door, is told to
+    `Service.tell` before the call that stored it returns. All may raise `StoreError`.
     """
 
     @property
@@ -86,7 +86,7 @@ class Mesh(Protocol):
         """Floods a statement of who is present on this router, made here; it is not stored."""
 
     def present(self) -> list[Present]:
-        """Who is present on which router, in any order. Each change is told to `Service.presence_changed`."""
+        """Who is present on which router, in any order. Each change is told to `Service.tell`."""
 
     def rooms(self) -> list[RoomSummary]:
         """The rooms that hold messages, in any order."""

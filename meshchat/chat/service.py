@@ -1,7 +1,7 @@
 """The application behind the control sockets: connections, the requests of their sessions, and their events.
 
 Sans-IO: a request goes in with the monotonic time, an `Answer` or `Work` comes out; whatever becomes stored
-is told to `deliver`, and the events that follow come out, each with the connection that it is for.
+is told to `tell`, and the events that follow come out, each with the connection that it is for.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,7 @@ from meshchat.chat.answers import Answer, Outcome
 from meshchat.chat.application import Application, shown_mesh
 from meshchat.chat.localtime import Zone
 from meshchat.chat.names import key_tag
+from meshchat.chat.notices import Evicted, Notice, Wiped
 from meshchat.chat.personal import Personal
 from meshchat.chat.ports import Mesh, Station
 from meshchat.chat.render import safe
@@ -24,7 +25,7 @@ from meshchat.chat.sessions import OWN, Connection, Origin, Session
 from meshchat.chat.tickets import Tickets
 from meshchat.chat.watching import WatchCodes
 from meshchat.errors import MeshchatError, SessionRefused, UsageError
-from meshchat.protocol.events import Held, MeshState
+from meshchat.protocol.events import Deliver, Held, MeshState, PresenceChanged, Restate
 from meshchat.state.presence import Present
 from meshchat.wire.records import Record, Space
 
@@ -116,10 +117,6 @@ class Service:
         """The deadline came."""
         self._app.attendance.tick(now)
 
-    def restate(self, now: float) -> None:
-        """What was said of who is present here may not count elsewhere any more."""
-        self._app.attendance.restate(now)
-
     def farewell(self, now: float) -> bool:
         """The daemon stops: says at once that everybody here has gone; whether anybody was."""
         return self._app.attendance.farewell(now)
@@ -144,10 +141,25 @@ class Service:
 
     # --- What becomes known -----------------------------------------------------------------------------
 
-    def presence_changed(self, present: Present) -> list[Event]:
-        """Somebody came, went, opened or closed a room, began to type or fell idle, on any router."""
-        account = self._app.accounts.get(present.key)
-        return [] if account is None else self._presence(account, present)
+    def tell(self, notice: Notice, now: float) -> list[Event]:
+        """Takes in what happened, at `now` in monotonic seconds; the events that follow."""
+        match notice:
+            case Deliver(record, live):
+                return self._delivered(record, live)
+            case PresenceChanged(present):
+                account = self._app.accounts.get(present.key)
+                return [] if account is None else self._presence(account, present)
+            case Restate():
+                self._app.attendance.restate(now)
+                return []
+            case Held():
+                return self._held(notice)
+            case MeshState():
+                return self._to_all({"event": "mesh", **shown_mesh(notice)})
+            case Wiped(room, messages):
+                return self._wiped(room, messages)
+            case Evicted(records):
+                return self._evicted(records)
 
     def _presence(self, account: Account, present: Present) -> list[Event]:
         seen = self._app.shown_presence(present, ANYBODY)
@@ -162,8 +174,7 @@ class Service:
             }
         )
 
-    def deliver(self, record: Record, live: bool) -> list[Event]:
-        """A record became stored; `live` is False where it came by catching up. The events that follow."""
+    def _delivered(self, record: Record, live: bool) -> list[Event]:
         if record.space == Space.ACCOUNTS:
             return self._account_seen(record)
         if record.space == Space.ROOMS:
@@ -174,30 +185,25 @@ class Service:
             return opened + self._message_seen(record, live)
         return []
 
-    def wiped(self, room: str | None, messages: int) -> list[Event]:
-        """History of a room, or of all, has gone: by hand or because the horizon moved."""
+    def _wiped(self, room: str | None, messages: int) -> list[Event]:
         self._app.rooms.history_gone()
         self._app.accounts.history_gone()
         return self._to_all({"event": "wiped", "room": room, "messages": messages})
 
-    def evicted(self, records: Iterable[Record]) -> None:
-        """These records of accounts or rooms have gone for their byte budget."""
+    def _evicted(self, records: Iterable[Record]) -> list[Event]:
         for record in records:
             if record.space == Space.ACCOUNTS:
                 self._app.accounts.drop(record)
             elif record.space == Space.ROOMS:
                 self._app.rooms.drop(record)
+        return []
 
-    def held(self, held: Held) -> list[Event]:
-        """More neighbours hold a message that was written here: its author's front ends hear of it."""
+    def _held(self, held: Held) -> list[Event]:
+        """Its author's front ends hear of it."""
         return self._to_some(
             frozenset({held.author}),
             {"event": "held", "record": held.record.hex(), "room": held.room, "by": held.by, "of": held.of},
         )
-
-    def mesh_changed(self, state: MeshState) -> list[Event]:
-        """The mesh looks otherwise than before."""
-        return self._to_all({"event": "mesh", **shown_mesh(state)})
 
     def _message_seen(self, record: Record, live: bool) -> list[Event]:
         heard = any(connection.wants(record.log) for connection in self._connections)

@@ -99,4 +99,7 @@ class MeshState(NamedTuple):
     clock: Grade
 
 
-Output = Send | Append | Deliver | Remove | Remember | Save | PresenceChanged | Restate | Held | MeshState
+EngineNotice = Deliver | PresenceChanged | Restate | Held | MeshState
+"""What is only to be passed on to the application."""
+
+Output = Send | Append | Remove | Remember | Save | EngineNotice

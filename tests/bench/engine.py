@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -14,6 +14,7 @@ from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.statestore import StateStore
 from meshchat.chat.localtime import Zone, last_wipe
+from meshchat.chat.notices import Notice
 from meshchat.config import Config
 from meshchat.constants import (
     CAP_ACCOUNTS,
@@ -25,13 +26,11 @@ from meshchat.constants import (
     NEWS_SHARE,
     TALK_SHARE,
 )
-from meshchat.protocol.events import Held, MeshState, Send
+from meshchat.protocol.events import Send
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import AirShare, LinkProfile
 from meshchat.state.caps import CapLimits
-from meshchat.state.presence import Present
 from meshchat.state.store import StoreLimits
-from meshchat.wire.records import Record
 from tests.bench import load
 
 INTERFACE = "wlan0"
@@ -51,26 +50,8 @@ class Deaf:
     def send(self, send: Send) -> None:
         """Nobody hears it."""
 
-    def delivered(self, record: Record, live: bool) -> None:
-        """Nobody reads it."""
-
-    def removed(self, room: str | None, messages: int) -> None:
-        """Nobody misses it."""
-
-    def evicted(self, records: Sequence[Record]) -> None:
-        """Nobody misses them."""
-
-    def presence_changed(self, present: Present) -> None:
-        """Nobody is there."""
-
-    def restate(self) -> None:
-        """Nobody is there."""
-
-    def held(self, held: Held) -> None:
-        """Nobody asks who holds it."""
-
-    def mesh_changed(self, state: MeshState) -> None:
-        """Nobody looks."""
+    def tell(self, notice: Notice) -> None:
+        """Nobody hears of it."""
 
     def wake_at(self, deadline: float | None) -> None:
         """Noted for `feed`."""

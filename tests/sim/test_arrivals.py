@@ -17,6 +17,7 @@ from meshchat.chat.access import OPERATOR
 from meshchat.chat.answers import Answer, Work
 from meshchat.chat.sessions import OWN, Origin
 from meshchat.identity import SigningKey, sign_record
+from meshchat.protocol.events import Deliver
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, router_id
@@ -79,7 +80,7 @@ class Desk:
         router.world.viewers.append(self._show)
 
     def _show(self, number: int, record: Record) -> None:
-        self.service.deliver(record, True)
+        self.service.tell(Deliver(record, True), 1000.0)
 
     def ask(self, do: str, **fields: object) -> tuple[list[Mapping[str, Any]], Mapping[str, Any]]:
         """The items and the last line of an answer."""

@@ -15,6 +15,7 @@ from meshchat.adapters.logstore import FsyncPolicy, LogStore
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.statestore import StateStore
 from meshchat.chat.localtime import Zone, last_wipe
+from meshchat.chat.notices import Evicted, Notice, Wiped
 from meshchat.constants import (
     CAP_ACCOUNTS,
     CAP_AUTHOR,
@@ -26,7 +27,7 @@ from meshchat.constants import (
 )
 from meshchat.errors import StoreError
 from meshchat.identity import SigningKey, sign_record, verify_record
-from meshchat.protocol.events import Held, MeshState, Send
+from meshchat.protocol.events import Deliver, Held, MeshState, PresenceChanged, Restate, Send
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import AirShare, LinkProfile
 from meshchat.state.caps import CapLimits
@@ -204,8 +205,29 @@ class SimRouter:
         to = self.world.number_of(send.to)
         self.world.transmit(self.number, to, send.data)
 
-    def delivered(self, record: Record, live: bool) -> None:
-        """A record is shown: its author must have signed it, and nothing is shown twice."""
+    def tell(self, notice: Notice) -> None:
+        """Something happened that the people at this router are shown."""
+        match notice:
+            case Deliver(record, live):
+                self._show(record, live)
+            case Wiped():
+                # Should it be fetched again one day, it may be shown again.
+                held = self.up.engine.store.held_entries()
+                self.shown = {entry.position[-RECORD_ID_SIZE:] for entry in held}
+            case PresenceChanged(present):
+                for watcher in self.world.watchers:
+                    watcher(self.number, present)
+            case Restate():
+                self.restated()
+            case Held():
+                self.told.append(notice)
+            case MeshState():
+                self.mesh_state = notice
+            case Evicted():
+                pass
+
+    def _show(self, record: Record, live: bool) -> None:
+        """Its author must have signed it, and nothing is shown twice."""
         assert verify_record(record), "shown though its author did not sign it"
         assert record.id not in self.shown, "shown twice"
         self.shown.add(record.id)
@@ -213,30 +235,6 @@ class SimRouter:
             self.shown_live.add(record.id)
         for viewer in self.world.viewers:
             viewer(self.number, record)
-
-    def removed(self, room: str | None, messages: int) -> None:
-        """History has gone: should it be fetched again one day, it may be shown again."""
-        self.shown = {entry.position[-RECORD_ID_SIZE:] for entry in self.up.engine.store.held_entries()}
-
-    def evicted(self, records: Sequence[Record]) -> None:
-        """Accounts have gone."""
-
-    def presence_changed(self, present: Present) -> None:
-        """Somebody came, went, or does something else than before."""
-        for watcher in self.world.watchers:
-            watcher(self.number, present)
-
-    def restate(self) -> None:
-        """Who is present here is to be stated again."""
-        self.restated()
-
-    def held(self, held: Held) -> None:
-        """More neighbours are said to hold a message of this router."""
-        self.told.append(held)
-
-    def mesh_changed(self, state: MeshState) -> None:
-        """How the mesh looks from here now."""
-        self.mesh_state = state
 
     def wake_at(self, deadline: float | None) -> None:
         """Schedules the node's next tick."""

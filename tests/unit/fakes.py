@@ -11,6 +11,7 @@ from meshchat.chat.accounts import Sealing
 from meshchat.chat.answers import Answer, Outcome, Work
 from meshchat.chat.cursors import Cursor
 from meshchat.chat.localtime import Zone
+from meshchat.chat.notices import Notice, Wiped
 from meshchat.chat.personal import Personal
 from meshchat.chat.ports import Made, MergeResult, Mesh, RoomSummary, Station
 from meshchat.chat.service import Event, Service
@@ -20,7 +21,7 @@ from meshchat.chat.watching import WatchCodes
 from meshchat.constants import LATE_MS
 from meshchat.errors import ConfigError, Malformed, StoreError
 from meshchat.identity import SigningKey, sign_record, verify_record
-from meshchat.protocol.events import MeshState
+from meshchat.protocol.events import Deliver, MeshState, PresenceChanged
 from meshchat.state.presence import Entry, Present, place
 from meshchat.wire.presence import Statement, read_statement
 from meshchat.wire.records import (
@@ -53,7 +54,7 @@ def digest_of(records: Iterable[Record]) -> str:
 class FakeMesh:
     """Implements `Mesh` over a dictionary.
 
-    `listener` is called with each record that becomes stored, `removed` with the room and the number wiped.
+    `tell` is called with what happens.
     """
 
     def __init__(self, number: int = 1) -> None:
@@ -62,9 +63,7 @@ class FakeMesh:
         self.ms = START_MS
         self.disk_full = False
         self.notice: str | None = None
-        self.listener: Callable[[Record, bool], object] = lambda record, live: None
-        self.watcher: Callable[[Present], object] = lambda present: None
-        self.removed: Callable[[str | None, int], object] = lambda room, messages: None
+        self.tell: Callable[[Notice], object] = lambda notice: None
         self.records: dict[bytes, Record] = {}
         self.arrivals: dict[bytes, tuple[int, bool]] = {}
         self.once: dict[bytes, Record] = {}
@@ -101,7 +100,7 @@ class FakeMesh:
         self.records[record.id] = record
         late = self.ms - stamp_ms(record.stamp) > LATE_MS
         self.arrivals[record.id] = len(self.arrivals) + 1, late
-        self.listener(record, live)
+        self.tell(Deliver(record, live))
         return True
 
     def meet(self, other: "FakeMesh") -> None:
@@ -120,7 +119,7 @@ class FakeMesh:
     def see(self, present: Present) -> None:
         """Somebody is present, or has gone."""
         self.here[place(present.key, present.router)] = present
-        self.watcher(present)
+        self.tell(PresenceChanged(present))
 
     def present(self) -> list[Present]:
         return [present for present in self.here.values() if present.rooms]
@@ -208,7 +207,7 @@ class FakeMesh:
         gone = [r for r in self._in_space(Space.ROOM) if room in (None, r.log)]
         for record in gone:
             del self.records[record.id]
-        self.removed(room, len(gone))
+        self.tell(Wiped(room, len(gone)))
         return len(gone)
 
     def take_in(self, lines: Iterable[str]) -> MergeResult:
@@ -324,13 +323,16 @@ class Chat:
             audience=audience,
         )
         self.events: list[Event] = []
-        self.mesh.listener = lambda record, live: self.events.extend(self.service.deliver(record, live))
-        self.mesh.watcher = lambda present: self.events.extend(self.service.presence_changed(present))
+        self.mesh.tell = self.tell
         self.now = 1000.0
 
     def person(self, door: Door = OPERATOR, origin: str = "here") -> "Person":
         """Somebody at a front end of his own."""
         return Person(self, self.service.connect(door, Origin(origin)))
+
+    def tell(self, notice: Notice) -> None:
+        """Something happened."""
+        self.events += self.service.tell(notice, self.now)
 
     def let_pass(self, seconds: float) -> None:
         """Time passes; what is due meanwhile is done."""

@@ -12,7 +12,6 @@ from typing import Any, Self, TypeVar
 from meshchat.adapters.control import ControlServer, Socket
 from meshchat.chat.access import OPERATOR
 from meshchat.chat.personal import Personal
-from meshchat.chat.service import Service
 from meshchat.protocol.events import Held, MeshState
 from meshchat.state.presence import Present
 from meshchat.wire.records import Record, make_stamp
@@ -45,7 +44,6 @@ class FakeDaemon:
         self._links: set[asyncio.Task[None]] = set()
         self._relay: asyncio.Server | None = None
         self._control: ControlServer | None = None
-        self._service: Service | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -94,9 +92,7 @@ class FakeDaemon:
         def learn() -> None:
             record = next(each for each in self.mesh.records.values() if each.body == text.encode())
             self.mesh.holders[record.id] = by
-            if self._control and self._service:
-                held = Held(record.id, record.log, record.key, by, self.mesh.state.neighbours)
-                self._control.publish(self._service.held(held))
+            self.mesh.tell(Held(record.id, record.log, record.key, by, self.mesh.state.neighbours))
 
         self.do(learn)
 
@@ -105,8 +101,7 @@ class FakeDaemon:
 
         def change() -> None:
             self.mesh.state = state
-            if self._control and self._service:
-                self._control.publish(self._service.mesh_changed(state))
+            self.mesh.tell(state)
 
         self.do(change)
 
@@ -124,11 +119,9 @@ class FakeDaemon:
             service,
             {"version": "0.1.0", "mesh": "test", "router": self.mesh.router.hex()},
         )
-        self.mesh.listener = lambda record, live: control.publish(service.deliver(record, live))
-        self.mesh.watcher = lambda present: control.publish(service.presence_changed(present))
-        self.mesh.removed = lambda room, messages: control.publish(service.wiped(room, messages))
+        self.mesh.tell = lambda notice: control.publish(service.tell(notice, self._loop.time()))
         await control.start()
-        self._service, self._control = service, control
+        self._control = control
         self._relay = await asyncio.start_unix_server(self._accept, str(self.path), limit=2**24)
 
     async def _stop(self) -> None:
@@ -141,6 +134,7 @@ class FakeDaemon:
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
         await self._control.close()
+        self.mesh.tell = lambda notice: None
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()

@@ -58,11 +58,7 @@ class Router:
         listener = SimpleNamespace(
             send=self.sent.append,
             wake_at=lambda deadline: None,
-            delivered=lambda record, live: None,
-            removed=lambda room, messages: None,
-            evicted=lambda records: None,
-            held=lambda held: None,
-            mesh_changed=lambda state: None,
+            tell=lambda notice: None,
         )
         self.node = Node(settings, logs, self.state, self._now, Random(number), cast(Listener, listener))
         self.node.start()

@@ -14,6 +14,7 @@ from meshchat.constants import (
     STATEMENT_RATE,
     TYPING_EVERY,
 )
+from meshchat.protocol.events import Restate
 from meshchat.state.presence import Present
 from meshchat.wire.presence import LONGEST_IDLE, Statement
 from meshchat.wire.records import Space
@@ -264,11 +265,11 @@ def test_rooms_that_do_not_fit_are_left_out_but_the_one_shown() -> None:
 
 def test_when_the_clock_moved_or_the_daemon_stops_all_of_it_is_said_at_once() -> None:
     chat, _ = settled("1")
-    chat.service.restate(chat.now)
+    chat.tell(Restate())
     chat.let_pass(PRESENCE_JITTER)
     assert said(chat) == [Statement(LONGEST_IDLE, ("1",))]
     for _ in range(600):
-        chat.service.restate(chat.now)
+        chat.tell(Restate())
         chat.let_pass(1)
     assert 10 <= len(said(chat)) <= 14, "a clock that jumps to and fro makes nobody talk all the time"
     chat.service.farewell(chat.now)

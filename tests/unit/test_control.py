@@ -83,11 +83,8 @@ class Running:
         self.server = ControlServer(
             (Socket(path, OPERATOR), Socket(people, PEOPLE)), service or self.chat.service, HELLO, TRUSTED
         )
-        self.chat.mesh.listener = lambda record, live: self.server.publish(
-            self.chat.service.deliver(record, live)
-        )
-        self.chat.mesh.watcher = lambda present: self.server.publish(
-            self.chat.service.presence_changed(present)
+        self.chat.mesh.tell = lambda notice: self.server.publish(
+            self.chat.service.tell(notice, asyncio.get_running_loop().time())
         )
 
     async def connect(self) -> Line:

@@ -34,7 +34,7 @@ def test_an_author_is_told_on_all_his_screens_and_nobody_else_is() -> None:
     account = chat.mesh.records[record].key
     for person in (author, other, again):
         person.heard()
-    chat.events += chat.service.held(Held(record, "1", account, 2, 3))
+    chat.tell(Held(record, "1", account, 2, 3))
     event = {"event": "held", "record": record.hex(), "room": "1", "by": 2, "of": 3, "sessions": [0]}
     assert author.heard() == again.heard() == [event]
     assert other.heard() == deaf.heard() == []
@@ -58,10 +58,10 @@ def test_the_state_of_the_mesh_is_told_and_can_be_asked_for() -> None:
     chat = Chat()
     person = chat.person()
     assert person.ask("mesh") == {"neighbours": 3, "in_step": True, "clock": "good"}
-    chat.events += chat.service.mesh_changed(MeshState(1, False, Grade.UNKNOWN))
+    chat.tell(MeshState(1, False, Grade.UNKNOWN))
     assert person.heard() == []
     person.ask("subscribe")
-    chat.events += chat.service.mesh_changed(MeshState(1, False, Grade.UNKNOWN))
+    chat.tell(MeshState(1, False, Grade.UNKNOWN))
     assert person.heard() == [{"event": "mesh", "neighbours": 1, "in_step": False, "clock": "unknown"}]
 
 

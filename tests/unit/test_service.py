@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.chat.answers import Answer, Work
+from meshchat.chat.notices import Evicted, Wiped
 from meshchat.chat.requests import OPERATIONS
 from meshchat.constants import DEFAULT_ROOMS, MAX_TEXT
 from meshchat.wire.records import Grade, Kind, Space, make_stamp, position
@@ -240,7 +241,7 @@ def test_subscribers_hear_of_what_they_asked_for() -> None:
     author.ask("send", room="1", text="one")
     author.ask("send", room="2", text="two")
     author.ask("join", room="Garten")
-    chat.events += chat.service.wiped("1", 1)
+    chat.tell(Wiped("1", 1))
     events = all_rooms.heard()
     assert [event["event"] for event in events] == ["user", "message", "message", "room", "wiped"]
     assert events[1]["live"] is True
@@ -275,7 +276,6 @@ def test_a_wipe_leaves_accounts_and_rooms() -> None:
     person.ask("send", room="Garten", text="a")
     person.ask("send", room="1", text="b")
     assert person.ask("wipe", room="garten") == {"messages": 1}
-    chat.service.wiped("Garten", 1)
     assert person.texts("Garten") == []
     assert person.texts("1") == ["b"]
     assert person.ask("wipe") == {"messages": 1}
@@ -304,8 +304,8 @@ def test_tables_are_read_at_the_start_and_what_goes_is_forgotten() -> None:
     again.person().ask("login", user="ja", password="pass")
     gone = list(mesh.records.values())
     mesh.records.clear()
-    again.service.evicted([record for record in gone if record.permanent])
-    again.service.wiped(None, 1)
+    again.tell(Evicted(tuple(record for record in gone if record.permanent)))
+    again.tell(Wiped(None, 1))
     assert again.person().refused("login", user="ja", password="pass") == "login"
     assert [room["name"] for room in again.person().items("rooms")] == list(DEFAULT_ROOMS)
 
