@@ -17,6 +17,7 @@ from meshchat.adapters.files import DiskFiles
 from meshchat.adapters.links.network import Network
 from meshchat.adapters.links.udp import UdpPort
 from meshchat.adapters.logstore import LogStore
+from meshchat.adapters.meshview import MeshView
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.personalfile import PersonalFile
 from meshchat.adapters.statestore import StateStore
@@ -75,12 +76,13 @@ class Daemon:
         self._random = random = Random(secrets.randbits(128))
         self._port = UdpPort(config.group, config.port)
         self.node = Node(settings, logs, state, self._clock.read, random, self)
+        self._mesh = MeshView(self.node, logs)
         air = AirShare(config.air_rate, NEWS_SHARE, config.repair_share, TALK_SHARE)
         self._network = Network(config, self.node, self._port, air)
         self._station = LocalStation(config, self.node, self._network, state, logs)
         started = self._clock.read().mono
         self._personal = PersonalFile(state_files, started)
-        self._access = AccessFile(state_files, mesh, started, self.node.now_ms())
+        self._access = AccessFile(state_files, mesh, started, self._mesh.now_ms())
         self._service: Service | None = None
         self._control: ControlServer | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -109,7 +111,7 @@ class Daemon:
         self.node.start()
         hello = {"version": VERSION, "mesh": self._config.mesh, "router": self.node.router.hex()}
         self._service = Service(
-            self.node,
+            self._mesh,
             self._station,
             self._zone,
             self._random,

@@ -11,7 +11,7 @@ from meshchat.adapters.machine import Machine, Mount
 from meshchat.adapters.node import Node
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.config import Config
-from meshchat.constants import AHEAD_MS, NEIGHBOUR_LIFETIME, VERSION
+from meshchat.constants import NEIGHBOUR_LIFETIME, VERSION
 from meshchat.state.neighbours import Neighbour
 from meshchat.wire.records import Grade
 
@@ -42,7 +42,9 @@ class Checkup:
     def __init__(self, config: Config, node: Node, network: Network, machine: Machine) -> None:
         self._config, self._node, self._network, self._machine = config, node, network, machine
         self._now = node.instant()
-        self._neighbours = list(node.engine.neighbours.alive(self._now.mono))
+        self._report = node.engine.report(self._now)
+        self._clock = node.engine.clock_report(self._now)
+        self._neighbours = node.engine.heard(self._now)
 
     def findings(self) -> Iterator[Finding]:
         """What is well and what is not."""
@@ -191,33 +193,25 @@ class Checkup:
     # --- Clocks -----------------------------------------------------------------------------------------
 
     def _check_clock(self) -> Iterator[Finding]:
-        engine, now = self._node.engine, self._now
-        grade = engine.clock.grade(now)
-        shown = format_rfc3339(engine.clock.now_ms(now))
-        if grade is Grade.UNKNOWN:
+        clock = self._clock
+        shown = format_rfc3339(clock.time_ms)
+        if clock.grade is Grade.UNKNOWN:
             text = (
                 f"No clock to trust here or nearby: {shown} is a guess, and history is wiped by its age. "
                 "Messages stay in order all the same."
             )
             yield Finding("warn", "clock", text, CLOCK_CURE)
-        elif grade is Grade.ADOPTED and (followed := engine.clock.followed()) is not None:
-            text = f"The clock follows router {followed[0].hex()}, {followed[1]} hops away: {shown}."
+        elif (source := clock.followed) is not None:
+            text = f"The clock follows router {source.router.hex()}, {source.hops} hops away: {shown}."
             yield Finding("ok", "clock", text)
         else:
-            yield Finding("ok", "clock", f"The clock is {grade.name.lower()}: {shown}.")
-        ahead = engine.ahead_of(now)
-        if ahead:
-            text = f"This clock is ahead of {ahead} neighbours: what is written here waits there."
+            yield Finding("ok", "clock", f"The clock is {clock.grade.name.lower()}: {shown}.")
+        if clock.behind_it:
+            text = f"This clock is ahead of {clock.behind_it} neighbours: what is written here waits there."
             yield Finding("bad", "clock", text, CLOCK_CURE)
-        mine = engine.clock.now_ms(now)
-        if grade is Grade.GOOD:
-            late = sum(
-                heard.claim.grade is Grade.GOOD and heard.time_ms(now) > mine + AHEAD_MS
-                for heard in engine.heard_clocks(now)
-            )
-            if late:
-                text = f"{late} neighbours with a good clock are ahead of this one."
-                yield Finding("warn", "clock", text, CLOCK_CURE)
+        if clock.grade is Grade.GOOD and clock.ahead_of_it:
+            text = f"{clock.ahead_of_it} neighbours with a good clock are ahead of this one."
+            yield Finding("warn", "clock", text, CLOCK_CURE)
 
     # --- Neighbours -------------------------------------------------------------------------------------
 
@@ -271,8 +265,7 @@ class Checkup:
                 yield Finding("warn", "version", text, "upgrade this router")
 
     def _check_strangers(self) -> Iterator[Finding]:
-        drops, engine = self._node.engine.drops, self._node.engine
-        mesh = self._config.mesh
+        drops, mesh = self._report.drops, self._config.mesh
         for count, text, cure in (
             (
                 drops["mesh"],
@@ -292,9 +285,9 @@ class Checkup:
         ):
             if count:
                 yield Finding(
-                    "warn", "mesh", f"{count} of {engine.traffic.datagrams_in} datagrams {text}", cure
+                    "warn", "mesh", f"{count} of {self._report.traffic.datagrams_in} datagrams {text}", cure
                 )
-        for (link, origin), version in engine.later_versions.items():
+        for (link, origin), version in self._report.later_versions.items():
             who = self._network.words(link, origin)
             text = f"{who} speaks version {version} of the protocol, later than this router."
             yield Finding("warn", "version", text, "upgrade this router")
@@ -306,7 +299,7 @@ class Checkup:
         if trouble:
             yield Finding("bad", "disk", trouble, "df -h")
         else:
-            yield Finding("ok", "disk", f"{self._node.engine.store.held} records are kept.")
+            yield Finding("ok", "disk", f"{self._report.records} records are kept.")
         logs, state = self._config.logs, self._config.state
         missing = self._config.storage_missing
         if missing:

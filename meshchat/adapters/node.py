@@ -1,4 +1,4 @@
-"""The engine on its disk: carries out what the router decides, and is the mesh that the application sees.
+"""The engine on its disk: carries out what the router decides, on the logs, the state and the air.
 
 No sockets and no loop: the daemon feeds it datagrams and deadlines, and so does the simulator, which thereby
 runs exactly the store code that a router runs.
@@ -6,29 +6,24 @@ runs exactly the store code that a router runs.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from heapq import merge
-from itertools import islice
 from random import Random
 from typing import Protocol
 
-from meshchat.adapters.logline import Outline, StoredRecord, decode_line, encode_line
+from meshchat.adapters.logline import Outline, StoredRecord
 from meshchat.adapters.logstore import AppendFailed, LogStore
 from meshchat.adapters.statestore import State, StateStore
-from meshchat.chat.cursors import Cursor
 from meshchat.chat.names import MAX_STRANGERS
 from meshchat.chat.notices import Evicted, Notice, Wiped
-from meshchat.chat.ports import Made, MergeResult, RoomSummary
 from meshchat.constants import LATE_MS, RELEASED_MS, STATE_EVERY
-from meshchat.errors import Malformed, StoreError
+from meshchat.errors import StoreError
 from meshchat.identity import Sealer, verify_record
 from meshchat.protocol.clock import LATEST_MS
 from meshchat.protocol.events import (
     Append,
     Appended,
-    MeshState,
     Output,
     Remember,
     Remove,
@@ -41,18 +36,13 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import LinkProfile
 from meshchat.protocol.router import Router, RouterSettings
 from meshchat.state.origin import Origin
-from meshchat.state.presence import Present
 from meshchat.state.recordset import LONGEST_HELD
 from meshchat.state.store import HISTORY_START, HistoryRow, StoreLimits
-from meshchat.wire.packets import START, Carried
+from meshchat.wire.packets import Carried
 from meshchat.wire.records import (
-    MAX_STAMP,
-    RECORD_ID_SIZE,
     Grade,
     Record,
     Space,
-    position,
-    position_stamp,
     stamp_ms,
 )
 
@@ -131,13 +121,23 @@ class Node:
             now,
         )
         if kept.clock_offset_ms is not None and kept.boot_id == settings.boot_id:
-            self.engine.clock.restore_operator(kept.clock_offset_ms, over_kernel=kept.clock_over_kernel)
+            self.engine.restore_clock(kept.clock_offset_ms, over_kernel=kept.clock_over_kernel)
         self._saved_at = now.mono
         self.disk_trouble = ""
         self._trouble: StoreError | None = None
         self._failing: dict[str, str] = {}
         self._unremoved: set[bytes] = set()
         self._authors: dict[tuple[str, bytes], None] = {}
+
+    @property
+    def mesh(self) -> bytes:
+        """The 8-byte mesh id."""
+        return self._settings.mesh
+
+    @property
+    def router(self) -> bytes:
+        """The 8-byte id of this router."""
+        return self.identity.id
 
     # --- Life -------------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Node:
         wiped = frozenset(self._state.wiped())
         self.engine.recall(wiped)
         now = self._clock()
-        run = self.engine.keeper.run(now)
+        run = self.engine.running_s(now)
         leftover: list[bytes] = []
         rows: list[HistoryRow] = []
         outputs: list[Output] = []
@@ -180,7 +180,7 @@ class Node:
     def close(self) -> None:
         """Saves the state, what was let go included, and lets go of the logs."""
         self._save()
-        remembered = list(self.engine.store.remembered_places())
+        remembered = self.engine.holdings.let_go()
         self._try(lambda: self._state.save_wiped(remembered), "What was let go is not noted")
         self._try(self._logs.close, "The logs could not be written out")
 
@@ -243,12 +243,12 @@ class Node:
 
     def _append(self, batch: tuple[Stored, ...], once: Mapping[bytes, bytes]) -> list[Appended]:
         now = self._clock()
-        run = self.engine.keeper.run(now)
+        run = self.engine.running_s(now)
         items = []
         for stored in batch:
             undated = stored.record.grade is Grade.UNKNOWN
             # Of what no clock dates, nobody can say that it came in time.
-            late = undated or self.engine.clock.now_ms(now) - stamp_ms(stored.record.stamp) > LATE_MS
+            late = undated or self.engine.time_ms(now) - stamp_ms(stored.record.stamp) > LATE_MS
             age, since = (stored.age, run) if undated else (None, None)
             made_by = once.get(stored.record.id)
             items.append(StoredRecord(stored.record, age, since, late=late, once=made_by))
@@ -306,185 +306,50 @@ class Node:
         self._saved_at = now.mono
         if self._unremoved:
             self._erase(())
-        clock, horizon = self.engine.clock, self.engine.horizon.state
-        good = clock.grade(now) is Grade.GOOD
+        lasting = self.engine.lasting(now)
         state = State(
-            horizon_ms=horizon.horizon_ms,
-            pace_ms=horizon.pace_ms,
-            pace_run=horizon.pace_run,
-            held_ms=horizon.held_ms,
-            held_run=horizon.held_run,
-            floor_ms=clock.floor_ms(now),
-            mesh_ms=clock.now_ms(now),
-            running_s=self.engine.keeper.run(now),
+            horizon_ms=lasting.horizon.horizon_ms,
+            pace_ms=lasting.horizon.pace_ms,
+            pace_run=lasting.horizon.pace_run,
+            held_ms=lasting.horizon.held_ms,
+            held_run=lasting.horizon.held_run,
+            floor_ms=lasting.floor_ms,
+            mesh_ms=lasting.time_ms,
+            running_s=lasting.running_s,
             boot_id=self._settings.boot_id,
-            clock_offset_ms=clock.operator_offset_ms,
-            clock_over_kernel=clock.operator_over_kernel,
+            clock_offset_ms=lasting.operator_offset_ms,
+            clock_over_kernel=lasting.operator_over_kernel,
             synchronised_boot=self._settings.synchronised_boot(),
-            good_ms=clock.now_ms(now) if good else None,
+            good_ms=lasting.time_ms if lasting.good else None,
         )
         self._try(lambda: self._state.save(state), "The state could not be saved")
 
-    # --- The application's mesh (chat/ports.py) ---------------------------------------------------------
+    # --- What the application and the operator have it do -----------------------------------------------
 
-    @property
-    def mesh(self) -> bytes:
-        """The 8-byte mesh id."""
-        return self._settings.mesh
+    def submit(self, record: Record, once: bytes | None = None) -> None:
+        """Stores and floods a record made here; `once` is the hash of the request that made it.
 
-    @property
-    def router(self) -> bytes:
-        """The 8-byte id of this router."""
-        return self.identity.id
-
-    def now_ms(self) -> int:
-        """Mesh time, UTC milliseconds since 1970."""
-        return self.engine.clock.now_ms(self._clock())
-
-    def stamp(self) -> tuple[int, Grade]:
-        """The next stamp for a record made here, with the clock's grade."""
-        now = self._clock()
-        grade = self.engine.clock.grade(now)
-        above = 0 if grade is Grade.UNKNOWN else self.engine.horizon.stamp
-        return self.engine.clock.stamp(now, above), grade
-
-    def submit(self, record: Record, once: bytes | None = None) -> str | None:
-        """Stores and floods a record made here; see `ports.Mesh.submit`."""
-        now = self._clock()
+        Raises `StoreError` where the disk does not take it; then it was not sent either.
+        """
         made_by = _NO_HASHES if once is None else {record.id: once}
-        for outcome in self._perform(self.engine.submit(record, now), made_by):
+        for outcome in self._perform(self.engine.submit(record, self._clock()), made_by):
             if record.id in outcome.failed:
                 raise StoreError(outcome.reason)
-        ahead = self.engine.ahead_of(now)
-        if ahead:
-            return (
-                f"This router's clock is ahead of {ahead} of its neighbours: they show this only when its "
-                "time comes. Set the clock with `meshchat clock set`."
-            )
-        if not self.engine.store.holds(record.position):
-            return "This did not stay: newer messages fill the space for this author or room."
-        return None
-
-    def made(self, once: bytes) -> Made | None:
-        """What the request with this hash made, if that was lately; see `ports.Mesh.made`."""
-        made = self._logs.made(once)
-        if made is None:
-            return None
-        record = self._logs.read(made.position) if self.engine.store.holds(made.position) else None
-        place = made.position
-        return Made(
-            id=place[-RECORD_ID_SIZE:],
-            room=made.log,
-            stamp=position_stamp(place),
-            body=None if record is None else record.body,
-        )
 
     def announce(self, record: Record) -> None:
         """Floods a statement of who is present on this router."""
         self._perform(self.engine.announce(record, self._clock()))
 
-    def present(self) -> list[Present]:
-        """Who is present on which router."""
-        return self.engine.presence.view(self._clock())
-
-    def rooms(self) -> list[RoomSummary]:
-        """The rooms that hold messages."""
-        sums = self.engine.store.room_sums(self.engine.keeper.ceiling(self._clock()))
-        return [RoomSummary(name, each.messages, each.newest, each.digest) for name, each in sums]
-
-    def room_names(self) -> Iterable[str]:
-        """The rooms in which anything is held."""
-        return self.engine.store.room_numbers()
-
-    def _shown(self, since: int = 0, until: int = MAX_STAMP) -> tuple[tuple[bytes, bytes], ...]:
-        """Both strata between two stamps, less what lies in the future and is not shown yet."""
-        high = min(until, self.engine.keeper.ceiling(self._clock()))
-        return tuple((position(stratum, since), position(stratum, high)) for stratum in (0, 1))
-
-    def messages(
-        self,
-        room: str,
-        since: int | None = None,
-        until: int | None = None,
-        limit: int | None = None,
-        *,
-        before: bytes | None = None,
-    ) -> Iterator[Record]:
-        """The records of a room by date; see `ports.Mesh.messages`."""
-        store = self.engine.store
-        shown = self._shown(since or 0, MAX_STAMP if until is None else until)
-        if before is not None:
-            # People see both strata by (stamp, id).
-            shown = tuple((low, min(high, high[:1] + before[1:])) for low, high in shown)
-        strata = [store.room_entries(room, low, high, newest_first=True) for low, high in shown if low < high]
-        newest = merge(*strata, key=lambda entry: entry.position[1:], reverse=True)
-        for place in [entry.position for entry in islice(newest, limit)][::-1]:
-            record = self._logs.read(place)
-            if record is not None:
-                yield record
-
-    def newest(self) -> Cursor:
-        """The newest arrival here."""
-        return Cursor(self._logs.epoch, self._logs.newest_arrival)
-
-    def cursor(self, record: Record) -> Cursor | None:
-        """When a message arrived here; None where it is not held."""
-        number = self._logs.arrival(record.position)
-        return None if number is None else Cursor(self._logs.epoch, number)
-
-    def arrived(
-        self, room: str, after: int, *, since: int | None = None, limit: int | None = None
-    ) -> Iterator[tuple[int, Record]]:
-        """The records of a room in order of arrival; see `ports.Mesh.arrived`."""
-        found = self._logs.arrived(room, after, since=since, limit=limit)
-        while found:
-            for number, place in found:
-                record = self._logs.read(place) if self.engine.store.holds(place) else None
-                if record is not None and record.space == Space.ROOM and record.log == room:
-                    yield number, record
-            if limit is None:
-                return
-            # Some of them may be of another room, or gone, or no message that the caller can show.
-            found = self._logs.arrived(room, found[-1].number, since=since, limit=limit)
-
-    def stamp_of(self, room: str, record_id: bytes) -> int | None:
-        """The stamp of a record of this room by its id; None where it is not held."""
-        entries = self.engine.store.room_entries(room, newest_first=True)
-        places = (entry.position for entry in entries if entry.position.endswith(record_id))
-        place = next(places, None)
-        return None if place is None else position_stamp(place)
-
-    def held_by(self, record_id: bytes, author: bytes) -> int | None:
-        """How many neighbours are known to hold a message of this author; None where it is not known here."""
-        receipt = self.engine.receipts.get(record_id)
-        return receipt.by if receipt is not None and receipt.author == author else None
-
-    def mesh_state(self) -> MeshState:
-        """How the mesh looks from here."""
-        return self.engine.mesh_state(self._clock())
-
-    def has_room(self, room: str) -> bool:
-        """Whether anything in this room is held."""
-        return self.engine.store.has_room(room)
-
-    def has_author(self, key: bytes) -> bool:
-        """Whether history written with this public key is held."""
-        return self.engine.store.has_author(key)
-
-    def authors(self) -> Iterator[tuple[str, bytes]]:
-        """The names and public keys that the messages found at the start were written with; told once."""
-        authors, self._authors = self._authors, {}
-        return ((name, key) for name, key in authors if self.has_author(key))
-
-    def permanent(self, space: int) -> Iterator[Record]:
-        """The records of a permanent space."""
-        places = [
-            entry.position for entry in self.engine.store.held_entries(START, HISTORY_START) if not entry.room
-        ]
-        for place in places:
-            record = self._logs.read(place)
-            if record is not None and record.space == space:
-                yield record
+    def merge(self, carried: Sequence[Carried]) -> tuple[int, Counter[str]]:
+        """Records from a file, by the door of a neighbour's; how many were known, and refused by reason."""
+        now = self._clock()
+        known, refused = 0, Counter[str]()
+        for at in range(0, len(carried), _MERGE_BATCH):
+            some, why, outputs = self.engine.merge(carried[at : at + _MERGE_BATCH], now)
+            known += some
+            refused += why
+            self._perform(outputs)
+        return known, refused
 
     def wipe(self, room: str | None) -> int:
         """Deletes the history of a room, or all, on this router alone; says how many records went.
@@ -493,48 +358,23 @@ class Node:
         and deleting is tried again, but after a power cut it might be back.
         """
         self._trouble = None
-        before = self.engine.store.held
+        before = self.engine.holdings.count
         self._perform(self.engine.wipe(room, self._clock()))
         self._try(lambda: self._logs.drop_damaged(room), "Damaged lines could not be removed")
-        messages = before - self.engine.store.held
+        messages = before - self.engine.holdings.count
         self._listener.tell(Wiped(room, messages))
         if self._trouble is not None:
             raise StoreError(f"Not all of it could be deleted from the disk: {self._trouble}")
         return messages
 
-    def take_in(self, lines: Iterable[str]) -> MergeResult:
-        """Merges log lines from a file, each through the same checks as a neighbour's records."""
-        now = self._clock()
-        refused: Counter[str] = Counter()
-        carried = []
-        for line in lines:
-            try:
-                item = decode_line(self.mesh, line.encode("utf-8", "replace"))
-                carried.append(Carried(item.record.carried, item.age or 0))
-            except Malformed as reason:
-                refused[reason.reason] += 1
-        before, known = self.engine.store.held, 0
-        for at in range(0, len(carried), _MERGE_BATCH):
-            some, why, outputs = self.engine.merge(carried[at : at + _MERGE_BATCH], now)
-            known += some
-            refused += why
-            self._perform(outputs)
-        return MergeResult(max(0, self.engine.store.held - before), known, dict(refused))
-
-    def export(self, room: str | None) -> Iterator[str]:
-        """The log lines (no newline) of a room, or of all there is, accounts and rooms included."""
-        store = self.engine.store
-        entries = store.held_entries() if room is None else store.room_entries(room)
-        for place in [entry.position for entry in entries]:
-            record = self._logs.read(place)
-            if record is not None:
-                undated = record.grade is Grade.UNKNOWN
-                age = store.age(place, self.engine.keeper.run(self._clock())) if undated else None
-                yield encode_line(record, age=age).decode("utf-8").rstrip("\n")
+    def take_authors(self) -> list[tuple[str, bytes]]:
+        """The names and public keys that the messages found at the start were written with; told once."""
+        authors, self._authors = self._authors, {}
+        return list(authors)
 
     def set_retention(self, milliseconds: int | None) -> None:
         """How long history is kept from now on; None: for ever."""
-        self.engine.horizon.retention_ms = milliseconds
+        self.engine.set_retention(milliseconds)
 
     def use_keys(self, keys: tuple[bytes, ...]) -> None:
         """The mesh keys from now on: the first one seals, each opens; with none the mesh is open."""

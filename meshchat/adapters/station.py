@@ -18,7 +18,6 @@ from meshchat.errors import ConfigError
 from meshchat.identity import mesh_key_text, parse_mesh_key, random_mesh_key
 from meshchat.protocol.instant import Instant
 from meshchat.state.neighbours import Neighbour
-from meshchat.wire.records import Grade
 
 MAX_KEYS = 2
 """An old and a new one, while a mesh changes over."""
@@ -45,8 +44,8 @@ class LocalStation:
 
     def status(self) -> Mapping[str, object]:
         """The `status` object, less the rooms. Bytes of datagrams are without IP and UDP headers."""
-        engine, now = self._node.engine, self._node.instant()
-        traffic, logs = engine.traffic, self._logs.describe()
+        now = self._node.instant()
+        report, logs = self._node.engine.report(now), self._logs.describe()
         return {
             "router": self._node.router.hex(),
             "mesh": self.config.mesh,
@@ -60,26 +59,26 @@ class LocalStation:
                 {"name": one.name, "addresses": list(one.addresses), "mtu": one.mtu}
                 for one in self._network.used.values()
             ],
-            "neighbours": engine.neighbours_heard(now),
+            "neighbours": report.neighbours,
             "clock": self.clock(),
-            "horizon": format_rfc3339(engine.horizon.state.horizon_ms),
-            "records": engine.store.held,
-            "remembered": engine.store.remembered,
-            "quarantined": engine.keeper.quarantined,
-            "fetching": engine.asker.fetch.active,
+            "horizon": format_rfc3339(report.horizon_ms),
+            "records": report.records,
+            "remembered": report.remembered,
+            "quarantined": report.quarantined,
+            "fetching": report.fetching,
             "logs": {"files": logs.files, "bytes": logs.bytes, "fsync": logs.fsync},
             "disk_trouble": self._node.disk_trouble,
             "later_versions": {
                 self._network.words(link, origin): version
-                for (link, origin), version in engine.later_versions.items()
+                for (link, origin), version in report.later_versions.items()
             },
             "links": list(queues(self._network.links)),
             "counters": {
-                "datagrams_in": traffic.datagrams_in,
-                "datagrams_out": traffic.datagrams_out,
-                "bytes_in": traffic.bytes_in,
-                "bytes_out": traffic.bytes_out,
-                "dropped": dict(sorted((engine.drops + Counter(self._network.drops)).items())),
+                "datagrams_in": report.traffic.datagrams_in,
+                "datagrams_out": report.traffic.datagrams_out,
+                "bytes_in": report.traffic.bytes_in,
+                "bytes_out": report.traffic.bytes_out,
+                "dropped": dict(sorted((report.drops + Counter(self._network.drops)).items())),
                 "network": dict(sorted(self._network.errors.items())),
             },
         }
@@ -87,7 +86,7 @@ class LocalStation:
     def peers(self) -> list[Mapping[str, object]]:
         """The neighbours."""
         now = self._node.instant()
-        return [self._peer(neighbour, now) for neighbour in self._node.engine.neighbours.alive(now.mono)]
+        return [self._peer(neighbour, now) for neighbour in self._node.engine.heard(now)]
 
     def _peer(self, neighbour: Neighbour, now: Instant) -> Mapping[str, object]:
         peer: dict[str, object] = {
@@ -110,18 +109,17 @@ class LocalStation:
 
     def clock(self) -> Mapping[str, object]:
         """Mesh time and how far it is trusted."""
-        clock, now = self._node.engine.clock, self._node.instant()
-        time_ms = clock.now_ms(now)
+        now = self._node.instant()
+        clock = self._node.engine.clock_report(now)
         shown: dict[str, object] = {
-            "time": format_rfc3339(time_ms),
-            "quality": clock.grade(now).name.lower(),
-            "offset_ms": time_ms - now.wall_ms,
+            "time": format_rfc3339(clock.time_ms),
+            "quality": clock.grade.name.lower(),
+            "offset_ms": clock.time_ms - now.wall_ms,
         }
-        if clock.operator_offset_ms is not None:
+        if clock.by_operator:
             shown["set_by"] = "operator"
-        if clock.grade(now) is Grade.ADOPTED and (followed := clock.followed()) is not None:
-            claim = clock.claim(now)
-            shown |= {"from": followed[0].hex(), "hops": followed[1], "age_s": claim.age}
+        if (source := clock.followed) is not None:
+            shown |= {"from": source.router.hex(), "hops": source.hops, "age_s": source.age_s}
         return shown
 
     def check(self) -> list[Mapping[str, object]]:

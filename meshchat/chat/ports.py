@@ -1,6 +1,6 @@
 """What the application asks of the engine and of the router it runs on: the only interfaces to them.
 
-The daemon implements them over the engine, its logs and the network; tests implement them in memory.
+`adapters.meshview` implements the one over the node, `adapters.station` the other over node and network.
 """
 
 import hashlib

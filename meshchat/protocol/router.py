@@ -8,7 +8,7 @@ A record from whatever door goes one way, which is `Intake`'s.
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from meshchat.constants import (
@@ -30,6 +30,7 @@ from meshchat.protocol.events import Appended, Held, MeshState, Output, Send
 from meshchat.protocol.exchange import Exchange
 from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.giver import Giver
+from meshchat.protocol.holdings import Holdings
 from meshchat.protocol.horizon import Horizon, HorizonState
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.intake import Intake
@@ -37,10 +38,12 @@ from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link, LinkProfile
 from meshchat.protocol.news import News
 from meshchat.protocol.presence import Presence
+from meshchat.protocol.report import ClockReport, Followed, Lasting, Report, Traffic
 from meshchat.protocol.standing import Standing
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.state.origin import Origin
+from meshchat.state.presence import Present
 from meshchat.state.receipts import Receipts
 from meshchat.state.store import HistoryRow, RecordStore, StoreLimits
 from meshchat.wire.datagram import LaterVersion
@@ -103,16 +106,6 @@ class RouterSettings:
     clock_resume_ms: int = 0
 
 
-@dataclass
-class Traffic:
-    """What went in and out, for `status`."""
-
-    datagrams_in: int = 0
-    datagrams_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-
-
 class Router:
     """One router's engine."""
 
@@ -132,8 +125,9 @@ class Router:
         self.keeper = Keeper(self.store, self.clock, self.horizon, settings.wipe_moment, settings.run, now)
         self.neighbours = Neighbours()
         self.receipts = Receipts(self.store.holds)
-        self.traffic = Traffic()
-        self.later_versions: dict[tuple[str, Origin], int] = {}
+        self.holdings = Holdings(self.keeper, self.receipts)
+        self._traffic = Traffic()
+        self._later_versions: dict[tuple[str, Origin], int] = {}
         self._read = read
         self._desk = Desk(random, Envelope(settings.mesh, settings.router, settings.boot, sealer))
         fetch = Fetch()
@@ -239,8 +233,8 @@ class Router:
 
     def receive(self, data: bytes, link_name: str, origin: Origin, now: Instant) -> list[Output]:
         """A datagram came in by a link, from `origin`."""
-        self.traffic.datagrams_in += 1
-        self.traffic.bytes_in += len(data)
+        self._traffic.datagrams_in += 1
+        self._traffic.bytes_in += len(data)
         link = self._desk.links.get(link_name)
         if link is None:
             self.drops["interface"] += 1
@@ -260,8 +254,8 @@ class Router:
                     self._handle(packet, neighbour, link, now)
         except LaterVersion as later:
             self.drops[later.reason] += 1
-            if len(self.later_versions) < _MAX_LATER or (link_name, origin) in self.later_versions:
-                self.later_versions[link_name, origin] = later.version
+            if len(self._later_versions) < _MAX_LATER or (link_name, origin) in self._later_versions:
+                self._later_versions[link_name, origin] = later.version
         except Malformed as refusal:
             self.drops[refusal.reason] += 1
         return self._done(now)
@@ -308,8 +302,12 @@ class Router:
 
     def sent(self, send: Send) -> None:
         """A `Send` was carried out: it counts as traffic."""
-        self.traffic.datagrams_out += 1
-        self.traffic.bytes_out += len(send.data)
+        self._traffic.datagrams_out += 1
+        self._traffic.bytes_out += len(send.data)
+
+    def set_retention(self, milliseconds: int | None) -> None:
+        """How long history is kept from now on; None: for ever."""
+        self.horizon.retention_ms = milliseconds
 
     def use_sealer(self, sealer: Sealer) -> None:
         """The mesh keys changed."""
@@ -450,6 +448,81 @@ class Router:
         return sum(
             heard.claim.grade is not Grade.UNKNOWN and mine > heard.time_ms(now) + AHEAD_MS
             for heard in claims
+        )
+
+    def _behind(self, now: Instant) -> int:
+        """How many neighbours with a good clock show a time over 15 minutes after this router's."""
+        mine = self.clock.now_ms(now)
+        claims = self.heard_clocks(now)
+        return sum(
+            heard.claim.grade is Grade.GOOD and heard.time_ms(now) > mine + AHEAD_MS for heard in claims
+        )
+
+    def restore_clock(self, offset_ms: int, *, over_kernel: bool) -> None:
+        """The operator had set the clock in this boot of the machine; see `MeshClock.restore_operator`."""
+        self.clock.restore_operator(offset_ms, over_kernel=over_kernel)
+
+    def stamp(self, now: Instant) -> tuple[int, Grade]:
+        """The next stamp for a record made here, later than any before, with the clock's grade."""
+        grade = self.clock.grade(now)
+        return self.clock.stamp(now, 0 if grade is Grade.UNKNOWN else self.horizon.stamp), grade
+
+    # --- What it says of itself -------------------------------------------------------------------------
+
+    def time_ms(self, now: Instant) -> int:
+        """Mesh time, UTC milliseconds."""
+        return self.clock.now_ms(now)
+
+    def running_s(self, now: Instant) -> int:
+        """Seconds that this router has run in all."""
+        return self.keeper.run(now)
+
+    def present(self, now: Instant) -> list[Present]:
+        """Who is present on which router, in any order."""
+        return self.presence.view(now)
+
+    def heard(self, now: Instant) -> list[Neighbour]:
+        """The neighbours, once for each link that one is heard on: to look at."""
+        return list(self.neighbours.alive(now.mono))
+
+    def report(self, now: Instant) -> Report:
+        """How it does."""
+        return Report(
+            traffic=replace(self._traffic),
+            drops=self.drops.copy(),
+            later_versions=dict(self._later_versions),
+            neighbours=self.neighbours_heard(now),
+            horizon_ms=self.horizon.state.horizon_ms,
+            records=self.store.held,
+            remembered=self.store.remembered,
+            quarantined=self.keeper.quarantined,
+            fetching=self.asker.fetch.active,
+        )
+
+    def clock_report(self, now: Instant) -> ClockReport:
+        """Its clock beside those of its neighbours."""
+        clock, grade = self.clock, self.clock.grade(now)
+        source = clock.followed() if grade is Grade.ADOPTED else None
+        return ClockReport(
+            time_ms=clock.now_ms(now),
+            grade=grade,
+            by_operator=clock.operator_offset_ms is not None,
+            followed=None if source is None else Followed(*source, clock.claim(now).age),
+            behind_it=self.ahead_of(now),
+            ahead_of_it=self._behind(now),
+        )
+
+    def lasting(self, now: Instant) -> Lasting:
+        """What has to outlast a restart."""
+        clock = self.clock
+        return Lasting(
+            horizon=self.horizon.state,
+            running_s=self.keeper.run(now),
+            time_ms=clock.now_ms(now),
+            floor_ms=clock.floor_ms(now),
+            good=clock.grade(now) is Grade.GOOD,
+            operator_offset_ms=clock.operator_offset_ms,
+            operator_over_kernel=clock.operator_over_kernel,
         )
 
     # --- Packets ----------------------------------------------------------------------------------------

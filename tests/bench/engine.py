@@ -11,6 +11,7 @@ from random import Random
 from meshchat.adapters.files import DiskFiles
 from meshchat.adapters.links.udp import UdpOrigin
 from meshchat.adapters.logstore import LogStore
+from meshchat.adapters.meshview import MeshView
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.statestore import StateStore
 from meshchat.chat.localtime import Zone, last_wipe
@@ -76,6 +77,19 @@ def scratch() -> Iterator[Path]:
 @contextmanager
 def running(home: Path) -> Iterator[tuple[Node, Deaf]]:
     """A started node with default settings on the logs and state below `home`, one interface up."""
+    with _running(home) as (node, _, listener):
+        yield node, listener
+
+
+@contextmanager
+def viewed(home: Path) -> Iterator[MeshView]:
+    """The same, as the application sees it."""
+    with _running(home) as (node, logs, _):
+        yield MeshView(node, logs)
+
+
+@contextmanager
+def _running(home: Path) -> Iterator[tuple[Node, LogStore, Deaf]]:
     config = Config(logs=home / "logs", state=home / "state", socket=home / "socket", people=home / "people")
     zone, random = Zone(), Random(1)
     logs, state = DiskFiles(config.logs), DiskFiles(config.state)
@@ -96,7 +110,7 @@ def running(home: Path) -> Iterator[tuple[Node, Deaf]]:
     air = AirShare(config.air_rate, NEWS_SHARE, config.repair_share, TALK_SHARE)
     node.link_up(LinkProfile(INTERFACE, MAX_MTU, is_broadcast=True, air=air))
     try:
-        yield node, listener
+        yield node, store, listener
     finally:
         node.close()
 

@@ -9,7 +9,7 @@ from meshchat.identity import verify_record
 from meshchat.state.store import RecordStore
 from meshchat.wire.records import Record, decode_record
 from tests.bench import first_generation, load
-from tests.bench.engine import LIMITS, running, scratch
+from tests.bench.engine import LIMITS, scratch, viewed
 from tests.bench.figures import Effort, Figure, Peer, median
 
 TRIES = 5
@@ -89,9 +89,9 @@ def _lines(records: Sequence[Record]) -> list[str]:
 
 
 def _import(lines: Sequence[str]) -> float:
-    with scratch() as home, running(home) as (node, _):
+    with scratch() as home, viewed(home) as mesh:
         started = time.perf_counter()
-        result = node.take_in(lines)
+        result = mesh.take_in(lines)
         took = time.perf_counter() - started
     assert result.added == len(lines), result
     return took

@@ -218,7 +218,7 @@ class Conversation(RuleBasedStateMachine):
             engine, now = router.up.engine, router.instant()
             assert sum(1 for _ in engine.neighbours.alive(now.mono)) <= MAX_NEIGHBOURS
             assert engine.store.bytes_held <= CAP_ROUTER + CAP_ACCOUNTS
-            assert len(router.up.present()) <= MAX_PRESENT
+            assert len(router.mesh.present()) <= MAX_PRESENT
             assert len(engine.drops) <= 40
             deadline = engine.next_deadline()
             assert deadline is not None

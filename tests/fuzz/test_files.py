@@ -132,7 +132,7 @@ def test_a_router_starts_on_vandalised_files_and_shows_only_what_was_signed(seed
         victim.boot()
     except (StoreError, ConfigError):  # a damaged key: said in one line, and mended by hand
         return
-    shown = list(victim.up.messages("1"))
+    shown = list(victim.mesh.messages("1"))
     assert {record.id for record in shown} <= said
     assert all(map(verify_record, shown))
     assert world.run(300, until=lambda: agree(world.routers)), "what was lost did not come back"

@@ -13,7 +13,7 @@ cost about 5, and at their shortest about 600."""
 
 def digests(router: SimRouter) -> dict[str, str]:
     """The rooms of a router with the digest that people compare."""
-    return {room.name: room.digest for room in router.up.rooms()}
+    return {room.name: room.digest for room in router.mesh.rooms()}
 
 
 def agree(routers: Sequence[SimRouter]) -> bool:
@@ -62,7 +62,8 @@ def assert_converges(world: World, seconds: float) -> float:
     began = world.now
     routers = world.alive()
     done = world.run(seconds, until=lambda: agree(routers))
-    assert done, f"no agreement after {seconds} s: {[sum(r.messages for r in x.up.rooms()) for x in routers]}"
+    held = [sum(room.messages for room in router.mesh.rooms()) for router in routers]
+    assert done, f"no agreement after {seconds} s: {held}"
     assert_same_history(routers)
     return world.now - began
 

@@ -17,7 +17,7 @@ class Lobby:
 
     def __init__(self, router: SimRouter, seed: int = 0) -> None:
         self.router, self.world = router, router.world
-        self._attendance = Attendance(router.up, Random(seed))
+        self._attendance = Attendance(router.mesh, Random(seed))
         self._node = router.up
         self._alarm = -1.0
         router.restated = self._restate
@@ -112,13 +112,13 @@ def statement(
 def seen(router: SimRouter) -> dict[tuple[str, bytes], tuple[tuple[str, ...], bool]]:
     """Who is present where, with which rooms, and whether active, as this router shows it."""
     return {
-        (present.name, present.router): (present.rooms, present.active) for present in router.up.present()
+        (present.name, present.router): (present.rooms, present.active) for present in router.mesh.present()
     }
 
 
 def names(router: SimRouter) -> set[str]:
     """The names of those who are present anywhere."""
-    return {present.name for present in router.up.present()}
+    return {present.name for present in router.mesh.present()}
 
 
 def everywhere(world: World, *expected: str) -> bool:

@@ -54,8 +54,8 @@ class Safety:
 
 def _assert_in_order(router: SimRouter) -> None:
     """Everybody sees a room by stamp and id, so all see what they share in the same order."""
-    for room in router.up.rooms():
-        keys = [(record.stamp, record.id) for record in router.up.messages(room.name)]
+    for room in router.mesh.rooms():
+        keys = [(record.stamp, record.id) for record in router.mesh.messages(room.name)]
         assert keys == sorted(set(keys)), f"router {router.number} shows room {room.name} out of order"
 
 

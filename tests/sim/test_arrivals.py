@@ -68,14 +68,14 @@ def old(number: int, age_ms: int, *, room: str = ROOM, grade: Grade = Grade.GOOD
 
 def bring(router: SimRouter, *records: Record) -> None:
     """The records come to the router late."""
-    router.up.take_in([encode_line(record).decode() for record in records])
+    router.mesh.take_in([encode_line(record).decode() for record in records])
 
 
 class Desk:
     """The application over a router, and one front end's session with it."""
 
     def __init__(self, router: SimRouter) -> None:
-        self.service = service_over(router.up)
+        self.service = service_over(router.mesh)
         self.session = self.service.connect(OPERATOR, Origin("here")).get(OWN)
         router.world.viewers.append(self._show)
 
@@ -209,8 +209,8 @@ class Asker(RuleBasedStateMachine):
         if not hasattr(self, "router"):
             return
         for room in ("1", "2"):
-            for record in self.router.up.messages(room):
-                cursor = self.router.up.cursor(record)
+            for record in self.router.mesh.messages(room):
+                cursor = self.router.mesh.cursor(record)
                 assert cursor is not None
                 assert self.owners.setdefault(str(cursor), record.id.hex()) == record.id.hex()
 
@@ -267,7 +267,7 @@ def test_a_cursor_that_says_nothing_here_gets_what_is_recent_or_came_late(lost: 
         router.kill()
         router.lose_logs()
         router.boot()
-        router.up.take_in(lines.decode().splitlines())
+        router.mesh.take_in(lines.decode().splitlines())
         router.say(ROOM, "just now")
     else:
         cursor = f"{'0' * 16}-{number}"
@@ -302,7 +302,7 @@ def test_a_new_limit_is_on_the_disk_before_the_old_one_is_passed(monkeypatch: py
         for number in range(6):
             record = router.say(ROOM, f"{round_} {number}")
             assert record is not None
-            given.add(str(router.up.cursor(record)))
+            given.add(str(router.mesh.cursor(record)))
         router.power_cut()
         router.boot()
     assert len(given) == 30
@@ -327,14 +327,14 @@ def test_a_file_of_numbers_that_is_older_than_the_logs_ends_their_epoch() -> Non
     router.restart()
     record = router.say(ROOM, "numbered above the older limit")
     assert record is not None
-    given = router.up.cursor(record)
+    given = router.mesh.cursor(record)
     router.stop()
     router.logs.replace(ARRIVALS_FILE, [before])
     router.restart()
-    kept = router.up.cursor(record)
+    kept = router.mesh.cursor(record)
     later = router.say(ROOM, "later")
     assert later is not None
-    newest = router.up.cursor(later)
+    newest = router.mesh.cursor(later)
     assert given is not None
     assert kept is not None
     assert newest is not None
@@ -433,11 +433,11 @@ def test_exports_carry_no_numbers_and_imports_get_new_ones() -> None:
     desk = Desk(here)
     desk.enter(anew=True)
     desk.ask("send", room=ROOM, text="hello", key="k")
-    lines = list(here.up.export(None))
+    lines = list(here.mesh.export(None))
     assert not [line for line in lines if re.search('"(arrival|late|once|mark)"', line)]
     there.say(ROOM, "first")
     _, end = Desk(there).ask("history", room=ROOM)
-    there.up.take_in(lines)
+    there.mesh.take_in(lines)
     items, _ = Desk(there).ask("history", room=ROOM, after=end["cursor"])
     assert texts(items) == ["hello"]
 

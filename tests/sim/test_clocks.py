@@ -41,7 +41,7 @@ def assert_in_order(router: SimRouter, said: list[Record]) -> None:
 
 def error_s(router: SimRouter) -> float:
     """How far mesh time is off the truth here, seconds."""
-    return (router.up.now_ms() - router.world.true_ms) / 1000
+    return (router.mesh.now_ms() - router.world.true_ms) / 1000
 
 
 # --- Clocks that NTP sets right while the router runs -----------------------------------------------------
@@ -195,7 +195,7 @@ def test_boot_clocks_months_apart_meet_at_the_latest() -> None:
     world.run(120)
     said = talk(world, world.routers)
     assert_converges(world, 30)
-    times = [router.up.now_ms() for router in world.routers]
+    times = [router.mesh.now_ms() for router in world.routers]
     assert max(times) - min(times) < 3000
     for router in world.routers:
         assert_in_order(router, said)
@@ -439,7 +439,7 @@ def test_nobody_believes_in_2431_not_even_who_has_no_other_clock(grade: Grade) -
     world.run(300)
     said = talk(world, world.routers[:2])
     for router in world.routers[:2]:
-        assert abs(router.up.now_ms() - RELEASED_MS) < HOUR * 1000
+        assert abs(router.mesh.now_ms() - RELEASED_MS) < HOUR * 1000
         assert_in_order(router, said)
     liar.quiet()
     assert_idle(world, settle=600)

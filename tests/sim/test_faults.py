@@ -280,5 +280,5 @@ def test_a_room_opened_with_every_message_does_not_stop_the_router() -> None:
     second.kill()
     second.boot()
     assert_converges(world, 300)
-    assert len(second.up.rooms()) == 1100
+    assert len(second.mesh.rooms()) == 1100
     assert_idle(world)

@@ -381,7 +381,7 @@ def test_accounts_and_rooms_without_end_stay_within_their_budget() -> None:
             world.run(0.5)
     world.run(60)
     for router in world.alive():
-        kept = [*router.up.permanent(Space.ACCOUNTS), *router.up.permanent(Space.ROOMS)]
+        kept = [*router.mesh.permanent(Space.ACCOUNTS), *router.mesh.permanent(Space.ROOMS)]
         assert sum(len(record.carried) for record in kept) <= 20_000
         assert used.id in [record.id for record in kept], "an account in use went for one that is not"
         assert router.up.engine.store.remembered <= 1200
@@ -890,12 +890,12 @@ def test_replays_on_a_mesh_with_a_key_gain_next_to_nothing(measured: Callable[[s
     world.routers[1].boot()
     world.run(5)
     alone = world.routers[1]
-    clock, before, sent = alone.up.now_ms() - int(world.now * 1000), world.air.octets[1], 0
+    clock, before, sent = alone.mesh.now_ms() - int(world.now * 1000), world.air.octets[1], 0
     for data in old[:3000]:
         hostile.throw(alone, data)
         sent += 1
         world.run(0.05)
-    assert abs(alone.up.now_ms() - int(world.now * 1000) - clock) < 1000, "a replay moved the clock"
+    assert abs(alone.mesh.now_ms() - int(world.now * 1000) - clock) < 1000, "a replay moved the clock"
     per_replay = (world.air.octets[1] - before) / sent
     measured(f"each replayed datagram made a restarted router send {per_replay:.0f} bytes")
     assert per_replay < 200

@@ -235,7 +235,7 @@ def test_what_was_said_by_a_wrong_clock_holds_up_nothing_that_is_said_later(ahea
         router.model.clock = ClockModel(good=False)
     world.boot()
     world.run(300)
-    right_ms = world.routers[0].up.now_ms()
+    right_ms = world.routers[0].mesh.now_ms()
     world.routers[0].up.set_clock(right_ms + ahead_ms)
     ann = Lobby(world.routers[0]).enter("ann", ANN, "1")
     ben = Lobby(world.routers[3]).enter("ben", BEN, "1")
@@ -304,7 +304,7 @@ def test_the_order_in_which_statements_come_does_not_matter(records: list[Record
         for record in order:
             stranger.send(Records((Carried(record.carried),)))
         world.run(1)
-        views.append({(each.key, each.router): each for each in world.routers[0].up.present()})
+        views.append({(each.key, each.router): each for each in world.routers[0].mesh.present()})
     assert views[0] == views[1]
 
 
@@ -346,7 +346,7 @@ def test_what_is_stated_under_anothers_key_or_for_another_time_is_not_believed()
     ):
         stranger.send(Records((Carried(record.carried),)))
     world.run(5)
-    assert world.routers[0].up.present() == []
+    assert world.routers[0].mesh.present() == []
     stranger.send(Records((Carried(statement(ANN, stranger.id, make_stamp(now_ms)).carried),)))
     world.run(5)
     assert everywhere(world, "ann"), "the same, as it should be"
@@ -370,7 +370,7 @@ def test_ten_thousand_strangers_hide_nobody_and_fill_neither_memory_nor_air() ->
         world.run(seconds / 10_000)
     ann.shows("2")
     world.run(SOON)
-    assert all(len(router.up.present()) <= MAX_PRESENT for router in world.alive())
+    assert all(len(router.mesh.present()) <= MAX_PRESENT for router in world.alive())
     assert ("2",) in [rooms for (name, _), (rooms, _) in seen(far).items() if name == "ann"]
     assert near.up.engine.drops["presence-rate"] > 9_000
     assert (world.air.octets[1] - before) / seconds < 500, "bytes a second of who passes it on"
@@ -388,7 +388,7 @@ def test_the_table_is_full_of_strangers_and_somebody_known_comes() -> None:
         if number == 100:
             assert here.say("1", "here")
             Lobby(here).enter("ann", here.user, "1")
-    assert len(here.up.present()) == MAX_PRESENT
+    assert len(here.mesh.present()) == MAX_PRESENT
     assert "ann" in names(here)
 
 
@@ -400,7 +400,7 @@ def test_one_key_is_present_on_few_routers_and_states_little() -> None:
         record = statement(EVE, number.to_bytes(8, "big"), make_stamp(world.true_ms), name="eve")
         stranger.send(Records((Carried(record.carried),)))
         world.run(10 if number > 30 else 0.1)
-    present = world.routers[0].up.present()
+    present = world.routers[0].mesh.present()
     assert len(present) == MAX_PLACES
     assert world.routers[0].up.engine.drops["presence-rate"] > 0
 
@@ -444,14 +444,14 @@ def test_who_is_present_is_in_no_log_no_digest_and_no_count() -> None:
 def test_no_other_door_lets_a_statement_in() -> None:
     world = World(13, line(2), 2)
     world.boot([0])
-    here, stranger = world.routers[0].up, Stranger(world, 1)
+    here, stranger = world.routers[0], Stranger(world, 1)
     record = statement(ANN, stranger.id, make_stamp(world.true_ms))
-    stranger.send(Dump(here.router, True, START, START, (Carried(record.carried),)))
+    stranger.send(Dump(here.up.router, True, START, START, (Carried(record.carried),)))
     whole = record.carried
     stranger.send(Fragment(True, record.id, len(whole), 0, 0, whole))
-    result = here.take_in([encode_line(record).decode()])
+    result = here.mesh.take_in([encode_line(record).decode()])
     world.run(5)
-    assert here.present() == []
-    assert here.engine.store.held == 0
+    assert here.mesh.present() == []
+    assert here.up.engine.store.held == 0
     assert result.refused == {"ephemeral": 1}
-    assert here.engine.drops["ephemeral"] == 2
+    assert here.up.engine.drops["ephemeral"] == 2

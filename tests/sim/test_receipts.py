@@ -13,7 +13,7 @@ from tests.sim.world import SimRouter, World
 
 def told(router: SimRouter, record: Record) -> int | None:
     """How many neighbours hold a message, as far as its router knows."""
-    return router.up.held_by(record.id, record.key)
+    return router.mesh.held_by(record.id, record.key)
 
 
 def assert_true(world: World, links: list[Link]) -> int:
@@ -144,7 +144,7 @@ def test_the_mesh_is_told_to_be_in_step_or_not() -> None:
     world.boot()
     world.run(60)
     first = world.routers[0]
-    assert first.mesh_state == first.up.mesh_state()
+    assert first.mesh_state == first.mesh.mesh_state()
     assert first.mesh_state.neighbours == 2
     assert first.mesh_state.in_step
     world.air.separate([0], [1, 2])

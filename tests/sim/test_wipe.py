@@ -226,7 +226,7 @@ def test_a_wipe_by_hand_is_neither_undone_nor_spread(ending: str, dated: bool) -
     assert_idle(world)
     assert middle.up.wipe(None) == len(after) + 1
     world.run(60)
-    assert middle.up.rooms() == []
+    assert middle.mesh.rooms() == []
     assert_kept(end, [*said, *after])
 
 
@@ -301,7 +301,7 @@ def test_an_age_travels_with_its_record_and_survives_restarts() -> None:
             assert "an old story" in holder.texts()  # 18 hours by now
     late.boot()
     world.run(60)
-    place = next(holder.up.messages("1"), None)
+    place = next(holder.mesh.messages("1"), None)
     if place is not None:
         for router in world.routers:
             keeper = router.up.engine.keeper
@@ -354,8 +354,8 @@ def test_no_neighbours_claim_wipes(clocks: str, retention_s: int | None) -> None
     said = [say(router, f"ours {number}") for number in range(5) for router in routers]
     assert_converges(world, 30)
     liar.lie(Grade.GOOD, 2 * int(DAY) * 1000, floor_ms=EPOCH_MS + 365 * int(DAY) * 1000)
-    mine = liar.record("a stranger's", make_stamp(routers[0].up.now_ms()), grade=Grade.UNKNOWN)
-    ageless = liar.record("no age fits", make_stamp(routers[0].up.now_ms()), grade=Grade.UNKNOWN)
+    mine = liar.record("a stranger's", make_stamp(routers[0].mesh.now_ms()), grade=Grade.UNKNOWN)
+    ageless = liar.record("no age fits", make_stamp(routers[0].mesh.now_ms()), grade=Grade.UNKNOWN)
     account = liar.record(
         "x" * 60, make_stamp(1), grade=Grade.UNKNOWN, room="", kind=Kind.ACCOUNT, space=Space.ACCOUNTS
     )
@@ -433,7 +433,7 @@ def test_a_lying_clock_wipes_nothing_that_was_not_held_for_a_retention(ahead: in
     world.run(HOUR)
     liar.lie(Grade.GOOD, ahead * int(DAY) * 1000)
     world.run(60)
-    assert fooled.up.now_ms() > world.true_ms + int(DAY) * 1000
+    assert fooled.mesh.now_ms() > world.true_ms + int(DAY) * 1000
     for hour in range(0, 60, 2):
         said.append((world.now, say(good, f"hour {hour}")))
         world.run(2 * HOUR)

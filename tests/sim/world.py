@@ -12,6 +12,7 @@ from typing import Any
 
 from meshchat.adapters.links.udp import UdpOrigin
 from meshchat.adapters.logstore import FsyncPolicy, LogStore
+from meshchat.adapters.meshview import MeshView
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.statestore import StateStore
 from meshchat.chat.localtime import Zone, last_wipe
@@ -106,6 +107,7 @@ class SimRouter:
         self.state = SimFiles(f"/state{number}")
         self.user = SigningKey.from_seed(world.rng.randbytes(32))
         self.node: Node | None = None
+        self._view: MeshView | None = None
         self.shown: set[bytes] = set()
         self.shown_live: set[bytes] = set()
         self.acknowledged: list[Record] = []
@@ -159,6 +161,7 @@ class SimRouter:
         )
         state = StateStore(self.state, new_key=lambda: SigningKey.from_seed(rng.randbytes(32)))
         self.node = Node(settings, store, state, self.instant, rng, self)
+        self._view = MeshView(self.node, store)
         self.node.start()
         self.node.link_up(self.model.link)
 
@@ -167,6 +170,12 @@ class SimRouter:
         """The running node."""
         assert self.node is not None, f"router {self.number} is off"
         return self.node
+
+    @property
+    def mesh(self) -> MeshView:
+        """The mesh as the people at the running node see it."""
+        assert self._view is not None, f"router {self.number} is off"
+        return self._view
 
     def stop(self) -> None:
         """A clean stop."""
@@ -194,7 +203,7 @@ class SimRouter:
         self.state = SimFiles(f"/state{self.number}")
 
     def _gone(self) -> None:
-        self.node = None
+        self.node = self._view = None
         self.shown.clear()
         self._deadline = None
 
@@ -267,7 +276,7 @@ class SimRouter:
 
     def draft(self, room: str, text: str, *, name: str | None = None) -> Record:
         """A signed message that is not submitted yet."""
-        stamp, grade = self.up.stamp()
+        stamp, grade = self.mesh.stamp()
         return sign_record(
             self.user,
             mesh=MESH,
@@ -288,7 +297,7 @@ class SimRouter:
     def submit(self, record: Record) -> Record | None:
         """Hands in a draft; the record once it is acknowledged, None where the disk refused it."""
         try:
-            notice = self.up.submit(record)
+            notice = self.mesh.submit(record)
         except StoreError:
             return None
         if notice:
@@ -298,11 +307,11 @@ class SimRouter:
 
     def texts(self, room: str = "1") -> list[str]:
         """The room as a person sees it here."""
-        return [record.body.decode() for record in self.up.messages(room)]
+        return [record.body.decode() for record in self.mesh.messages(room)]
 
     def ids(self, room: str = "1") -> list[bytes]:
         """The ids of a room's messages in order."""
-        return [record.id for record in self.up.messages(room)]
+        return [record.id for record in self.mesh.messages(room)]
 
 
 class World:

@@ -222,11 +222,11 @@ def test_who_has_written_is_known_after_a_restart_and_forgotten_with_it() -> Non
         router.up.submit(router.draft("1", f"I am {name}", name=name))
     router.stop()
     router.boot()
-    assert set(router.up.authors()) == {("ja", router.user.public), ("Åse", router.user.public)}
+    assert set(router.mesh.authors()) == {("ja", router.user.public), ("Åse", router.user.public)}
     router.up.wipe(None)
     router.stop()
     router.boot()
-    assert set(router.up.authors()) == set()
+    assert set(router.mesh.authors()) == set()
 
 
 # --- With marks as without ----------------------------------------------------------------------------------

@@ -1,0 +1,106 @@
+"""The records that a router holds, for whoever asks: by room, by space, by position.
+
+Nothing is read from disk here: positions come out, and the logs have the bodies. What lies too far in the
+future to be shown is in nothing that people see.
+"""
+
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import islice
+
+from meshchat.protocol.instant import Instant
+from meshchat.protocol.keeper import Keeper
+from meshchat.state.receipts import Receipts
+from meshchat.state.store import HISTORY_START
+from meshchat.state.tally import RoomSum
+from meshchat.wire.packets import START
+from meshchat.wire.records import MAX_STAMP, position
+
+
+class Holdings:
+    """A view of one router's records: it changes nothing."""
+
+    def __init__(self, keeper: Keeper, receipts: Receipts) -> None:
+        self._keeper, self._store, self._receipts = keeper, keeper.store, receipts
+
+    @property
+    def count(self) -> int:
+        """How many records are held."""
+        return self._store.held
+
+    def holds(self, place: bytes) -> bool:
+        """Whether the record at this position is held."""
+        return self._store.holds(place)
+
+    def age(self, place: bytes, now: Instant) -> int:
+        """Seconds that the record has been held, here and before it came here."""
+        return self._store.age(place, self._keeper.run(now))
+
+    def holders(self, record_id: bytes, author: bytes) -> int | None:
+        """How many neighbours are known to hold a message of this author (his public key); None where this
+        is not watched here.
+        """
+        receipt = self._receipts.get(record_id)
+        return receipt.by if receipt is not None and receipt.author == author else None
+
+    # --- Rooms ------------------------------------------------------------------------------------------
+
+    def rooms(self, now: Instant) -> Iterator[tuple[str, RoomSum]]:
+        """The rooms that hold messages, in any order."""
+        return self._store.room_sums(self._keeper.ceiling(now))
+
+    def room_names(self) -> Iterable[str]:
+        """The rooms in which anything is held, in any order."""
+        return self._store.room_numbers()
+
+    def has_room(self, room: str) -> bool:
+        """Whether anything in this room is held."""
+        return self._store.has_room(room)
+
+    def has_author(self, key: bytes) -> bool:
+        """Whether history written with this public key is held."""
+        return self._store.has_author(key)
+
+    def messages(
+        self,
+        room: str,
+        now: Instant,
+        *,
+        since: int = 0,
+        until: int = MAX_STAMP,
+        limit: int | None = None,
+        before: bytes | None = None,
+    ) -> list[bytes]:
+        """The records of a room with since <= stamp < until in the order that people see; of many, the newest
+        `limit`. With `before`, a position, only what people see above it.
+        """
+        high = min(until, self._keeper.ceiling(now))
+        shown = [(position(stratum, since), position(stratum, high)) for stratum in (0, 1)]
+        if before is not None:
+            # People see both strata by (stamp, id).
+            shown = [(low, min(top, top[:1] + before[1:])) for low, top in shown]
+        entries = self._store.room_entries
+        strata = [entries(room, low, top, newest_first=True) for low, top in shown if low < top]
+        newest = merge(*strata, key=lambda entry: entry.position[1:], reverse=True)
+        return [entry.position for entry in islice(newest, limit)][::-1]
+
+    def message(self, room: str, record_id: bytes) -> bytes | None:
+        """The position of a record of this room; None where it is not held."""
+        entries = self._store.room_entries(room, newest_first=True)
+        places = (entry.position for entry in entries if entry.position.endswith(record_id))
+        return next(places, None)
+
+    # --- All of it --------------------------------------------------------------------------------------
+
+    def all(self, room: str | None) -> list[bytes]:
+        """All that is held of a room, or (None) at all, what is not shown yet included."""
+        entries = self._store.held_entries() if room is None else self._store.room_entries(room)
+        return [entry.position for entry in entries]
+
+    def permanent(self) -> list[bytes]:
+        """What no horizon wipes: accounts, rooms and kinds like them."""
+        return [entry.position for entry in self._store.held_entries(START, HISTORY_START) if not entry.room]
+
+    def let_go(self) -> list[bytes]:
+        """What was removed and shall not be fetched again."""
+        return list(self._store.remembered_places())
