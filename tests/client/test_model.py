@@ -8,7 +8,7 @@ from meshchat.chat.localtime import format_rfc3339
 from meshchat.client.messages import Message, names
 from meshchat.client.model import MAX_LOADED, Model
 from meshchat.client.rooms import MAX_ENTRIES, MAX_FRESH, MAX_TEXT_HELD, Mark
-from tests.unit.fakes import START_MS
+from tests.unit.routers import START_MS
 
 ME, MY_KEY, HERE = "ada", "keyofada", "00" * 8
 

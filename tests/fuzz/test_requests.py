@@ -35,7 +35,7 @@ def test_no_request_breaks_the_application(asked: list[dict[str, object]]) -> No
     chat = Chat()
     person = chat.person().enter("ann")
     for request in asked:
-        chat.now += 1
+        chat.let_pass(1)
         outcome = chat.service.handle(person.session, request, chat.now)
         answer = outcome.finish(outcome.compute(), chat.now) if isinstance(outcome, Work) else outcome
         assert json.dumps([dict(answer.result), *map(dict, answer.items)])

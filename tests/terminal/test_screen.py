@@ -5,14 +5,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from meshchat.client.connection import ControlClient
-from meshchat.protocol.events import MeshState
-from meshchat.wire.records import Grade
 from tests.terminal.tmux import SIZES, Screen
 from tests.unit.fakes import Chat
 from tests.unit.fakeserver import FakeDaemon
@@ -202,6 +199,7 @@ def test_what_is_new_since_one_left_is_marked_and_the_rest_remembered(daemon: Fa
 
 def test_marks_tell_who_holds_a_message(daemon: FakeDaemon) -> None:
     account(daemon)
+    daemon.meet(3)
     with sit_down(daemon) as person, sit_down(daemon, "ascii", LC_ALL="C") as other:
         person.log_in()
         other.log_in()
@@ -216,12 +214,13 @@ def test_marks_tell_who_holds_a_message(daemon: FakeDaemon) -> None:
 
 def test_the_link_to_the_mesh_is_in_the_status_line(daemon: FakeDaemon) -> None:
     account(daemon)
+    daemon.meet(3)
     with sit_down(daemon) as person:
         person.log_in()
         person.shows_status("3 neighbours, in step")
-        daemon.stand(MeshState(3, False, Grade.GOOD))
+        daemon.differ()
         person.shows_status("3 neighbours, catching up")
-        daemon.stand(MeshState(0, True, Grade.UNKNOWN))
+        daemon.be_alone()
         person.shows_status("alone: no neighbour heard")
 
 
@@ -549,10 +548,9 @@ def test_two_people_with_one_name_are_told_apart_and_both_log_in(daemon: FakeDae
         one.log_in("ja")
         one.say("I am ja")
         one.shows("22:26 ja: I am ja .")
-        other = Chat(daemon.other)
+        other = Chat(2)
         other.person().enter("ja", "another")
-        for record in daemon.other.records.values():
-            daemon.do(partial(daemon.mesh.take, record))
+        daemon.take(*other.router.records())
         tag = one.shows("Somebody else has your name too")[-3].rpartition("ja~")[2]
         one.shows(f"ja~{tag}: I am ja .")
         with sit_down(daemon, "two", columns=40, rows=15) as two:
@@ -720,11 +718,11 @@ def test_a_refused_text_comes_back_into_the_line(daemon: FakeDaemon) -> None:
     account(daemon)
     with sit_down(daemon) as person:
         person.log_in()
-        daemon.mesh.disk_full = True
+        daemon.router.fill_disk()
         person.say("precious")
-        person.shows("Not sent: The disk is full")
+        person.shows("the disk is full")
         person.shows_line("> precious", at=-1)
-        daemon.mesh.disk_full = False
+        daemon.router.fill_disk(full=False)
         person.say(" words")
         person.shows("abc: precious words .")
     assert daemon.texts() == ["precious words"]

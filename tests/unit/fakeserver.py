@@ -1,4 +1,4 @@
-"""A daemon for front ends to talk to: the real control server over an engine in memory; it can be cut off."""
+"""A daemon for front ends to talk to: the real control server over a real node; it can be cut off."""
 
 import asyncio
 import concurrent.futures
@@ -11,11 +11,17 @@ from typing import Any, Self, TypeVar
 
 from meshchat.adapters.control import ControlServer, Socket
 from meshchat.chat.access import OPERATOR
+from meshchat.chat.accounts import decode_account
+from meshchat.chat.notices import Notice
 from meshchat.chat.personal import Personal
-from meshchat.protocol.events import Held, MeshState
-from meshchat.state.presence import Present
-from meshchat.wire.records import Record, make_stamp
-from tests.unit.fakes import FakeMesh, key, service_over, written
+from meshchat.constants import HELD_WAIT, MESH_STATE_WAIT, NEIGHBOUR_LIFETIME
+from meshchat.identity import SigningKey, open_key
+from meshchat.protocol.events import Deliver
+from meshchat.protocol.router import HOUSEKEEPING
+from meshchat.wire.records import Record, Space, make_stamp
+from tests.sim.disk import SimFiles
+from tests.unit.fakes import service_over, written
+from tests.unit.routers import Neighbour, Router, key
 
 T = TypeVar("T")
 
@@ -24,16 +30,21 @@ PATIENCE = 20.0
 
 
 class FakeDaemon:
-    """Serves a `FakeMesh` at `path`, in a thread. The mesh outlives `stop` and `start`, as a disk would.
+    """Serves a router at `path`, in a thread. The router outlives `stop` and `start`, as a mesh would.
+
+    Its clock stands still until a test moves it. `holders_at_once` neighbours confirm each message that is
+    written here.
 
     Front ends reach it through a relay, so that it can die at a chosen moment: with `die_at` set to an
     operation, the first such request is done, but its answer and all that follows are lost.
     """
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
         self.path = directory / "meshchat.sock"
-        self.mesh = FakeMesh()
-        self.other = FakeMesh(2)
+        self.router = Router(disk=SimFiles())
+        self.neighbours: list[Neighbour] = []
+        self.holders_at_once = 0
         self.personal = Personal()
         self.die_at: str | None = None
         self.died = threading.Event()
@@ -74,52 +85,100 @@ class FakeDaemon:
         """A message arrives that was written on another router, so many seconds ago."""
 
         def take() -> Record:
-            self.mesh.ms += 1
-            stamp = self.mesh.stamp()[0] - make_stamp(late_s * 1000, 0)
-            record = written(self.other, key(77), user, text, room=room, stamp=stamp)
-            self.mesh.take(record)
+            self.router.ms += 1
+            mesh = self.router.mesh
+            stamp = mesh.stamp()[0] - make_stamp(late_s * 1000, 0)
+            record = written(mesh, key(77), user, text, room=room, stamp=stamp)
+            self.router.take(record)
             return record
 
         return self.do(take)
 
-    def see(self, present: Present) -> None:
-        """Somebody is present on another router."""
-        self.do(lambda: self.mesh.see(present))
+    def take(self, *records: Record) -> None:
+        """Records arrive."""
+        self.do(lambda: self.router.take(*records))
+
+    def meet(self, count: int) -> None:
+        """So many more routers are neighbours from now on."""
+
+        def heard() -> None:
+            known = len(self.neighbours)
+            self.neighbours += [Neighbour(self.router, known + number) for number in range(count)]
+            self._settle(MESH_STATE_WAIT)
+
+        self.do(heard)
+
+    def differ(self) -> None:
+        """A neighbour says that it holds other records."""
+
+        def say() -> None:
+            self.neighbours[0].differs()
+            self._settle(MESH_STATE_WAIT)
+
+        self.do(say)
+
+    def be_alone(self) -> None:
+        """The neighbours have been silent for long."""
+
+        def wait() -> None:
+            self.neighbours.clear()
+            self._settle(NEIGHBOUR_LIFETIME + 2 * HOUSEKEEPING)
+
+        self.do(wait)
+
+    def see(self, signer: SigningKey, name: str, *rooms: str, idle: int = 0) -> None:
+        """Somebody is present at the first neighbour."""
+        self.do(lambda: self.neighbours[0].states(signer, name, *rooms, idle=idle))
+
+    def signer(self, name: str, password: str) -> SigningKey:
+        """The key of somebody with an account here."""
+
+        def open_it() -> SigningKey:
+            [record] = [each for each in self.router.mesh.permanent(Space.ACCOUNTS) if each.author == name]
+            _, sealed = decode_account(record.body)
+            signer = open_key(sealed, record.key, password)
+            assert signer is not None
+            return signer
+
+        return self.do(open_it)
 
     def hold(self, text: str, by: int) -> None:
         """So many neighbours are known to hold the message with this text, which was made here."""
+        self.do(lambda: self._confirm(text.encode(), by))
 
-        def learn() -> None:
-            record = next(each for each in self.mesh.records.values() if each.body == text.encode())
-            self.mesh.holders[record.id] = by
-            self.mesh.tell(Held(record.id, record.log, record.key, by, self.mesh.state.neighbours))
+    def _confirm(self, body: bytes, by: int) -> None:
+        record = next(each for each in self.router.records() if each.body == body)
+        for neighbour in self.neighbours[:by]:
+            neighbour.confirms(record)
+        self._settle(HELD_WAIT)
 
-        self.do(learn)
-
-    def stand(self, state: MeshState) -> None:
-        """The router stands to its mesh like this from now on."""
-
-        def change() -> None:
-            self.mesh.state = state
-            self.mesh.tell(state)
-
-        self.do(change)
+    def _settle(self, seconds: float) -> None:
+        """What is due so soon is done; the clock on the wall shows nothing of it."""
+        shown = self.router.ms
+        self.router.let_pass(seconds)
+        self.router.ms = shown
 
     def texts(self, room: str = "1") -> list[str]:
         """What the room holds."""
-        return self.do(lambda: [record.body.decode() for record in self.mesh.messages(room)])
+        return self.do(lambda: [record.body.decode() for record in self.router.mesh.messages(room)])
 
     def _run(self, doing: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(doing, self._loop).result(PATIENCE)
 
     async def _start(self) -> None:
-        service = service_over(self.mesh, station=self.mesh, personal=self.personal)
+        service = service_over(self.router.mesh, station=self.router.station, personal=self.personal)
         control = ControlServer(
             (Socket(self._inner, OPERATOR),),
             service,
-            {"version": "0.1.0", "mesh": "test", "router": self.mesh.router.hex()},
+            {"version": "0.1.0", "mesh": "test", "router": self.router.mesh.router.hex()},
         )
-        self.mesh.tell = lambda notice: control.publish(service.tell(notice, self._loop.time()))
+
+        def tell(notice: Notice) -> None:
+            control.publish(service.tell(notice, self._loop.time()))
+            if isinstance(notice, Deliver) and self.holders_at_once:
+                self._loop.call_soon(self._confirm, notice.record.body, self.holders_at_once)
+
+        self.router.told = tell
         await control.start()
         self._control = control
         self._relay = await asyncio.start_unix_server(self._accept, str(self.path), limit=2**24)
@@ -134,7 +193,7 @@ class FakeDaemon:
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
         await self._control.close()
-        self.mesh.tell = lambda notice: None
+        self.router.told = lambda notice: None
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()

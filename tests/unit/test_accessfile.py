@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from meshchat.adapters.accessfile import WRITE_EVERY, AccessFile, decode_access
 from meshchat.adapters.files import DiskFiles
 from meshchat.errors import TicketVoid
-from tests.unit.fakes import START_MS, key
+from tests.unit.routers import START_MS, key
 
 MESH = b"the mesh"
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from meshchat.adapters.meshview import MeshView
 from meshchat.chat.accounts import (
     Account,
     Accounts,
@@ -18,15 +19,18 @@ from meshchat.chat.accounts import (
 )
 from meshchat.chat.names import key_tag
 from meshchat.chat.passwords import MAX_PASSWORD, clean_password
+from meshchat.chat.ports import Mesh
 from meshchat.constants import MAX_LOGIN_CANDIDATES
 from meshchat.errors import Malformed, PasswordRefused
 from meshchat.identity import SigningKey
 from meshchat.wire.records import Kind, Record, Space
-from tests.unit.fakes import CHEAP, FakeMesh, key, written
+from tests.sim.disk import SimFiles
+from tests.unit.fakes import CHEAP, Chat, written
+from tests.unit.routers import Router, key
 
 
 def account_record(
-    mesh: FakeMesh,
+    mesh: Mesh,
     signer: SigningKey,
     name: str,
     *,
@@ -38,7 +42,7 @@ def account_record(
     return written(mesh, signer, name, body, room="", space=Space.ACCOUNTS, kind=Kind.ACCOUNT, stamp=stamp)
 
 
-def retirement(mesh: FakeMesh, signer: SigningKey, name: str, sequence: int = 9) -> Record:
+def retirement(mesh: Mesh, signer: SigningKey, name: str, sequence: int = 9) -> Record:
     body = encode_retirement(sequence)
     return written(mesh, signer, name, body, room="", space=Space.ACCOUNTS, kind=Kind.RETIREMENT)
 
@@ -63,7 +67,7 @@ def test_bodies_round_trip_and_anything_else_is_malformed() -> None:
 
 
 def test_the_highest_sequence_and_a_retirement_win_in_any_order() -> None:
-    mesh = FakeMesh()
+    mesh = Chat().mesh
     signer = key(1)
     records = [
         account_record(mesh, signer, "ja", sequence=1, password="one"),
@@ -71,7 +75,7 @@ def test_the_highest_sequence_and_a_retirement_win_in_any_order() -> None:
         account_record(mesh, signer, "ja", sequence=2, password="two"),
     ]
     for order in itertools.permutations(records):
-        accounts = Accounts(FakeMesh())
+        accounts = Accounts(Chat().mesh)
         for record in order:
             accounts.feed(record)
         assert login(accounts, "ja", "three")
@@ -79,7 +83,7 @@ def test_the_highest_sequence_and_a_retirement_win_in_any_order() -> None:
         assert not login(accounts, "ja", "two")
         assert [account.since for account in accounts.active()] == [1 << 16]
     for order in itertools.permutations([*records, retirement(mesh, signer, "ja", sequence=0)]):
-        accounts = Accounts(FakeMesh())
+        accounts = Accounts(Chat().mesh)
         for record in order:
             accounts.feed(record)
         assert not login(accounts, "ja", "three")
@@ -88,12 +92,12 @@ def test_the_highest_sequence_and_a_retirement_win_in_any_order() -> None:
 
 
 def test_two_versions_with_one_sequence_are_settled_alike_everywhere() -> None:
-    mesh = FakeMesh()
+    mesh = Chat().mesh
     here = account_record(mesh, key(1), "ja", sequence=2, password="here")
     there = account_record(mesh, key(1), "ja", sequence=2, password="there")
     opens = set()
     for order in ((here, there), (there, here)):
-        accounts = Accounts(FakeMesh())
+        accounts = Accounts(Chat().mesh)
         for record in order:
             accounts.feed(record)
         opens.add(tuple(bool(login(accounts, "ja", password)) for password in ("here", "there")))
@@ -101,7 +105,7 @@ def test_two_versions_with_one_sequence_are_settled_alike_everywhere() -> None:
 
 
 def test_one_name_with_two_keys_is_shown_with_tags_and_both_can_log_in() -> None:
-    mesh = FakeMesh()
+    mesh = Chat().mesh
     accounts = Accounts(mesh)
     first, second = account_record(mesh, key(1), "ja"), account_record(mesh, key(2), "Ja", password="other")
     accounts.feed(first)
@@ -122,22 +126,27 @@ def test_one_name_with_two_keys_is_shown_with_tags_and_both_can_log_in() -> None
 
 
 def test_a_forger_who_only_writes_is_told_apart_until_his_messages_are_wiped() -> None:
-    mesh = FakeMesh()
-    mesh.take(account_record(mesh, key(1), "ja"))
+    disk = SimFiles()
+    router = Router(disk=disk)
+    mesh = router.mesh
+    router.take(account_record(mesh, key(1), "ja"))
     accounts = Accounts(mesh)
     forged = written(mesh, key(2), "ja", "I am ja")
-    mesh.take(forged)
+    router.take(forged)
     accounts.saw_author(forged.author, forged.key)
     assert accounts.display("ja", key(1).public).startswith("ja~")
     assert accounts.display("ja", key(2).public).startswith("ja~")
-    assert Accounts(mesh).display("ja", key(1).public).startswith("ja~")
-    mesh.wipe(None)
+    router.node.close()
+    router = Router(disk=disk)
+    accounts = Accounts(router.mesh)
+    assert accounts.display("ja", key(1).public).startswith("ja~")
+    router.mesh.wipe(None)
     accounts.history_gone()
     assert accounts.display("ja", key(1).public) == "ja"
 
 
 def test_a_login_tries_four_of_many_and_the_one_used_here_is_among_them() -> None:
-    mesh = FakeMesh()
+    mesh = Chat().mesh
     accounts = Accounts(mesh)
     accounts.feed(account_record(mesh, key(1), "ja"))
     found = login(accounts, "ja", "pass")
@@ -154,14 +163,14 @@ def test_a_login_tries_four_of_many_and_the_one_used_here_is_among_them() -> Non
 
 
 def test_a_name_that_somebody_writes_under_is_taken() -> None:
-    accounts = Accounts(FakeMesh())
+    accounts = Accounts(Chat().mesh)
     assert not accounts.taken("bo")
     accounts.saw_author("bo", key(3).public)
     assert accounts.taken("BO")
 
 
 def test_broken_and_later_bodies_change_nothing() -> None:
-    mesh = FakeMesh()
+    mesh = Chat().mesh
     accounts = Accounts(mesh)
     for kind, body in ((Kind.ACCOUNT, b"junk"), (Kind.RETIREMENT, b""), (77, b"of a later version")):
         record = written(mesh, key(1), "ja", body, room="", space=Space.ACCOUNTS, kind=kind)
@@ -169,7 +178,7 @@ def test_broken_and_later_bodies_change_nothing() -> None:
     assert not accounts.taken("ja")
 
 
-class Unreadable(FakeMesh):
+class Unreadable(MeshView):
     """A mesh whose disk must not be read any more: a stranger's records may come by the thousand."""
 
     sealed = False
@@ -192,11 +201,12 @@ class Unreadable(FakeMesh):
 
 
 def test_evicted_accounts_are_forgotten_one_by_one_and_nothing_is_read_again() -> None:
-    mesh = Unreadable()
+    router = Router(disk=SimFiles())
+    mesh = Unreadable(router.node, router.logs)
     older = account_record(mesh, key(1), "ja", sequence=1, password="one", stamp=1 << 16)
     newer = account_record(mesh, key(1), "ja", sequence=2, password="two")
     for record in (older, newer):
-        mesh.take(record)
+        router.take(record)
     accounts = Accounts(mesh)
     mesh.sealed = True
     accounts.drop(newer)
@@ -213,10 +223,11 @@ def test_evicted_accounts_are_forgotten_one_by_one_and_nothing_is_read_again() -
 
 
 def test_who_wrote_and_lost_the_account_keeps_the_name_while_the_messages_last() -> None:
-    mesh = Unreadable()
+    router = Router(disk=SimFiles())
+    mesh = Unreadable(router.node, router.logs)
     record = account_record(mesh, key(1), "ja")
-    mesh.take(record)
-    mesh.take(written(mesh, key(1), "ja", "hello"))
+    router.take(record)
+    router.take(written(mesh, key(1), "ja", "hello"))
     accounts = Accounts(mesh)
     mesh.sealed = True
     accounts.drop(record)
@@ -239,8 +250,8 @@ def test_passwords_are_the_same_however_they_are_composed() -> None:
 def test_an_unknown_name_costs_as_much_as_a_wrong_password() -> None:
     signer, sealing = key(1), Sealing(operations=2)
     body = encode_account(1, seal(signer, "pass", sealing))
-    accounts = Accounts(FakeMesh())
-    accounts.feed(written(FakeMesh(), signer, "ja", body, room="", space=Space.ACCOUNTS, kind=Kind.ACCOUNT))
+    accounts = Accounts(Chat().mesh)
+    accounts.feed(written(Chat().mesh, signer, "ja", body, room="", space=Space.ACCOUNTS, kind=Kind.ACCOUNT))
 
     def least_cost(user: str) -> float:
         costs = []

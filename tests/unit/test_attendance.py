@@ -1,6 +1,5 @@
 """Who is present, as front ends tell and see it: what is said to the mesh, when, and what comes of it."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 from meshchat.constants import (
@@ -15,10 +14,9 @@ from meshchat.constants import (
     TYPING_EVERY,
 )
 from meshchat.protocol.events import Restate
-from meshchat.state.presence import Present
 from meshchat.wire.presence import LONGEST_IDLE, Statement
-from meshchat.wire.records import Space
-from tests.unit.fakes import Chat, FakeMesh, Person
+from tests.unit.fakes import Chat, Person
+from tests.unit.routers import Neighbour
 
 SETTLED = sum(PRESENCE_REPEATS) * 1.2 + PRESENCE_JITTER
 """Seconds until a change was said for the last time."""
@@ -73,12 +71,12 @@ def test_who_lists_the_people_in_a_room_the_active_first() -> None:
     for name, person in people.items():
         person.ask("present", rooms=["2" if name == "bo" else "1"], active=name == "cyd")
     chat.let_pass(PRESENCE_JITTER)
-    cyd = next(each for each in chat.mesh.present() if each.name == "cyd")
-    chat.mesh.see(replace(cyd, router=b"router-2", rooms=("1",), active=False, idle_s=90))
-    chat.mesh.see(replace(cyd, router=b"router-3", rooms=("3",)))
+    two, three = (Neighbour(chat.router, number) for number in (2, 3))
+    two.states(people["cyd"].signer, "cyd", "1", idle=90)
+    three.states(people["cyd"].signer, "cyd", "3")
     [first, second] = people["abe"].items("who", room="1")
     assert (first["user"], first["active"], first["idle_s"]) == ("cyd", True, 0)
-    assert first["routers"] == [chat.mesh.router.hex(), b"router-2".hex()]
+    assert first["routers"] == [chat.mesh.router.hex(), two.id.hex()]
     assert (second["user"], second["active"], second["idle_s"]) == ("abe", False, None)
     assert people["abe"].refused("who", room="nowhere") == "name"
 
@@ -98,44 +96,44 @@ def test_subscribers_are_told_of_each_change() -> None:
         "router": chat.mesh.router.hex(),
         "active": False,
     }
-    assert listener.heard() == [{**common, "rooms": ["1"]}, {**common, "rooms": []}]
+    told = [event for event in listener.heard() if event["event"] == "presence"]
+    assert told == [{**common, "rooms": ["1"]}, {**common, "rooms": []}]
 
 
 def test_a_stranger_without_an_account_is_shown_once_the_account_has_come() -> None:
-    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
-    there.person().enter("ja")
-    [account] = there.mesh.records.values()
+    here, there = Chat(1), Chat(2)
+    signer = there.person().enter("ja").signer
+    [account] = there.router.records()
     listener = here.person()
     listener.ask("subscribe")
-    here.mesh.see(Present(account.key, "ja", b"router-2", ("1",), True, 0))
+    Neighbour(here.router, 2).states(signer, "ja", "1")
     assert listener.items("who", room="1") == listener.heard() == []
-    here.mesh.take(account)
+    here.router.take(account)
     assert [event["event"] for event in listener.heard()] == ["user", "presence"]
     assert [who["user"] for who in listener.items("who", room="1")] == ["ja"]
 
 
 def test_who_is_retired_is_shown_nowhere_any_more() -> None:
-    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
+    here, there = Chat(1), Chat(2)
     ja = there.person().enter("ja")
     listener = here.person()
-    here.mesh.meet(there.mesh)
-    [account] = here.mesh.permanent(Space.ACCOUNTS)
-    here.mesh.see(Present(account.key, "ja", b"router-2", ("1",), True, 0))
+    here.meet(there)
+    Neighbour(here.router, 2).states(ja.signer, "ja", "1")
     listener.ask("subscribe")
     ja.ask("retire", password="pass")
-    here.mesh.meet(there.mesh)
+    here.meet(there)
     assert [event.get("rooms") for event in listener.heard()] == [None, []]
     assert listener.items("who", room="1") == listener.items("users") == []
 
 
 def test_somebody_else_with_a_known_name_is_shown_with_another_tag() -> None:
-    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
+    here, there = Chat(1), Chat(2)
     people = [chat.person().enter("ja") for chat in (here, there)]
     for chat, person in zip((here, there), people, strict=True):
         person.ask("present", rooms=["1"], active=False)
         chat.let_pass(PRESENCE_JITTER)
-    here.mesh.meet(there.mesh)
-    here.mesh.see(there.mesh.present()[0])
+    here.meet(there)
+    Neighbour(here.router, 2).states(people[1].signer, "ja", "1")
     assert len({who["user"] for who in people[0].items("who", room="1")}) == 2
 
 

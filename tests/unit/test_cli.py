@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshchat.client.connection import ControlClient
-from meshchat.state.presence import Present
-from meshchat.wire.records import Space
+from meshchat.identity import mesh_key_text
 from tests.unit.fakeserver import PATIENCE, FakeDaemon
 from tests.unit.people import TOP, Terminal, command, environment, run
 
@@ -62,7 +61,8 @@ def test_send_says_how_many_neighbours_hold_it_and_is_done_all_the_same(
 ) -> None:
     """With all three of them it does not wait any longer."""
     account(daemon)
-    daemon.mesh.held_at_once = holders
+    daemon.meet(3)
+    daemon.holders_at_once = holders
     sent = chat(daemon, "send", "1", "soup", "--user", "abc", "--wait", seconds, env=PASSWORD)
     assert sent.returncode == 0
     assert sent.stderr.decode() == f"Held by {holders} of 3 neighbours.\n"
@@ -145,7 +145,7 @@ def test_the_first_line_that_was_not_sent_is_named(daemon: FakeDaemon) -> None:
 def test_history_in_a_span_of_time(daemon: FakeDaemon) -> None:
     for text in ("first", "second", "third"):
         daemon.hear("bob", text)
-        daemon.mesh.ms += 3_600_000
+        daemon.router.ms += 3_600_000
     assert out(chat(daemon, "history", "1", "--limit", "1")).endswith("bob: third\n")
     shown = out(chat(daemon, "history", "1", "--since", "150m", "--until", "90m"))
     assert "second" in shown
@@ -182,53 +182,48 @@ def test_lists_for_people_and_scripts(daemon: FakeDaemon) -> None:
     assert "1     1         2026-11-21 22:26\n" in out(chat(daemon, "rooms"))
     assert json.loads(out(chat(daemon, "users", "--json")))["user"] == "abc"
     assert "abc" in out(chat(daemon, "users"))
-    [abc] = daemon.mesh.permanent(Space.ACCOUNTS)
-    daemon.see(Present(abc.key, "abc", b"router-5", ("1", "garden"), False, 150))
+    daemon.meet(1)
+    daemon.see(daemon.signer("abc", "secret"), "abc", "1", "garden", idle=150)
+    there = daemon.neighbours[0].id.hex()
     assert json.loads(out(chat(daemon, "users", "--json")))["present"] == [
-        {"router": b"router-5".hex(), "rooms": ["1", "garden"], "active": False, "idle_s": 150}
+        {"router": there, "rooms": ["1", "garden"], "active": False, "idle_s": 150}
     ]
     assert out(chat(daemon, "users")).endswith("  idle 2 min: 1, garden\n")
     assert json.loads(out(chat(daemon, "peers", "--json")))["interface"] == "wlan0"
     assert "wlan0" in out(chat(daemon, "peers"))
-    assert json.loads(out(chat(daemon, "status", "--json")))["router"] == daemon.mesh.router.hex()
-    assert daemon.mesh.router.hex() in out(chat(daemon, "status"))
+    assert json.loads(out(chat(daemon, "status", "--json")))["router"] == daemon.router.mesh.router.hex()
+    assert daemon.router.mesh.router.hex() in out(chat(daemon, "status"))
     assert "good" in out(chat(daemon, "clock", "show"))
     assert json.loads(out(chat(daemon, "clock", "set", "2026-11-22", "10:00", "--json")))["quality"] == "good"
     assert "no mesh key" in out(chat(daemon, "key", "show"))
-    assert "sends" in out(chat(daemon, "key", "add", "-", stdin=b"abcd\n"))
+    assert "sends" in out(chat(daemon, "key", "add", "-", stdin=mesh_key_text(bytes(32)).encode() + b"\n"))
     assert "mesh key" in failed(chat(daemon, "key", "add", "bad"))
 
 
 def test_check_fails_when_something_is_bad(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "ok    clock: The clock is good.\n" in out(chat(daemon, "check"))
+    assert "ok    clock: The clock is good: 2026-11-21T22:26" in chat(daemon, "check").stdout.decode()
     bad = {"level": "bad", "what": "firewall", "text": "UDP 8888 is closed.", "cure": "Open it."}
-    monkeypatch.setattr(daemon.mesh, "check", lambda: [bad])
+    monkeypatch.setattr(daemon.router.station, "check", lambda: [bad])
     done = chat(daemon, "check")
     assert done.returncode == 1
     assert done.stdout == b"bad   firewall: UDP 8888 is closed.\n      Open it.\n"
     assert json.loads(chat(daemon, "check", "--json").stdout) == bad
 
 
-def test_a_new_key_comes_first_and_the_last_one_is_not_dropped_by_mistake(
-    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def change(do: str, key: str | None) -> None:
-        if do == "drop":
-            daemon.mesh.mesh_keys.remove(key or "")
-        else:
-            daemon.mesh.mesh_keys.append(key or "newkey")
-
-    monkeypatch.setattr(daemon.mesh, "change_keys", change)
-    out(chat(daemon, "key", "add", "oldkey"))
+def test_a_new_key_comes_first_and_the_last_one_is_not_dropped_by_mistake(daemon: FakeDaemon) -> None:
+    old = mesh_key_text(bytes(32))
+    out(chat(daemon, "key", "add", old))
     done = chat(daemon, "key", "new")
-    assert done.stdout.decode().splitlines() == ["newkey  is accepted, new", "oldkey  sends, as before"]
-    assert done.stderr == b"Now, on every other router: meshchat key add newkey\n"
-    assert out(chat(daemon, "key", "drop", "-", stdin=b"oldkey\n")) == "newkey  sends\n"
-    refused = chat(daemon, "key", "drop", "newkey")
+    first, second = done.stdout.decode().splitlines()
+    new = first.partition(" ")[0]
+    assert (first, second) == (f"{new}  is accepted, new", f"{old}  sends, as before")
+    assert done.stderr.decode() == f"Now, on every other router: meshchat key add {new}\n"
+    assert out(chat(daemon, "key", "drop", "-", stdin=f"{old}\n".encode())) == f"{new}  sends\n"
+    refused = chat(daemon, "key", "drop", new)
     assert refused.returncode == 2
     assert b"--yes" in refused.stderr
-    assert daemon.mesh.mesh_keys == ["newkey"]
-    assert "no mesh key" in out(chat(daemon, "key", "drop", "newkey", "--yes"))
+    assert out(chat(daemon, "key", "show")) == f"{new}  sends\n"
+    assert "no mesh key" in out(chat(daemon, "key", "drop", new, "--yes"))
 
 
 # --- History by hand ------------------------------------------------------------------------------------
@@ -246,9 +241,13 @@ def test_history_is_carried_by_hand(daemon: FakeDaemon, tmp_path: Path) -> None:
     assert chat(daemon, "wipe").returncode == 2
     assert out(chat(daemon, "wipe", "--yes")) == "20 messages wiped\n"
     file.write_bytes(file.read_bytes() + b"nonsense\n" + b"y" * 700_000 + b"\n\xff\n")
-    assert out(chat(daemon, "import", str(file))) == "20 added, 1 known, 3 refused (2 damaged, 1 line)\n"
-    assert out(chat(daemon, "import", "-", stdin=file.read_bytes())).startswith("0 added, 21 known")
-    assert len(daemon.texts()) == 20
+    assert out(chat(daemon, "import", str(file))).startswith("0 added, 21 known"), "wiped is wiped"
+    assert daemon.texts() == []
+    with FakeDaemon(tmp_path / "there") as there:
+        refused = "3 refused (2 damaged, 1 line-syntax)"
+        assert out(chat(there, "import", str(file))) == f"21 added, 0 known, {refused}\n"
+        assert out(chat(there, "import", "-", stdin=file.read_bytes())).startswith("0 added, 21 known")
+        assert len(there.texts()) == 20
 
 
 def test_a_failed_export_leaves_the_old_file_alone(daemon: FakeDaemon, tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ from meshchat.constants import (
 from meshchat.errors import DaemonGone, MeshchatError, StoreError
 from meshchat.identity import SealedKey
 from meshchat.wire.records import Kind, Record, Space
-from tests.unit.fakes import Chat, FakeMesh, key, service_over, written
+from tests.unit.fakes import Chat, service_over, written
+from tests.unit.routers import key
 
 TRUSTED = {os.geteuid()}
 HELLO = {"version": "0.1.0", "mesh": "test", "router": "00" * 8}
@@ -83,7 +84,7 @@ class Running:
         self.server = ControlServer(
             (Socket(path, OPERATOR), Socket(people, PEOPLE)), service or self.chat.service, HELLO, TRUSTED
         )
-        self.chat.mesh.tell = lambda notice: self.server.publish(
+        self.chat.router.told = lambda notice: self.server.publish(
             self.chat.service.tell(notice, asyncio.get_running_loop().time())
         )
 
@@ -102,7 +103,7 @@ class Running:
         """Room 1 gets so many of the longest messages."""
         for number in range(count):
             text = str(number).rjust(MAX_TEXT, ".")
-            self.chat.mesh.take(written(self.chat.mesh, key(1), "bo", text))
+            self.chat.router.take(written(self.chat.mesh, key(1), "bo", text))
 
 
 def account(chat: Chat, number: int) -> Record:
@@ -115,7 +116,7 @@ def account(chat: Chat, number: int) -> Record:
 
 def ticket(chat: Chat, number: int) -> str:
     """A ticket for that account."""
-    return chat.tickets.give(key(number + 1), 1, chat.mesh.ms)[1]
+    return chat.tickets.give(key(number + 1), 1, chat.router.ms)[1]
 
 
 @contextlib.asynccontextmanager
@@ -214,7 +215,7 @@ def test_a_line_that_is_too_long_is_answered_and_ends_the_connection(path: Path)
         async with running(path) as served:
             line = await served.line()
             line.write({"id": 1, "do": "import", "lines": ["x" * (MAX_CONTROL_LINE - 100)]})
-            assert (await line.read())["refused"] == {"line": 1}
+            assert (await line.read())["refused"] == {"line-size": 1}
             line.write(b"x" * (MAX_CONTROL_LINE + 1))
             assert (await line.read())["code"] == "usage"
             assert await line.ended()
@@ -232,7 +233,7 @@ def test_items_that_fail_half_way_end_in_a_refusal(path: Path) -> None:
             return Answer.stream(items())
 
     async def test() -> None:
-        async with running(path, service_over(FakeMesh(), kind=Failing)) as served:
+        async with running(path, service_over(Chat().mesh, kind=Failing)) as served:
             line = await served.line()
             line.write({"id": 1, "do": "history"})
             assert await line.read() == {"id": 1, "item": {"n": 1}}
@@ -412,7 +413,7 @@ def test_where_everybody_is_somebody_a_newcomer_is_told_to_come_back(path: Path)
     async def test() -> None:
         async with running(path) as served:
             for number in range(MAX_CONTROL_CLIENTS):
-                served.chat.mesh.take(account(served.chat, number))
+                served.chat.router.take(account(served.chat, number))
             for number in range(MAX_CONTROL_CLIENTS):
                 line = await served.line()
                 line.write({"id": 1, "do": "resume", "ticket": ticket(served.chat, number)})
@@ -460,10 +461,10 @@ class Slow(Service):
     """Every request is work that lasts until `gate` opens; `running_now` counts what runs at once."""
 
     def __init__(self) -> None:
-        mesh = FakeMesh()
+        chat = Chat()
         super().__init__(
-            *(mesh, mesh, Zone("UTC"), Random(1)),
-            tickets=Tickets(bytes(32), mesh.mesh),
+            *(chat.mesh, chat.router.station, Zone("UTC"), Random(1)),
+            tickets=Tickets(bytes(32), chat.mesh.mesh),
             codes=WatchCodes(),
             personal=Personal(),
         )

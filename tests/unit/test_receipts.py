@@ -10,9 +10,10 @@ from meshchat.state.neighbours import Neighbour
 from meshchat.state.receipts import Receipts, Span
 from meshchat.wire.packets import CONFIRM_ID_SIZE, ClockClaim, Digest, Scope, Summary
 from meshchat.wire.records import Grade, Record, position
-from tests.unit.fakes import FakeMesh, key, written
+from tests.unit.fakes import Chat, written
+from tests.unit.routers import key
 
-MESH = FakeMesh()
+MESH = Chat().mesh
 NOTHING = Summary(0, bytes(16))
 DIGEST = Digest(
     b"boot-one", bytes(8), bytes(3), ClockClaim(Grade.GOOD, 0, 0, 0), Scope.ALL, 0, NOTHING, NOTHING

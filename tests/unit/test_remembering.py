@@ -1,10 +1,9 @@
 """What a front end is told of deliveries and of the mesh, and what the router remembers for it."""
 
 from meshchat.chat.names import key_tag
-from meshchat.constants import MAX_OPEN_ROOMS
-from meshchat.protocol.events import Held, MeshState
-from meshchat.wire.records import Grade
-from tests.unit.fakes import Chat, FakeMesh, Person, key, written
+from meshchat.constants import HELD_WAIT, MAX_OPEN_ROOMS, MESH_STATE_WAIT
+from tests.unit.fakes import Chat, Person, written
+from tests.unit.routers import Neighbour, key
 
 NOTHING = {"marks": {}, "ignored": [], "ignored_keys": [], "bell": "mentions", "rooms": [], "times": True}
 
@@ -30,12 +29,14 @@ def test_an_author_is_told_on_all_his_screens_and_nobody_else_is() -> None:
     again, deaf = login(chat, "ja"), login(chat, "ja")
     for person in (author, other, again):
         person.ask("subscribe", rooms=[])
-    record = bytes.fromhex(say(author, "soup"))
-    account = chat.mesh.records[record].key
+    neighbours = [Neighbour(chat.router, number) for number in range(3)]
+    record = say(author, "soup")
+    for neighbour in neighbours[:2]:
+        neighbour.confirms(chat.router.record(record))
     for person in (author, other, again):
         person.heard()
-    chat.tell(Held(record, "1", account, 2, 3))
-    event = {"event": "held", "record": record.hex(), "room": "1", "by": 2, "of": 3, "sessions": [0]}
+    chat.let_pass(HELD_WAIT)
+    event = {"event": "held", "record": record, "room": "1", "by": 2, "of": 3, "sessions": [0]}
     assert author.heard() == again.heard() == [event]
     assert other.heard() == deaf.heard() == []
 
@@ -45,8 +46,10 @@ def test_history_says_to_the_author_alone_who_holds_what_was_written_here() -> N
     person = chat.person().enter("ja")
     other = chat.person().enter("bo")
     here = say(person, "here")
-    chat.mesh.take(written(FakeMesh(2), key(5), "far", "there", stamp=chat.mesh.stamp()[0]))
-    chat.mesh.holders[bytes.fromhex(here)] = 2
+    chat.router.take(written(Chat(2).mesh, key(5), "far", "there", stamp=chat.mesh.stamp()[0]))
+    neighbours = [Neighbour(chat.router, number) for number in range(3)]
+    for neighbour in neighbours[:2]:
+        neighbour.confirms(chat.router.record(here))
     assert [item.get("held") for item in person.items("history", room="1")] == [2, None]
     asked = [here, "00" * 16, "no hex", "00", here]
     assert person.items("held", records=asked) == [{"record": here, "by": 2, "of": 3}]
@@ -57,12 +60,14 @@ def test_history_says_to_the_author_alone_who_holds_what_was_written_here() -> N
 def test_the_state_of_the_mesh_is_told_and_can_be_asked_for() -> None:
     chat = Chat()
     person = chat.person()
-    assert person.ask("mesh") == {"neighbours": 3, "in_step": True, "clock": "good"}
-    chat.tell(MeshState(1, False, Grade.UNKNOWN))
+    assert person.ask("mesh") == {"neighbours": 0, "in_step": True, "clock": "good"}
+    neighbour = Neighbour(chat.router, 2)
+    chat.let_pass(MESH_STATE_WAIT)
     assert person.heard() == []
     person.ask("subscribe")
-    chat.tell(MeshState(1, False, Grade.UNKNOWN))
-    assert person.heard() == [{"event": "mesh", "neighbours": 1, "in_step": False, "clock": "unknown"}]
+    neighbour.differs()
+    chat.let_pass(MESH_STATE_WAIT)
+    assert person.heard() == [{"event": "mesh", "neighbours": 1, "in_step": False, "clock": "good"}]
 
 
 # --- What is remembered ---------------------------------------------------------------------------------
@@ -100,7 +105,7 @@ def test_a_mark_moves_forward_only_and_outlives_its_message() -> None:
 
 
 def test_who_is_ignored_stays_ignored_whatever_he_is_called() -> None:
-    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
+    here, there = Chat(1), Chat(2)
     ja, bo = here.person().enter("ja"), here.person().enter("bo")
     assert ja.refused("prefer", ignore="nobody") == "name"
     assert ja.refused("prefer", ignore="ja") == "name"
@@ -110,7 +115,7 @@ def test_who_is_ignored_stays_ignored_whatever_he_is_called() -> None:
     (tag,) = ignoring["ignored_keys"]
     assert tag == next(user["key"] for user in ja.items("users") if user["user"] == "bo")
     there.person().enter("bo", "other")
-    here.mesh.meet(there.mesh)
+    here.meet(there)
     assert ja.ask("personal")["ignored"] == [f"bo~{tag}"], "the name has become that of two"
     assert ja.refused("prefer", ignore="bo") == "name", "which one?"
     other = next(user["user"] for user in ja.items("users") if user["user"] not in ("ja", f"bo~{tag}"))
@@ -123,8 +128,8 @@ def test_who_is_ignored_stays_ignored_whatever_he_is_called() -> None:
 def test_somebody_without_an_account_here_can_be_ignored() -> None:
     chat = Chat()
     ja = chat.person().enter("ja")
-    stranger = written(FakeMesh(2), key(9), "far", "hello", stamp=chat.mesh.stamp()[0])
-    chat.mesh.take(stranger)
+    stranger = written(Chat(2).mesh, key(9), "far", "hello", stamp=chat.mesh.stamp()[0])
+    chat.router.take(stranger)
     assert ja.ask("prefer", ignore="far") == {
         **NOTHING,
         "ignored": ["far"],

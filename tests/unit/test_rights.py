@@ -10,7 +10,8 @@ from meshchat.chat.access import OPERATOR, PEOPLE, Audience, Door, Right
 from meshchat.chat.answers import Work
 from meshchat.chat.requests import OPERATIONS
 from meshchat.chat.watching import MAX_CODES, MAX_WATCHERS
-from tests.unit.fakes import Chat, Person, key, written
+from tests.unit.fakes import Chat, Person, written
+from tests.unit.routers import key
 
 SAMPLES: dict[str, list[Any]] = {
     "text": ["1", "ann", "secret", "bo"],
@@ -52,7 +53,7 @@ def test_what_is_the_operator_s_is_refused_at_the_people_s_door_and_changes_noth
     for fields in requests(name):
         assert person.refused(name, **fields) == "no-right"
     assert person.texts() == ["stays"]
-    assert chat.mesh.mesh_keys == []
+    assert chat.router.station.keys() == []
     assert not chat.codes.changed
 
 
@@ -119,7 +120,7 @@ SECRET = "word-for-few"
 
 
 def only_ann(chat: Chat) -> Audience:
-    return frozenset(user.key for user in chat.mesh.records.values() if user.author == "ann")
+    return frozenset(user.key for user in chat.router.records() if user.author == "ann")
 
 
 def hidden_room() -> tuple[Chat, Person, Person]:
@@ -137,7 +138,7 @@ def hidden_room() -> tuple[Chat, Person, Person]:
     ann.ask("send", room="secret", text=SECRET)
     ann.ask("present", rooms=["secret"], active=True)
     chat.let_pass(5)
-    chat.mesh.take(written(chat.mesh, key(9), "far", SECRET, room="secret"))
+    chat.router.take(written(chat.mesh, key(9), "far", SECRET, room="secret"))
     return chat, ann, bo
 
 

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -5,11 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.chat.answers import Answer, Work
-from meshchat.chat.notices import Evicted, Wiped
+from meshchat.chat.notices import Evicted
 from meshchat.chat.requests import OPERATIONS
 from meshchat.constants import DEFAULT_ROOMS, MAX_TEXT
+from meshchat.identity import mesh_key_text
 from meshchat.wire.records import Grade, Kind, Space, make_stamp, position
-from tests.unit.fakes import START_MS, Chat, FakeMesh, key, written
+from tests.unit.fakes import Chat, written
+from tests.unit.routers import START_MS, Neighbour, key
 
 ODD_TEXTS = [
     "two\nlines",
@@ -60,28 +63,28 @@ def test_a_wrong_password_and_an_unknown_name_get_the_same_answer_and_cost_the_s
 
 
 def test_a_new_password_works_on_a_router_that_learns_of_it_and_the_old_one_no_longer() -> None:
-    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
+    here, there = Chat(1), Chat(2)
     person = here.person().enter("ja", "old")
     assert person.refused("passwd", old="wrong", new="new") == "login"
     assert person.refused("passwd", old="old", new="") == "password"
     person.ask("passwd", old="old", new="new")
-    here.mesh.meet(there.mesh)
+    here.meet(there)
     assert there.person().refused("login", user="ja", password="old") == "login"
     assert there.person().ask("login", user="ja", password="new")["user"] == "ja"
     person.ask("passwd", old="new", new="third")
-    here.mesh.meet(there.mesh)
+    here.meet(there)
     assert there.person().ask("login", user="ja", password="third")["user"] == "ja"
 
 
 def test_a_retired_account_is_logged_out_everywhere_and_its_name_stays_taken() -> None:
-    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
+    here, there = Chat(1), Chat(2)
     person = here.person().enter("ja")
-    here.mesh.meet(there.mesh)
+    here.meet(there)
     elsewhere = there.person()
     elsewhere.ask("login", user="ja", password="pass")
     assert person.refused("retire", password="wrong") == "login"
     person.ask("retire", password="pass")
-    here.mesh.meet(there.mesh)
+    here.meet(there)
     assert person.ask("whoami") == elsewhere.ask("whoami") == {"user": None}
     assert there.person().refused("login", user="ja", password="pass") == "login"
     assert there.person().refused("register", user="ja", password="pass") == "taken"
@@ -89,11 +92,11 @@ def test_a_retired_account_is_logged_out_everywhere_and_its_name_stays_taken() -
 
 
 def test_a_name_given_to_two_people_by_two_partitions_is_kept_by_both() -> None:
-    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
+    here, there = Chat(1), Chat(2)
     one, other = here.person().enter("ja", "one"), there.person().enter("ja", "other")
     one.ask("send", room="1", text="from one")
     other.ask("send", room="1", text="from other")
-    here.mesh.meet(there.mesh)
+    here.meet(there)
     names = {item["text"]: item["user"] for item in here.person().items("history", room="1")}
     assert names["from one"].startswith("ja~")
     assert names["from other"].startswith("ja~")
@@ -107,12 +110,12 @@ def test_a_name_given_to_two_people_by_two_partitions_is_kept_by_both() -> None:
 def test_a_full_disk_is_said_and_nothing_has_changed() -> None:
     chat = Chat()
     person = chat.person().enter("ja")
-    chat.mesh.disk_full = True
+    chat.router.fill_disk()
     assert person.refused("send", room="1", text="hi") == "disk"
     assert person.refused("register", user="bo", password="x") == "disk"
     assert person.refused("passwd", old="pass", new="x") == "disk"
     assert person.refused("join", room="Garten") == "disk"
-    chat.mesh.disk_full = False
+    chat.router.fill_disk(full=False)
     person.ask("register", user="bo", password="x")
     assert chat.person().ask("login", user="ja", password="pass")
     assert "Garten" not in [room["name"] for room in person.items("rooms")]
@@ -127,7 +130,7 @@ def test_a_text_is_stored_exactly_as_typed(text: str) -> None:
     person = chat.person().enter("ja")
     sent = person.ask("send", room="1", text=text)
     [message] = person.items("history", room="1")
-    record = chat.mesh.records[bytes.fromhex(sent["record"])]
+    record = chat.router.record(sent["record"])
     assert message == {
         "id": sent["record"],
         "room": "1",
@@ -181,10 +184,10 @@ def test_rooms_are_made_by_use_and_keep_their_first_spelling() -> None:
 
 
 def test_two_spellings_from_two_partitions_both_stay_reachable() -> None:
-    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
+    here, there = Chat(1), Chat(2)
     here.person().enter("ja").ask("send", room="Garten", text="upper")
     there.person().enter("bo").ask("send", room="garten", text="lower")
-    here.mesh.meet(there.mesh)
+    here.meet(there)
     for chat in (here, there):
         assert chat.person().texts("Garten") == ["upper"]
         assert chat.person().texts("garten") == ["lower"]
@@ -195,7 +198,7 @@ def test_history_has_bounds_and_a_limit() -> None:
     chat = Chat()
     person = chat.person().enter("ja")
     for minute in range(5):
-        chat.mesh.ms = START_MS + minute * 60_000
+        chat.router.ms = START_MS + minute * 60_000
         person.ask("send", room="1", text=str(minute))
     assert person.texts() == ["0", "1", "2", "3", "4"]
     assert person.texts(limit=2) == ["3", "4"]
@@ -212,9 +215,9 @@ def test_what_is_no_message_of_this_version_is_kept_and_not_shown() -> None:
     chat = Chat()
     listener = chat.person()
     listener.ask("subscribe")
-    chat.mesh.take(written(chat.mesh, key(5), "bo", b"\xff\xfe not UTF-8"))
-    chat.mesh.take(written(chat.mesh, key(5), "bo", "later", kind=99))
-    chat.mesh.take(written(chat.mesh, key(5), "bo", "undated", grade=Grade.UNKNOWN, stamp=make_stamp(1)))
+    chat.router.take(written(chat.mesh, key(5), "bo", b"\xff\xfe not UTF-8"))
+    chat.router.take(written(chat.mesh, key(5), "bo", "later", kind=99))
+    chat.router.take(written(chat.mesh, key(5), "bo", "undated", grade=Grade.UNKNOWN, stamp=make_stamp(1)))
     assert [(item["text"], item["grade"]) for item in listener.items("history", room="1")] == [
         ("undated", "unknown")
     ]
@@ -224,8 +227,8 @@ def test_what_is_no_message_of_this_version_is_kept_and_not_shown() -> None:
 def test_the_mesh_s_notice_reaches_the_author() -> None:
     chat = Chat()
     person = chat.person().enter("ja")
-    chat.mesh.notice = "Your clock is 404 years ahead."
-    assert person.ask("send", room="1", text="hi")["notice"] == "Your clock is 404 years ahead."
+    Neighbour(chat.router, 2).shows(chat.router.ms - 3_600_000)
+    assert "ahead of 1 of its neighbours" in person.ask("send", room="1", text="hi")["notice"]
 
 
 # --- Events ---------------------------------------------------------------------------------------------
@@ -241,7 +244,7 @@ def test_subscribers_hear_of_what_they_asked_for() -> None:
     author.ask("send", room="1", text="one")
     author.ask("send", room="2", text="two")
     author.ask("join", room="Garten")
-    chat.tell(Wiped("1", 1))
+    chat.person().ask("wipe", room="1")
     events = all_rooms.heard()
     assert [event["event"] for event in events] == ["user", "message", "message", "room", "wiped"]
     assert events[1]["live"] is True
@@ -257,11 +260,12 @@ def test_subscribers_hear_of_what_they_asked_for() -> None:
 
 
 def test_what_comes_by_catching_up_is_not_live_and_shows_its_room() -> None:
-    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
+    here, there = Chat(1), Chat(2)
     here.person().enter("ja").ask("send", room="Garten", text="hi")
     listener = there.person()
     listener.ask("subscribe")
-    there.mesh.meet(here.mesh)
+    there.router.ms += 3_600_000
+    there.meet(here)
     events = listener.heard()
     assert [event["name"] for event in events if event["event"] == "room"] == ["Garten"]
     assert [event["live"] for event in events if event["event"] == "message"] == [False]
@@ -283,29 +287,30 @@ def test_a_wipe_leaves_accounts_and_rooms() -> None:
 
 
 def test_export_and_import_carry_everything_and_count_what_is_refused() -> None:
-    here, there = Chat(FakeMesh(1)), Chat(FakeMesh(2))
+    here, there = Chat(1), Chat(2)
     person = here.person().enter("ja")
     person.ask("send", room="Garten", text="hi")
     lines = [item["line"] for item in person.items("export_all")]
-    forged = lines[-1][:-2] + ("00" if lines[-1][-2:] != "00" else "01")
+    fields = json.loads(lines[-1])
+    signature = fields["signature"]
+    forged = json.dumps({**fields, "signature": ("A" if signature[0] != "A" else "B") + signature[1:]})
     answer = there.person().ask("import", lines=[*lines, "", "junk", forged])
-    assert answer == {"added": 3, "known": 0, "refused": {"line": 1, "signature": 1}}
+    assert answer == {"added": 3, "known": 0, "refused": {"line-syntax": 1, "signature": 1}}
     assert there.person().ask("import", lines=lines)["known"] == 3
     assert there.person().texts("Garten") == ["hi"]
     assert there.person().ask("login", user="ja", password="pass")["user"] == "ja"
 
 
 def test_tables_are_read_at_the_start_and_what_goes_is_forgotten() -> None:
-    mesh = FakeMesh()
-    person = Chat(mesh).person().enter("ja")
+    before = Chat()
+    person = before.person().enter("ja")
     person.ask("send", room="Garten", text="hi")
-    again = Chat(mesh)
+    again = Chat(router=before.router)
     assert again.person().texts("garten") == ["hi"]
     again.person().ask("login", user="ja", password="pass")
-    gone = list(mesh.records.values())
-    mesh.records.clear()
-    again.tell(Evicted(tuple(record for record in gone if record.permanent)))
-    again.tell(Wiped(None, 1))
+    gone = tuple(record for record in again.router.records() if record.permanent)
+    again.person().ask("wipe")
+    again.tell(Evicted(gone))
     assert again.person().refused("login", user="ja", password="pass") == "login"
     assert [room["name"] for room in again.person().items("rooms")] == list(DEFAULT_ROOMS)
 
@@ -324,15 +329,18 @@ def test_the_router_s_own_operations_pass_through() -> None:
     assert [room["name"] for room in listed] == [*DEFAULT_ROOMS, "Garten"]
     assert len({room["digest"] for room in listed}) == 2  # all that are empty have one
     assert all(room["digest"] for room in listed)
-    assert person.items("peers")[0]["interface"] == "wlan0"
-    assert person.items("check")[0]["level"] == "ok"
+    neighbour = Neighbour(chat.router, 2)
+    assert [peer["router"] for peer in person.items("peers")] == [neighbour.id.hex()]
+    assert "clock" in [finding["what"] for finding in person.items("check")]
     assert person.ask("clock_show")["clock"]["quality"] == "good"
-    assert person.ask("clock_set", time="2027-01-01T00:00:00Z")["clock"]["time"] == 1_798_761_600_000
+    new_year = "2027-01-01T00:00:00.000Z"
+    assert person.ask("clock_set", time=new_year)["clock"]["time"] == new_year
     for absurd in ("1900-01-01", "2026-11-20T23:59:59Z", "2046-11-17", "9999-12-31"):
         assert person.refused("clock_set", time=absurd) == "clock"
-    assert person.ask("clock_show")["clock"]["time"] == 1_798_761_600_000
-    assert person.ask("key_new")["keys"] == [{"key": "new None", "sends": True}]
-    assert len(person.ask("key_add", key="abc")["keys"]) == 2
+    assert person.ask("clock_show")["clock"]["time"] == new_year
+    [key] = person.ask("key_new")["keys"]
+    assert key["sends"] is True
+    assert person.ask("key_add", key=mesh_key_text(bytes(32)))["keys"][0] == key
     assert person.refused("key_use", key="bad") == "config"
     assert len(person.ask("key_show")["keys"]) == 2
 
@@ -397,7 +405,7 @@ def test_a_stranger_cannot_break_the_tables_with_odd_records() -> None:
     listener.ask("subscribe")
     for space in (Space.ROOMS, Space.ACCOUNTS, 200, 5):
         for kind in (Kind.ROOM, Kind.ACCOUNT, Kind.RETIREMENT, 250):
-            chat.mesh.take(written(chat.mesh, key(9), "bo", b"", room="", space=space, kind=kind))
+            chat.router.take(written(chat.mesh, key(9), "bo", b"", room="", space=space, kind=kind))
     assert [room["name"] for room in listener.items("rooms")] == list(DEFAULT_ROOMS)
     assert listener.items("users") == []
     assert listener.heard() == []

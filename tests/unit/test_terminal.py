@@ -207,7 +207,7 @@ def test_recent_history_shows_the_last_twenty_with_days(daemon: FakeDaemon) -> N
     account(daemon)
     for number in range(15):
         daemon.hear("bob", f"old {number}")
-    daemon.mesh.ms += 86_400_000
+    daemon.router.ms += 86_400_000
     for number in range(10):
         daemon.hear("bob", f"new {number}")
     with sit_down(daemon) as person:
@@ -340,11 +340,11 @@ def test_a_refused_line_is_shown_kept_and_sent_again(daemon: FakeDaemon) -> None
     account(daemon)
     with sit_down(daemon) as person:
         person.enter()
-        daemon.mesh.disk_full = True
+        daemon.router.fill_disk()
         person.type("precious\n")
-        person.expect("The disk is full")
+        person.expect("the disk is full")
         person.expect("Not sent: precious")
-        daemon.mesh.disk_full = False
+        daemon.router.fill_disk(full=False)
         person.type("/again\n/quit\n")
         assert person.leave() == 0
     assert daemon.texts() == ["precious"]
