@@ -13,7 +13,7 @@ from random import Random
 
 from meshchat.adapters.accessfile import AccessFile
 from meshchat.adapters.control import ControlServer, Socket
-from meshchat.adapters.files import DiskFiles
+from meshchat.adapters.diskfiles import DiskFiles
 from meshchat.adapters.links.network import Network
 from meshchat.adapters.links.udp import UdpPort
 from meshchat.adapters.logstore import LogStore

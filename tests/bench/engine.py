@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from meshchat.adapters.files import DiskFiles
+from meshchat.adapters.diskfiles import DiskFiles
 from meshchat.adapters.links.udp import UdpOrigin
 from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.meshview import MeshView

@@ -7,7 +7,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import cast
 
-from meshchat.adapters.files import DiskFiles
+from meshchat.adapters.diskfiles import DiskFiles
 from meshchat.adapters.links.interfaces import list_interfaces
 from meshchat.adapters.links.network import Network
 from meshchat.adapters.links.udp import UdpOrigin

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.adapters.accessfile import WRITE_EVERY, AccessFile, decode_access
-from meshchat.adapters.files import DiskFiles
+from meshchat.adapters.diskfiles import DiskFiles
 from meshchat.errors import TicketVoid
 from tests.unit.routers import START_MS, key
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from meshchat.adapters import logstore
-from meshchat.adapters.files import DirectoryInUse, DiskFiles
+from meshchat.adapters.diskfiles import DiskFiles
+from meshchat.adapters.files import DirectoryInUse
 from meshchat.adapters.logfile import MAX_DAMAGED
 from meshchat.adapters.logline import StoredRecord, encode_line
 from meshchat.adapters.logmark import MARK_SIZE

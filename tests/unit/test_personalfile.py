@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.adapters.files import DiskFiles
+from meshchat.adapters.diskfiles import DiskFiles
 from meshchat.adapters.personalfile import PersonalFile
 from meshchat.chat.personal import BELLS, Mark, Person
 from meshchat.constants import (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.adapters import statestore
-from meshchat.adapters.files import DiskFiles
+from meshchat.adapters.diskfiles import DiskFiles
 from meshchat.adapters.statestore import State, StateStore
 from meshchat.errors import ConfigError, StoreError
 from meshchat.identity import mesh_key_text
