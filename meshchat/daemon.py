@@ -19,9 +19,9 @@ from meshchat.adapters.links.udp import UdpPort
 from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.meshview import MeshView
 from meshchat.adapters.node import Node, NodeSettings
+from meshchat.adapters.operator import OperatorView
 from meshchat.adapters.personalfile import PersonalFile
 from meshchat.adapters.statestore import StateStore
-from meshchat.adapters.station import LocalStation
 from meshchat.adapters.system_clock import SystemClock, boot_id, system_zone
 from meshchat.chat.access import OPERATOR, PEOPLE
 from meshchat.chat.localtime import Zone, last_wipe
@@ -79,7 +79,7 @@ class Daemon:
         self._mesh = MeshView(self.node, logs)
         air = AirShare(config.air_rate, NEWS_SHARE, config.repair_share, TALK_SHARE)
         self._network = Network(config, self.node, self._port, air)
-        self._station = LocalStation(config, self.node, self._network, state, logs)
+        self._operator = OperatorView(config, self.node, self._network, state, logs)
         started = self._clock.read().mono
         self._personal = PersonalFile(state_files, started)
         self._access = AccessFile(state_files, mesh, started, self._mesh.now_ms())
@@ -112,7 +112,7 @@ class Daemon:
         hello = {"version": VERSION, "mesh": self._config.mesh, "router": self.node.router.hex()}
         self._service = Service(
             self._mesh,
-            self._station,
+            self._operator,
             self._zone,
             self._random,
             tickets=self._access.tickets,
@@ -189,7 +189,7 @@ class Daemon:
         try:
             config = self._load()
             zone = _zone(config)
-            self._station.read_keys()
+            self._operator.read_keys()
         except ConfigError as error:
             log.error("The configuration is not taken: %s", error)
             return
@@ -198,7 +198,7 @@ class Daemon:
             if getattr(config, attribute) != getattr(self._config, attribute):
                 log.warning("A new %s is taken at the next start.", name)
         config = replace(config, **{name: getattr(self._config, name) for name in fields.values()})
-        self._config, self._zone, self._station.config = config, zone, config
+        self._config, self._zone, self._operator.config = config, zone, config
         logging.getLogger().setLevel(config.log_level.upper())
         self.node.set_retention(_retention_ms(config))
         self._network.reconfigure(config)

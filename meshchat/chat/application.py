@@ -12,7 +12,7 @@ from meshchat.chat.limits import Budgets
 from meshchat.chat.localtime import Zone, format_rfc3339, parse_when
 from meshchat.chat.names import key_tag, room_name
 from meshchat.chat.personal import Personal
-from meshchat.chat.ports import NO_RECORDS, Mesh, RoomSummary, Station
+from meshchat.chat.ports import NO_RECORDS, Mesh, Operator, RoomSummary
 from meshchat.chat.rooms import Rooms
 from meshchat.chat.sessions import Session
 from meshchat.chat.tickets import Tickets
@@ -29,7 +29,7 @@ class Application:
     def __init__(
         self,
         mesh: Mesh,
-        station: Station,
+        operator: Operator,
         zone: Zone,
         sealing: Sealing,
         random: Random,
@@ -39,7 +39,7 @@ class Application:
         audience: AudienceOf,
     ) -> None:
         self.mesh = mesh
-        self.station = station
+        self.operator = operator
         self.zone = zone
         self.sealing = sealing
         self.random = random

@@ -1,6 +1,6 @@
 """What the application asks of the engine and of the router it runs on: the only interfaces to them.
 
-`adapters.meshview` implements the one over the node, `adapters.station` the other over node and network.
+`adapters.meshview` implements the one over the node, `adapters.operator` the other over node and network.
 """
 
 import hashlib
@@ -159,8 +159,8 @@ class Mesh(Protocol):
         """The log lines (no newline) of a room, or of all there is, accounts and rooms included."""
 
 
-class Station(Protocol):
-    """The router as its operator sees it: how it does, its clock, its mesh keys."""
+class Operator(Protocol):
+    """What only the operator may see and do: how the router does, its clock, its mesh keys."""
 
     def status(self) -> Mapping[str, object]:
         """The `status` object of the control socket."""

@@ -17,7 +17,7 @@ from meshchat.chat.localtime import Zone
 from meshchat.chat.names import key_tag
 from meshchat.chat.notices import Evicted, Notice, Wiped
 from meshchat.chat.personal import Personal
-from meshchat.chat.ports import Mesh, Station
+from meshchat.chat.ports import Mesh, Operator
 from meshchat.chat.render import safe
 from meshchat.chat.requests import OPERATIONS
 from meshchat.chat.requests.operation import Call
@@ -50,7 +50,7 @@ class Service:
     def __init__(
         self,
         mesh: Mesh,
-        station: Station,
+        operator: Operator,
         zone: Zone,
         random: Random,
         *,
@@ -62,7 +62,7 @@ class Service:
     ) -> None:
         self._app = Application(
             mesh=mesh,
-            station=station,
+            operator=operator,
             zone=zone,
             sealing=sealing or Sealing(),
             random=random,

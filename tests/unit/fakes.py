@@ -10,7 +10,7 @@ from meshchat.chat.answers import Answer, Outcome, Work
 from meshchat.chat.localtime import Zone
 from meshchat.chat.notices import Notice
 from meshchat.chat.personal import Personal
-from meshchat.chat.ports import Mesh, Station
+from meshchat.chat.ports import Mesh, Operator
 from meshchat.chat.service import Event, Service
 from meshchat.chat.sessions import OWN, Connection, Origin
 from meshchat.chat.tickets import Tickets
@@ -55,7 +55,7 @@ def written(
 def service_over(
     mesh: Mesh,
     *,
-    station: Station | None = None,
+    operator: Operator | None = None,
     tickets: Tickets | None = None,
     codes: WatchCodes | None = None,
     personal: Personal | None = None,
@@ -65,7 +65,7 @@ def service_over(
     """A service, of this kind, that remembers nobody unless it is told to."""
     return kind(
         mesh,
-        station or Router(disk=SimFiles()).station,
+        operator or Router(disk=SimFiles()).operator,
         Zone("UTC"),
         Random(1),
         tickets=tickets or Tickets(bytes(32), mesh.mesh),
@@ -102,7 +102,7 @@ class Chat:
         self.codes = WatchCodes()
         self.service = service_over(
             self.mesh,
-            station=self.router.station,
+            operator=self.router.operator,
             tickets=self.tickets,
             codes=self.codes,
             personal=self.personal,

@@ -166,7 +166,7 @@ class FakeDaemon:
         return asyncio.run_coroutine_threadsafe(doing, self._loop).result(PATIENCE)
 
     async def _start(self) -> None:
-        service = service_over(self.router.mesh, station=self.router.station, personal=self.personal)
+        service = service_over(self.router.mesh, operator=self.router.operator, personal=self.personal)
         control = ControlServer(
             (Socket(self._inner, OPERATOR),),
             service,

@@ -16,8 +16,8 @@ from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.machine import Machine
 from meshchat.adapters.meshview import MeshView
 from meshchat.adapters.node import Node, NodeSettings
+from meshchat.adapters.operator import OperatorView
 from meshchat.adapters.statestore import StateStore
-from meshchat.adapters.station import LocalStation
 from meshchat.chat.notices import Notice
 from meshchat.config import Config
 from meshchat.constants import CAP_ACCOUNTS, DEFAULT_PORT, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE
@@ -118,7 +118,7 @@ class Router:
             drops=Counter(),
             heard=Counter(),
         )
-        self.station = LocalStation(
+        self.operator = OperatorView(
             self.config, self.node, cast(Network, self.network), self.state, logs, machine
         )
         self.logs = logs
@@ -198,7 +198,7 @@ class Router:
 
     def finds(self, what: str) -> list[tuple[str, str, str]]:
         """Level, text and cure of what `check` says about `what`."""
-        said = [finding for finding in self.station.check() if finding["what"] == what]
+        said = [finding for finding in self.operator.check() if finding["what"] == what]
         return [(str(one["level"]), str(one["text"]), str(one["cure"])) for one in said]
 
 

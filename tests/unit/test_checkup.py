@@ -298,7 +298,7 @@ def test_a_policy_of_writing_that_does_not_suit_the_place_is_told(
     logs = tmp_path / "logs"
     logs.mkdir()
     machine.mounted(logs, kind)
-    router.station.config = replace(router.station.config, logs=logs, fsync=fsync)  # type: ignore[arg-type]
+    router.operator.config = replace(router.operator.config, logs=logs, fsync=fsync)  # type: ignore[arg-type]
     said = router.finds("disk")[1:]
     assert [(one, told in text) for one, text, _ in said] == ([(level, True)] if level else [])
 
@@ -311,14 +311,14 @@ def test_a_key_in_ram_and_a_stick_that_is_not_mounted_are_told(
         level == "bad" and "the accounts end with the power" in text
         for level, text, _ in router.finds("disk")
     )
-    router.station.config = replace(router.station.config, logs=Path("/mnt/no-such-stick/meshchat"))
+    router.operator.config = replace(router.operator.config, logs=Path("/mnt/no-such-stick/meshchat"))
     assert "Nothing is mounted" in told_bad(router)
 
 
 def test_history_that_is_in_ram_while_its_disk_is_not_there_is_told(router: Router) -> None:
     assert "warn" not in [level for level, _, _ in router.finds("disk")]
     missing = Path("/mnt/sda1/meshchat")
-    router.station.config = replace(router.station.config, storage_missing=missing)
+    router.operator.config = replace(router.operator.config, storage_missing=missing)
     ((text, cure),) = [(text, cure) for level, text, cure in router.finds("disk") if level == "warn"]
     assert f"{missing} is not there" in text
     assert "/etc/init.d/meshchat restart" in cure

@@ -203,7 +203,7 @@ def test_lists_for_people_and_scripts(daemon: FakeDaemon) -> None:
 def test_check_fails_when_something_is_bad(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ok    clock: The clock is good: 2026-11-21T22:26" in chat(daemon, "check").stdout.decode()
     bad = {"level": "bad", "what": "firewall", "text": "UDP 8888 is closed.", "cure": "Open it."}
-    monkeypatch.setattr(daemon.router.station, "check", lambda: [bad])
+    monkeypatch.setattr(daemon.router.operator, "check", lambda: [bad])
     done = chat(daemon, "check")
     assert done.returncode == 1
     assert done.stdout == b"bad   firewall: UDP 8888 is closed.\n      Open it.\n"

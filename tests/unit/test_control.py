@@ -463,7 +463,7 @@ class Slow(Service):
     def __init__(self) -> None:
         chat = Chat()
         super().__init__(
-            *(chat.mesh, chat.router.station, Zone("UTC"), Random(1)),
+            *(chat.mesh, chat.router.operator, Zone("UTC"), Random(1)),
             tickets=Tickets(bytes(32), chat.mesh.mesh),
             codes=WatchCodes(),
             personal=Personal(),

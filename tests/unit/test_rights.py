@@ -53,7 +53,7 @@ def test_what_is_the_operator_s_is_refused_at_the_people_s_door_and_changes_noth
     for fields in requests(name):
         assert person.refused(name, **fields) == "no-right"
     assert person.texts() == ["stays"]
-    assert chat.router.station.keys() == []
+    assert chat.router.operator.keys() == []
     assert not chat.codes.changed
 
 

@@ -22,7 +22,7 @@ def _mesh(call: Call, asked: Nothing) -> Outcome:
 
 
 def _peers(call: Call, asked: Nothing) -> Outcome:
-    return Answer.stream(call.app.station.peers())
+    return Answer.stream(call.app.operator.peers())
 
 
 def _status(call: Call, asked: Nothing) -> Outcome:
@@ -30,11 +30,11 @@ def _status(call: Call, asked: Nothing) -> Outcome:
         {"name": room.name, "messages": room.messages, "digest": room.digest}
         for room in call.app.room_list(call.session.viewer)
     ]
-    return Answer.done(status={**call.app.station.status(), "rooms": rooms})
+    return Answer.done(status={**call.app.operator.status(), "rooms": rooms})
 
 
 def _check(call: Call, asked: Nothing) -> Outcome:
-    return Answer.stream(call.app.station.check())
+    return Answer.stream(call.app.operator.check())
 
 
 # --- History --------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def _import(call: Call, asked: Import) -> Outcome:
 
 
 def _clock_show(call: Call, asked: Nothing) -> Outcome:
-    return Answer.done(clock=call.app.station.clock())
+    return Answer.done(clock=call.app.operator.clock())
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def _clock_set(call: Call, asked: Time) -> Outcome:
         raise ClockRefused(
             f"The clock was not set: {format_rfc3339(ms)[:10]} is not from {first} to {last}. Check the year."
         )
-    call.app.station.set_clock(ms)
-    return Answer.done(clock=call.app.station.clock())
+    call.app.operator.set_clock(ms)
+    return Answer.done(clock=call.app.operator.clock())
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ class Key:
 
 
 def _key_show(call: Call, asked: Nothing) -> Outcome:
-    return Answer.done(keys=call.app.station.keys())
+    return Answer.done(keys=call.app.operator.keys())
 
 
 def _key_new(call: Call, asked: Nothing) -> Outcome:
-    call.app.station.change_keys("new", None)
+    call.app.operator.change_keys("new", None)
     return _key_show(call, asked)
 
 
@@ -114,7 +114,7 @@ def _changes_keys(do: str) -> Callable[[Call, Key], Outcome]:
     """The operation that changes the mesh keys by `do` and shows them."""
 
     def run(call: Call, asked: Key) -> Outcome:
-        call.app.station.change_keys(do, asked.key)
+        call.app.operator.change_keys(do, asked.key)
         return _key_show(call, Nothing())
 
     return run

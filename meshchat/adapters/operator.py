@@ -1,4 +1,4 @@
-"""The router as its operator sees it: `status`, `peers`, `check`, `clock` and the mesh keys."""
+"""What only the machine's operator may see and do: `status`, `peers`, `check`, `clock` and the mesh keys."""
 
 import resource
 from collections import Counter
@@ -23,8 +23,8 @@ MAX_KEYS = 2
 """An old and a new one, while a mesh changes over."""
 
 
-class LocalStation:
-    """Reads the node and the network; see `chat.ports.Station`."""
+class OperatorView:
+    """Reads the node and the network; see `chat.ports.Operator`."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class LocalStation:
         return [{"key": mesh_key_text(key), "sends": number == 0} for number, key in enumerate(self._keys)]
 
     def change_keys(self, do: str, key: str | None) -> None:
-        """Changes the mesh keys: see `chat.ports.Station`. A new one is accepted; `use` sends with it."""
+        """Changes the mesh keys: see `chat.ports.Operator`. A new one is accepted; `use` sends with it."""
         keys = list(self._state.mesh_keys())
         chosen = random_mesh_key() if do == "new" else parse_mesh_key(key or "")
         if do in ("new", "add"):
