@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
-from meshchat.adapters.accessfile import AccessFile
 from meshchat.adapters.control import ControlServer, Socket
-from meshchat.adapters.diskfiles import DiskFiles
 from meshchat.adapters.links.network import Network
 from meshchat.adapters.links.udp import UdpPort
-from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.meshview import MeshView
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.operator import OperatorView
-from meshchat.adapters.personalfile import PersonalFile
-from meshchat.adapters.statestore import StateStore
+from meshchat.adapters.storage.accessfile import AccessFile
+from meshchat.adapters.storage.diskfiles import DiskFiles
+from meshchat.adapters.storage.logstore import LogStore
+from meshchat.adapters.storage.personalfile import PersonalFile
+from meshchat.adapters.storage.statestore import StateStore
 from meshchat.adapters.system_clock import SystemClock, boot_id, system_zone
 from meshchat.chat.access import OPERATOR, PEOPLE
 from meshchat.chat.localtime import Zone, last_wipe

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from meshchat.adapters.logline import decode_line, encode_line
-from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.node import Node
+from meshchat.adapters.storage.logline import decode_line, encode_line
+from meshchat.adapters.storage.logstore import LogStore
 from meshchat.chat.cursors import Cursor
 from meshchat.chat.ports import Made, MergeResult, RoomSummary
 from meshchat.errors import Malformed

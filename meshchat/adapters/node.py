@@ -12,9 +12,9 @@ from functools import partial
 from random import Random
 from typing import Protocol
 
-from meshchat.adapters.logline import Outline, StoredRecord
-from meshchat.adapters.logstore import AppendFailed, LogStore
-from meshchat.adapters.statestore import State, StateStore
+from meshchat.adapters.storage.logline import Outline, StoredRecord
+from meshchat.adapters.storage.logstore import AppendFailed, LogStore
+from meshchat.adapters.storage.statestore import State, StateStore
 from meshchat.chat.names import MAX_STRANGERS
 from meshchat.chat.notices import Evicted, Notice, Wiped
 from meshchat.constants import LATE_MS, RELEASED_MS, STATE_EVERY

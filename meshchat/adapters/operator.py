@@ -7,10 +7,10 @@ from pathlib import Path
 
 from meshchat.adapters.checkup import Checkup
 from meshchat.adapters.links.network import Network, queues
-from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.machine import Machine
 from meshchat.adapters.node import Node
-from meshchat.adapters.statestore import StateStore
+from meshchat.adapters.storage.logstore import LogStore
+from meshchat.adapters.storage.statestore import StateStore
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.config import Config
 from meshchat.constants import VERSION

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from meshchat.adapters.logline import encode_line
+from meshchat.adapters.storage.logline import encode_line
 from meshchat.errors import Malformed
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
 from meshchat.wire.packets import Digest, Dump, Fragment, Packet, Records, decode_packets, encode_packet

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
-from meshchat.adapters.diskfiles import DiskFiles
 from meshchat.adapters.links.udp import UdpOrigin
-from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.meshview import MeshView
 from meshchat.adapters.node import Node, NodeSettings
-from meshchat.adapters.statestore import StateStore
+from meshchat.adapters.storage.diskfiles import DiskFiles
+from meshchat.adapters.storage.logstore import LogStore
+from meshchat.adapters.storage.statestore import StateStore
 from meshchat.chat.localtime import Zone, last_wipe
 from meshchat.chat.notices import Notice
 from meshchat.config import Config

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 from string import ascii_letters, digits
 
-from meshchat.adapters.logline import encode_line
+from meshchat.adapters.storage.logline import encode_line
 from meshchat.constants import IP_UDP_HEADERS, MAX_MTU
 from meshchat.identity import SigningKey, sign_record
 from meshchat.wire.datagram import PlainDatagram

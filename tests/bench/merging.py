@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from meshchat.adapters.logline import encode_line
+from meshchat.adapters.storage.logline import encode_line
 from meshchat.identity import verify_record
 from meshchat.state.store import RecordStore
 from meshchat.wire.records import Record, decode_record

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.adapters.logline import decode_line, encode_line
-from meshchat.adapters.personalfile import decode_person, encode_person
+from meshchat.adapters.storage.logline import decode_line, encode_line
+from meshchat.adapters.storage.personalfile import decode_person, encode_person
 from meshchat.chat.personal import Person
 from meshchat.config import SAMPLE, SYSTEM, Config, parse
 from meshchat.errors import ConfigError, Malformed, StoreError

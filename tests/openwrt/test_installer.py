@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from meshchat.adapters.files import TEMP_SUFFIX
-from meshchat.adapters.logfile import DAMAGED_SUFFIX
+from meshchat.adapters.storage.files import TEMP_SUFFIX
+from meshchat.adapters.storage.logfile import DAMAGED_SUFFIX
 from openwrt.build.source import Source, as_it_stands
 from tests.openwrt.simulated import (
     MANAGERS,

@@ -10,7 +10,7 @@ import random
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
-from meshchat.adapters.files import TEMP_SUFFIX, DirectoryInUse
+from meshchat.adapters.storage.files import TEMP_SUFFIX, DirectoryInUse
 from meshchat.errors import StoreError
 
 

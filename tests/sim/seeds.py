@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 
-from meshchat.adapters.logstore import FsyncPolicy
+from meshchat.adapters.storage.logstore import FsyncPolicy
 from meshchat.constants import CAP_ACCOUNTS
 from meshchat.errors import MeshchatError
 from meshchat.state.caps import CapLimits

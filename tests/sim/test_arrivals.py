@@ -9,10 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from meshchat.adapters import arrivals, logindex, logstore, oncetable
-from meshchat.adapters.arrivals import ARRIVALS_FILE
-from meshchat.adapters.logline import encode_line
-from meshchat.adapters.logstore import FsyncPolicy
+from meshchat.adapters.storage import arrivals, logindex, logstore, oncetable
+from meshchat.adapters.storage.arrivals import ARRIVALS_FILE
+from meshchat.adapters.storage.logline import encode_line
+from meshchat.adapters.storage.logstore import FsyncPolicy
 from meshchat.chat.access import OPERATOR
 from meshchat.chat.answers import Answer, Work
 from meshchat.chat.sessions import OWN, Origin

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from meshchat.adapters.logline import StoredRecord
-from meshchat.adapters.logstore import LogStore
+from meshchat.adapters.storage.logline import StoredRecord
+from meshchat.adapters.storage.logstore import LogStore
 from meshchat.constants import MIN_MTU, REPAIR_SHARE, STREAM_KEEP
 from meshchat.identity import verify_record
 from meshchat.protocol.reconcile import short_id

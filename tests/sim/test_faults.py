@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from meshchat.adapters.logstore import FsyncPolicy
+from meshchat.adapters.storage.logstore import FsyncPolicy
 from meshchat.constants import CAP_ACCOUNTS
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits

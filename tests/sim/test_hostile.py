@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshchat.adapters.links.udp import UdpOrigin
-from meshchat.adapters.statestore import StateStore
+from meshchat.adapters.storage.statestore import StateStore
 from meshchat.constants import (
     FORGERY_BURST,
     MAX_NEIGHBOURS,

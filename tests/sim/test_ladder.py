@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from meshchat.adapters.logline import StoredRecord
-from meshchat.adapters.logstore import LogStore
+from meshchat.adapters.storage.logline import StoredRecord
+from meshchat.adapters.storage.logstore import LogStore
 from meshchat.identity import SigningKey, sign_record, verify_record
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
 from meshchat.wire.packets import Digest, Dump, Packet, Sketch, decode_packets

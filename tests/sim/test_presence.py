@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshchat.adapters.logline import encode_line
+from meshchat.adapters.storage.logline import encode_line
 from meshchat.constants import (
     ACTIVE_FOR,
     ACTIVE_GRACE,

@@ -11,10 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 from meshchat.adapters.links.udp import UdpOrigin
-from meshchat.adapters.logstore import FsyncPolicy, LogStore
 from meshchat.adapters.meshview import MeshView
 from meshchat.adapters.node import Node, NodeSettings
-from meshchat.adapters.statestore import StateStore
+from meshchat.adapters.storage.logstore import FsyncPolicy, LogStore
+from meshchat.adapters.storage.statestore import StateStore
 from meshchat.chat.localtime import Zone, last_wipe
 from meshchat.chat.notices import Evicted, Notice, Wiped
 from meshchat.constants import (

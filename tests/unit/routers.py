@@ -7,17 +7,17 @@ from random import Random
 from types import SimpleNamespace
 from typing import cast
 
-from meshchat.adapters.diskfiles import DiskFiles
 from meshchat.adapters.links.interfaces import list_interfaces
 from meshchat.adapters.links.network import Network
 from meshchat.adapters.links.udp import UdpOrigin
-from meshchat.adapters.logline import encode_line
-from meshchat.adapters.logstore import LogStore
 from meshchat.adapters.machine import Machine
 from meshchat.adapters.meshview import MeshView
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.operator import OperatorView
-from meshchat.adapters.statestore import StateStore
+from meshchat.adapters.storage.diskfiles import DiskFiles
+from meshchat.adapters.storage.logline import encode_line
+from meshchat.adapters.storage.logstore import LogStore
+from meshchat.adapters.storage.statestore import StateStore
 from meshchat.chat.notices import Notice
 from meshchat.config import Config
 from meshchat.constants import CAP_ACCOUNTS, DEFAULT_PORT, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE

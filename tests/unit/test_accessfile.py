@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.adapters.accessfile import WRITE_EVERY, AccessFile, decode_access
-from meshchat.adapters.diskfiles import DiskFiles
+from meshchat.adapters.storage.accessfile import WRITE_EVERY, AccessFile, decode_access
+from meshchat.adapters.storage.diskfiles import DiskFiles
 from meshchat.errors import TicketVoid
 from tests.unit.routers import START_MS, key
 

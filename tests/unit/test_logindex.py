@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.adapters import logindex
-from meshchat.adapters.logindex import Arrived, Entry, LogIndex, Place, pack, unpack
+from meshchat.adapters.storage import logindex
+from meshchat.adapters.storage.logindex import Arrived, Entry, LogIndex, Place, pack, unpack
 from meshchat.wire.records import position, position_stamp
 
 positions = st.integers(0, 300).map(lambda stamp: position(stamp % 2, stamp))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshchat.adapters.logline import MAX_LINE, StoredRecord, decode_line, encode_line
+from meshchat.adapters.storage.logline import MAX_LINE, StoredRecord, decode_line, encode_line
 from meshchat.constants import MAX_RECORD
 from meshchat.errors import Malformed
 from meshchat.identity import SigningKey, sign_record, verify_record

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshchat.adapters.logline import Outline, StoredRecord, encode_line
-from meshchat.adapters.logmark import MARK_SIZE
-from meshchat.adapters.logstore import LogStore
+from meshchat.adapters.storage.logline import Outline, StoredRecord, encode_line
+from meshchat.adapters.storage.logmark import MARK_SIZE
+from meshchat.adapters.storage.logstore import LogStore
 from meshchat.identity import RouterIdentity, SigningKey, sign_record, verify_record
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id
 from tests.sim.disk import SimFiles

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from meshchat.adapters import logstore
-from meshchat.adapters.diskfiles import DiskFiles
-from meshchat.adapters.files import DirectoryInUse
-from meshchat.adapters.logfile import MAX_DAMAGED
-from meshchat.adapters.logline import StoredRecord, encode_line
-from meshchat.adapters.logmark import MARK_SIZE
-from meshchat.adapters.logstore import AppendFailed, FsyncPolicy, LogStore
+from meshchat.adapters.storage import logstore
+from meshchat.adapters.storage.diskfiles import DiskFiles
+from meshchat.adapters.storage.files import DirectoryInUse
+from meshchat.adapters.storage.logfile import MAX_DAMAGED
+from meshchat.adapters.storage.logline import StoredRecord, encode_line
+from meshchat.adapters.storage.logmark import MARK_SIZE
+from meshchat.adapters.storage.logstore import AppendFailed, FsyncPolicy, LogStore
 from meshchat.errors import StoreError
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id
 from tests.sim.disk import PowerCut, SimFiles
@@ -649,7 +649,7 @@ def test_through_crashes_every_promise_is_kept(fsync: FsyncPolicy, seed: int) ->
 _APPENDER = """
 import sys
 from tests.unit.test_logstore import opened, record
-from meshchat.adapters.logline import StoredRecord
+from meshchat.adapters.storage.logline import StoredRecord
 from pathlib import Path
 store, found = opened(Path(sys.argv[1]))
 number = len(found) * 100

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.adapters.diskfiles import DiskFiles
-from meshchat.adapters.personalfile import PersonalFile
+from meshchat.adapters.storage.diskfiles import DiskFiles
+from meshchat.adapters.storage.personalfile import PersonalFile
 from meshchat.chat.personal import BELLS, Mark, Person
 from meshchat.constants import (
     MAX_IGNORED,

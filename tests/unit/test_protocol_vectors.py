@@ -19,9 +19,9 @@ import pytest
 
 import meshchat
 from meshchat import constants, errors
-from meshchat.adapters.logline import StoredRecord, decode_line, encode_line
-from meshchat.adapters.logmark import Lines
-from meshchat.adapters.statestore import STATE_VERSION, State
+from meshchat.adapters.storage.logline import StoredRecord, decode_line, encode_line
+from meshchat.adapters.storage.logmark import Lines
+from meshchat.adapters.storage.statestore import STATE_VERSION, State
 from meshchat.chat.accounts import decode_account, encode_account
 from meshchat.chat.requests import OPERATIONS
 from meshchat.identity import (

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.adapters import statestore
-from meshchat.adapters.diskfiles import DiskFiles
-from meshchat.adapters.statestore import State, StateStore
+from meshchat.adapters.storage import statestore
+from meshchat.adapters.storage.diskfiles import DiskFiles
+from meshchat.adapters.storage.statestore import State, StateStore
 from meshchat.errors import ConfigError, StoreError
 from meshchat.identity import mesh_key_text
 from meshchat.wire.records import position

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from meshchat.adapters.files import TEMP_SUFFIX, Files
+from meshchat.adapters.storage.files import TEMP_SUFFIX, Files
 from meshchat.chat.tickets import MAX_VOIDED_OF_USER, MAX_VOIDED_USERS, TICKET_ID_SIZE, Tickets, Voided
 from meshchat.chat.watching import MAX_CODES, MAX_WATCHERS, WatchCodes
 from meshchat.errors import StoreError

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
-from meshchat.adapters.files import Files
+from meshchat.adapters.storage.files import Files
 from meshchat.errors import StoreError
 
 ARRIVALS_FILE = "arrivals.id"

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from meshchat.adapters.logline import (
+from meshchat.adapters.storage.logline import (
     Outline,
     StoredRecord,
     arrival_fields,

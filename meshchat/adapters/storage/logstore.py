@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from meshchat.adapters.arrivals import Arrivals
-from meshchat.adapters.files import TEMP_SUFFIX, DirectoryInUse, Files
-from meshchat.adapters.logfile import DAMAGED_SUFFIX, LogFile
-from meshchat.adapters.logindex import MAX_FILES, Arrived, Entry, LogIndex, pack_arrival
-from meshchat.adapters.logline import Outline, StoredRecord, decode_line
-from meshchat.adapters.logmark import Lines
-from meshchat.adapters.oncetable import Made, OnceTable
+from meshchat.adapters.storage.arrivals import Arrivals
+from meshchat.adapters.storage.files import TEMP_SUFFIX, DirectoryInUse, Files
+from meshchat.adapters.storage.logfile import DAMAGED_SUFFIX, LogFile
+from meshchat.adapters.storage.logindex import MAX_FILES, Arrived, Entry, LogIndex, pack_arrival
+from meshchat.adapters.storage.logline import Outline, StoredRecord, decode_line
+from meshchat.adapters.storage.logmark import Lines
+from meshchat.adapters.storage.oncetable import Made, OnceTable
 from meshchat.chat.render import escape
 from meshchat.errors import Malformed, StoreError
 from meshchat.wire.records import PERMANENT, Record, Space, is_name

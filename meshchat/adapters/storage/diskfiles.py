@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 
-from meshchat.adapters.diskerrors import blaming
-from meshchat.adapters.files import TEMP_SUFFIX, DirectoryInUse
+from meshchat.adapters.storage.diskerrors import blaming
+from meshchat.adapters.storage.files import TEMP_SUFFIX, DirectoryInUse
 
 MAX_HANDLES = 32
 """Files kept open for appending: the busy rooms of a mesh; OpenWrt allows a process 1,024."""

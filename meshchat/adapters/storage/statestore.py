@@ -15,8 +15,8 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 
-from meshchat.adapters.diskerrors import takes_nothing
-from meshchat.adapters.files import TEMP_SUFFIX, Files
+from meshchat.adapters.storage.diskerrors import takes_nothing
+from meshchat.adapters.storage.files import TEMP_SUFFIX, Files
 from meshchat.constants import MAX_REMEMBERED, RELEASED_MS
 from meshchat.errors import ConfigError, StoreError
 from meshchat.identity import SEED_SIZE, RouterIdentity, SigningKey, mesh_key_text, parse_mesh_key

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from meshchat.adapters.files import Files
-from meshchat.adapters.logindex import MAX_OFFSET, Entry, LogIndex, Place, pack, pack_arrival, unpack
-from meshchat.adapters.logline import MAX_LINE, Outline, StoredRecord
-from meshchat.adapters.logmark import Lines
+from meshchat.adapters.storage.files import Files
+from meshchat.adapters.storage.logindex import MAX_OFFSET, Entry, LogIndex, Place, pack, pack_arrival, unpack
+from meshchat.adapters.storage.logline import MAX_LINE, Outline, StoredRecord
+from meshchat.adapters.storage.logmark import Lines
 from meshchat.chat.render import escape
 from meshchat.errors import Malformed, StoreError
 from meshchat.wire.records import POSITION_SIZE

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Iterator
 
-from meshchat.adapters.files import TEMP_SUFFIX, Files
+from meshchat.adapters.storage.files import TEMP_SUFFIX, Files
 from meshchat.chat.personal import BELLS, Mark, Person, Personal
 from meshchat.constants import MAX_IGNORED, MAX_MARKS, MAX_OPEN_ROOMS, MAX_PERSONAL, PERSONAL_EVERY
 from meshchat.errors import StoreError

@@ -1,0 +1,1 @@
+"""What lasts: log files with their index and marks, state, what people read, on whatever disk."""
