@@ -112,7 +112,7 @@ def _connect(socket: Path | None) -> "ControlClient":
 
 def _zone() -> "Zone":
     """The zone of the times shown: the configuration's, else the system's, else UTC."""
-    from meshchat.adapters.system_clock import system_zone
+    from meshchat.adapters.host.clock import system_zone
     from meshchat.chat.localtime import Zone
     from meshchat.config import load
     from meshchat.errors import ConfigError
@@ -438,8 +438,8 @@ def status(as_json: bool, socket: Path | None) -> None:
 @_socket_option
 def check(as_json: bool, socket: Path | None) -> int:
     """Say whether this router is well set up, and what to do where not. Status 1 if something is bad."""
-    from meshchat.adapters import firewall
-    from meshchat.adapters.machine import Machine
+    from meshchat.adapters.host import firewall
+    from meshchat.adapters.host.machine import Machine
     from meshchat.terminal import tables
 
     with _connect(socket) as client:

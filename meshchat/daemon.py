@@ -12,6 +12,7 @@ from dataclasses import replace
 from random import Random
 
 from meshchat.adapters.control import ControlServer, Socket
+from meshchat.adapters.host.clock import SystemClock, boot_id, system_zone
 from meshchat.adapters.links.network import Network
 from meshchat.adapters.links.udp import UdpPort
 from meshchat.adapters.meshview import MeshView
@@ -22,7 +23,6 @@ from meshchat.adapters.storage.diskfiles import DiskFiles
 from meshchat.adapters.storage.logstore import LogStore
 from meshchat.adapters.storage.personalfile import PersonalFile
 from meshchat.adapters.storage.statestore import StateStore
-from meshchat.adapters.system_clock import SystemClock, boot_id, system_zone
 from meshchat.chat.access import OPERATOR, PEOPLE
 from meshchat.chat.localtime import Zone, last_wipe
 from meshchat.chat.notices import Notice
@@ -257,7 +257,7 @@ def _start_logging(config: Config) -> None:
 
 def _syslog_handlers() -> list[logging.Handler]:
     """One where there is a syslogd, else none."""
-    from meshchat.adapters.syslog import SYSLOG, SyslogHandler
+    from meshchat.adapters.host.syslog import SYSLOG, SyslogHandler
 
     return [SyslogHandler()] if SYSLOG.is_socket() else []
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from meshchat.adapters.host.machine import Machine, Mount
 from meshchat.adapters.links.interfaces import Interface
 from meshchat.adapters.links.network import Network
-from meshchat.adapters.machine import Machine, Mount
 from meshchat.adapters.node import Node
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.config import Config

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meshchat.adapters.socketfile import bind
+from meshchat.adapters.host.socketfile import bind
 from meshchat.adapters.worker import Worker
 from meshchat.chat.access import Door
 from meshchat.chat.answers import Answer, Outcome, Work

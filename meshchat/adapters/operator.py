@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from meshchat.adapters.checkup import Checkup
+from meshchat.adapters.host.machine import Machine
 from meshchat.adapters.links.network import Network, queues
-from meshchat.adapters.machine import Machine
 from meshchat.adapters.node import Node
 from meshchat.adapters.storage.logstore import LogStore
 from meshchat.adapters.storage.statestore import StateStore

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meshchat.adapters.uci import settle
+from meshchat.adapters.host.uci import settle
 from meshchat.config import FIXED, SETTINGS, SYSTEM, parse
 from tests.openwrt.router import FILES, Router
 

@@ -7,10 +7,10 @@ from random import Random
 from types import SimpleNamespace
 from typing import cast
 
+from meshchat.adapters.host.machine import Machine
 from meshchat.adapters.links.interfaces import list_interfaces
 from meshchat.adapters.links.network import Network
 from meshchat.adapters.links.udp import UdpOrigin
-from meshchat.adapters.machine import Machine
 from meshchat.adapters.meshview import MeshView
 from meshchat.adapters.node import Node, NodeSettings
 from meshchat.adapters.operator import OperatorView

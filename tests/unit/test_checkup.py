@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from meshchat.adapters.firewall import Packet, findings, refusal
+from meshchat.adapters.host.firewall import Packet, findings, refusal
+from meshchat.adapters.host.machine import Machine
 from meshchat.adapters.links.interfaces import Interface, list_interfaces
 from meshchat.adapters.links.udp import UdpOrigin
-from meshchat.adapters.machine import Machine
 from meshchat.identity import Sealer
 from meshchat.wire.datagram import PlainDatagram
 from meshchat.wire.packets import Digest, decode_packets, encode_packet

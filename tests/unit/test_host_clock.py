@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from meshchat.adapters import system_clock
-from meshchat.adapters.system_clock import POLL, SystemClock, boot_id, kernel_synchronised, system_zone
+from meshchat.adapters.host import clock as host_clock
+from meshchat.adapters.host.clock import POLL, SystemClock, boot_id, kernel_synchronised, system_zone
 from meshchat.chat.localtime import Zone
 
 
@@ -41,7 +41,7 @@ class Kernel:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     kernel = Kernel()
-    monkeypatch.setattr(system_clock, "time", kernel)
+    monkeypatch.setattr(host_clock, "time", kernel)
     return kernel
 
 

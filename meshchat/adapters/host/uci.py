@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from meshchat.adapters.system_clock import system_zone
+from meshchat.adapters.host.clock import system_zone
 from meshchat.chat.localtime import Zone
 from meshchat.config import FIXED, SETTINGS, SYSTEM, checked, parse, toml
 from meshchat.errors import ConfigError, Contradiction
