@@ -171,7 +171,7 @@ def cli(context: click.Context, socket: Path | None, guest: bool, plain: bool) -
     if context.invoked_subcommand is not None:
         return None
     from meshchat.config import front_door
-    from meshchat.lean import without_openssl
+    from meshchat.without_openssl import without_openssl
 
     with without_openssl():
         from meshchat.terminal.app import run
@@ -698,7 +698,7 @@ def daemon(config: Path | None, sample: bool, **overrides: Any) -> None:
 
     Example: meshchat daemon --interface wlan0 --logs /var/lib/meshchat --state /etc/meshchat
     """
-    from meshchat.lean import without_openssl
+    from meshchat.without_openssl import without_openssl
 
     with without_openssl():
         from meshchat.config import SAMPLE, load

@@ -11,7 +11,6 @@ from meshchat.chat.localtime import Zone
 from meshchat.client.model import Model
 from meshchat.client.session import Daemon, LoggedOut
 from meshchat.errors import DaemonGone, MeshchatError
-from meshchat.lean import without_openssl
 from meshchat.terminal.commands import execute
 from meshchat.terminal.conversation import Conversation
 from meshchat.terminal.dialogue import choose_room, log_in
@@ -19,6 +18,7 @@ from meshchat.terminal.edited import EditedFront
 from meshchat.terminal.front import Front, Leave
 from meshchat.terminal.keyboard import Keyboard, can_edit
 from meshchat.terminal.lines import LineFront
+from meshchat.without_openssl import without_openssl
 
 LAST_LINES_TTY, LAST_LINES_PIPE = 3.0, 30.0
 """Seconds that the last lines may take, on leaving, each to be sent: a person waits less than a script."""

@@ -23,7 +23,7 @@ RUNS = 5
 
 PROGRAM = """
 import importlib, json, re, sys, time
-from meshchat.lean import without_openssl
+from meshchat.without_openssl import without_openssl
 def memory():
     with open("/proc/self/smaps_rollup") as rollup:
         return int(re.search(r"^Pss:\\s+(\\d+)", rollup.read(), re.MULTILINE)[1])
