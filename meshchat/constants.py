@@ -511,4 +511,7 @@ MAX_WAITING = 64
 """Requests of one session that wait for the one under way; more are refused."""
 
 MAX_WAITING_BYTES = 4 * 1024 * 1024
-"""Of requests that wait on one connection, all sessions together; until they are fewer it is not read."""
+MAX_OWN_WAITING_BYTES = 64 * 1024
+"""Of requests that wait on one connection, all sessions together; until they are fewer it is not read. The
+first is for who is believed to speak for many, the second for all others: as Python keeps them, requests take
+up to twenty times their bytes, so that 64 connections could fill a router's memory."""

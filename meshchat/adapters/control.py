@@ -29,6 +29,7 @@ from meshchat.constants import (
     MAX_CONTROL_BACKLOG,
     MAX_CONTROL_CLIENTS,
     MAX_CONTROL_LINE,
+    MAX_OWN_WAITING_BYTES,
     MAX_WAITING,
     MAX_WAITING_BYTES,
 )
@@ -38,7 +39,8 @@ ITEMS_AT_ONCE = 32
 """Items of a long answer made before others get their turn."""
 
 CLOSE_WAIT = 0.5
-"""Seconds for front ends to read their last lines when the daemon stops: procd wants it gone soon."""
+"""Seconds for front ends to read their last lines: procd wants a daemon that stops gone soon, and whoever
+does not read would keep a descriptor for each connection that he has given up."""
 
 log = logging.getLogger(__name__)
 
@@ -65,16 +67,23 @@ class _Request:
 class _Line:
     """A connection on its wire.
 
-    `waiting` are the requests of each session behind the one under way; a session that has none is not in it.
+    `task` serves it. `waiting` are the requests of each session, the one under way first; a session that has
+    none is not in it.
     """
 
     connection: Connection
     writer: asyncio.StreamWriter
+    task: asyncio.Task[Any]
     heard_at: float
     waiting: dict[Session, deque[_Request]] = field(default_factory=dict)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     waiting_bytes: int = 0
     room: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def most_waiting(self) -> int:
+        """Bytes of requests that may wait before the connection is read no further."""
+        return MAX_WAITING_BYTES if self.connection.trusted else MAX_OWN_WAITING_BYTES
 
     def send(self, fields: Mapping[str, object]) -> None:
         """A line to the front end."""
@@ -182,34 +191,36 @@ class ControlServer:
     # --- One connection -------------------------------------------------------------------------------
 
     async def _serve(self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        uid = _peer_uid(writer)
+        connection = self._service.connect(door, Origin(f"uid {uid}"), trusted=uid in self._trusted)
+        line = _Line(connection, writer, task, asyncio.get_running_loop().time())
         try:
             # A front end that leaves while it is answered ends its connection, and that is all.
             with contextlib.suppress(ConnectionError):
-                await self._converse(door, reader, writer)
+                await self._converse(door, reader, line)
         finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
-
-    async def _converse(self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        uid = _peer_uid(writer)
-        connection = self._service.connect(door, Origin(f"uid {uid}"), trusted=uid in self._trusted)
-        line = _Line(connection, writer, asyncio.get_running_loop().time())
-        try:
-            if not self._make_room(connection):
-                line.send(_closing_line("busy", "Too many front ends are connected; try again in a moment."))
-                return
-            self._lines[connection] = line
-            line.send({"meshchat": CONTROL_VERSION, **self._hello, "rights": door.names()})
-            while raw := await _read_line(reader, line):
-                if raw.strip():
-                    self._take(line, raw)
-                while line.waiting_bytes > MAX_WAITING_BYTES:
-                    line.room.clear()
-                    await line.room.wait()
-        finally:
+            self._end(line)
+            await _hang_up(writer)
+            # Only now: it has a descriptor until then, and so a place.
             self._lines.pop(connection, None)
-            await self._end(line)
+
+    async def _converse(self, door: Door, reader: asyncio.StreamReader, line: _Line) -> None:
+        if not self._make_room(line.connection):
+            line.send(_closing_line("busy", "Too many front ends are connected; try again in a moment."))
+            return
+        self._lines[line.connection] = line
+        line.send({"meshchat": CONTROL_VERSION, **self._hello, "rights": door.names()})
+        while raw := await _read_line(reader, line):
+            if raw.strip():
+                self._take(line, raw)
+            # Whoever does not read his refusals makes no more of them, and others get their turn.
+            await line.writer.drain()
+            await asyncio.sleep(0)
+            while line.waiting_bytes > line.most_waiting:
+                line.room.clear()
+                await line.room.wait()
 
     def _make_room(self, newcomer: Connection) -> bool:
         """Whether there is a place for one more front end, after another has given its up."""
@@ -221,16 +232,15 @@ class ControlServer:
             return False
         line = self._lines.pop(gone)
         line.send(_closing_line("busy", "Too many front ends are connected, and this one was idle."))
-        line.writer.close()
+        # Not `close`, which waits until all is read: what he did not read before he does not read now.
+        line.writer.transport.abort()
+        line.task.cancel()
         return True
 
-    async def _end(self, line: _Line) -> None:
+    def _end(self, line: _Line) -> None:
         """Nobody is on this connection any more, and nothing that was asked on it is done."""
-        tasks = list(line.tasks)
-        for task in tasks:
+        for task in line.tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
         self._service.disconnect(line.connection)
         self.rearm()
 
@@ -260,14 +270,17 @@ class ControlServer:
     async def _answer_all(self, line: _Line, session: Session) -> None:
         """Answers what waits on a session, in order."""
         waiting = line.waiting[session]
-        with contextlib.suppress(ConnectionError):
-            while waiting:
-                request = waiting[0]
-                await self._answer(line, session, request)
-                waiting.popleft()
-                line.waiting_bytes -= request.size
-                line.room.set()
-        del line.waiting[session]
+        try:
+            with contextlib.suppress(ConnectionError):
+                while waiting:
+                    await self._answer(line, session, waiting[0])
+                    line.waiting_bytes -= waiting.popleft().size
+                    line.room.set()
+        finally:
+            # What is left is of a front end that has gone: nothing is to wait for room behind it.
+            line.waiting_bytes -= sum(request.size for request in waiting)
+            line.room.set()
+            del line.waiting[session]
 
     async def _answer(self, line: _Line, session: Session, request: _Request) -> None:
         number, now = request.number, asyncio.get_running_loop().time()
@@ -291,6 +304,17 @@ class ControlServer:
         if answer.delay_s > 0:
             await asyncio.sleep(answer.delay_s)
         return answer
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """Closes a connection when its front end has read the last lines, or soon."""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        try:
+            async with asyncio.timeout(CLOSE_WAIT):
+                await writer.wait_closed()
+        except TimeoutError:
+            writer.transport.abort()
 
 
 def _peer_uid(writer: asyncio.StreamWriter) -> int:

@@ -387,6 +387,70 @@ def test_who_leaves_in_the_middle_of_an_answer_leaves_no_trace(
     assert caplog.records == []
 
 
+def test_who_reads_no_refusals_is_read_no_further(path: Path) -> None:
+    async def test() -> None:
+        async with running(path) as served:
+            flood, other = await served.line(), await served.line()
+            flood.writer.write(b"x\n" * 500_000)
+            for number in range(500):
+                other.write({"id": number, "do": "whoami"})
+                assert (await other.read())["id"] == number
+            assert flood.writer.transport.get_write_buffer_size() > 0
+
+    drive(test)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("shuts", [True, False])
+def test_who_reads_nothing_keeps_no_more_descriptors_than_there_are_places(path: Path, shuts: bool) -> None:
+    """Whether he says that he has done or has to give his place up."""
+
+    async def test() -> None:
+        async with running(path) as served:
+            served.fill(100)
+            before = descriptors()
+            for number in range(1, 2 * MAX_CONTROL_CLIENTS):
+                deaf = await served.line()
+                deaf.write({"id": 1, "do": "history", "room": "1"})
+                if shuts:
+                    deaf.writer.write_eof()
+                assert descriptors() - before - number <= MAX_CONTROL_CLIENTS + 1
+
+    drive(test)
+
+
+def test_who_leaves_with_much_waiting_has_left(path: Path) -> None:
+    async def test() -> None:
+        async with running(path) as served:
+            served.fill(300)
+            served.chat.mesh.take(account(served.chat, 0))
+            leaver, stayer, other = [await served.line() for _ in range(3)]
+            leaver.write({"id": 1, "do": "resume", "ticket": ticket(served.chat, 0)})
+            assert (await leaver.read())["ok"]
+            leaver.write({"id": 2, "do": "present", "rooms": ["1"], "active": True})
+            assert (await leaver.read())["ok"]
+            stayer.write({"id": 1, "do": "subscribe"})
+            assert (await stayer.read())["ok"]
+            assert (await stayer.read())["rooms"] == ["1"]
+            leaver.write({"id": 3, "do": "open", "session": 1})
+            assert (await leaver.read())["ok"]
+            leaver.write({"id": 4, "do": "history", "room": "1", "session": 1})
+            for number in range(10, 10 + MAX_WAITING - 1):
+                leaver.write({"id": number, "do": "whoami", "session": 1, "pad": "x" * 70_000})
+            await leaver.reader.readexactly(1)
+            for number in range(500):
+                other.write({"id": number, "do": "whoami"})
+                assert (await other.read())["id"] == number
+            leaver.writer.transport.abort()
+            while (await stayer.read())["rooms"]:
+                pass
+
+    drive(test)
+
+
 def test_idle_connections_shut_nobody_out_and_are_told_so(path: Path) -> None:
     async def test() -> None:
         async with running(path) as served:
