@@ -1,7 +1,8 @@
 """Who keeps a place where there are not enough: connections to the control sockets, turns at Argon2.
 
-Places are shared out by holder, the user who is logged in or else the origin. Whoever comes when all are
-taken gets one of the holder that has most; so 64 idle connections, or 60 logins at once, shut nobody out.
+Places are shared out by origin, and within one by holder: the user who is logged in, or else the origin.
+Whoever comes when all are taken gets one of the origin that has more than his, or of the holder that has
+most; so 64 connections of one origin shut nobody else out, idle or logged in by as many names.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -33,16 +34,23 @@ class Occupant(NamedTuple):
 def who_gives_way(newcomer: Connection, occupants: Iterable[Occupant]) -> Connection | None:
     """Whose place a newcomer gets where all are taken; None: nobody's, he is to come back later.
 
-    One of the holder with most places gives way, and of his the one that is worth least and has been silent
-    for longest. Where nobody has more than one, it is one on which nobody is logged in.
+    Where the newcomer's origin has fewer places than another, even with this one, it is the origin with most
+    that gives way; else anybody. Of these it is the holder with most places, and of his the one that is
+    worth least and has been silent for longest. Where nobody has more than one, nobody who is logged in gives
+    way to his own origin, or to one that has as much.
     """
     ordered = list(occupants)
+    origins = Counter(each.connection.origin for each in ordered)
+    most = max(origins.values(), default=0)
+    poorer = origins[newcomer.origin] + 1 < most
+    if poorer:
+        ordered = [each for each in ordered if origins[each.connection.origin] == most]
     places = Counter(each.holder for each in ordered)
     chosen = min(ordered, key=lambda each: (-places[each.holder], each.worth, each.heard_at), default=None)
     if chosen is None:
         return None
     alone = places[chosen.holder] == 1 and chosen.holder != newcomer.origin
-    return None if alone and chosen.worth == 2 else chosen.connection
+    return None if alone and not poorer and chosen.worth == 2 else chosen.connection
 
 
 class Turns(Generic[T]):

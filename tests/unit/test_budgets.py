@@ -202,6 +202,19 @@ def test_who_is_logged_in_gives_way_only_to_his_own_excess() -> None:
     assert who_gives_way(chat.person(PEOPLE, "new").connection, occupants) is people[3].connection
 
 
+def test_many_names_of_one_origin_do_not_shut_out_another() -> None:
+    """The operator comes in, whoever is logged in by 64 names from one place; these wait for each other."""
+    chat = Chat()
+    crowd = []
+    for number in range(6):
+        chat.person().enter(f"user{number}")
+        crowd.append(chat.person(PEOPLE, "guests"))
+        crowd[-1].ask("login", user=f"user{number}", password="pass")
+    occupants = [Occupant(person.connection, float(at)) for at, person in enumerate(crowd)]
+    assert who_gives_way(chat.person(OPERATOR, "root").connection, occupants) is crowd[0].connection
+    assert who_gives_way(chat.person(PEOPLE, "guests").connection, occupants) is None
+
+
 def test_of_one_holder_s_the_idle_one_goes_first() -> None:
     chat = Chat()
     listening, idle = chat.person(PEOPLE, "one"), chat.person(PEOPLE, "one")
