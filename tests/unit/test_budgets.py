@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.chat.access import OPERATOR, PEOPLE
+from meshchat.chat.answers import Answer
 from meshchat.chat.limits import (
     LONGEST_DELAY,
     NAME_GUESSES,
@@ -213,6 +214,13 @@ def test_many_names_of_one_origin_do_not_shut_out_another() -> None:
     occupants = [Occupant(person.connection, float(at)) for at, person in enumerate(crowd)]
     assert who_gives_way(chat.person(OPERATOR, "root").connection, occupants) is crowd[0].connection
     assert who_gives_way(chat.person(PEOPLE, "guests").connection, occupants) is None
+
+
+def test_a_name_that_nobody_can_have_costs_no_work_and_no_memory() -> None:
+    for name in ("a" * 200_000, "a" * 33, "", "~tag", "a b"):
+        refused = Chat().person(PEOPLE).outcome("login", user=name, password="pass")
+        assert isinstance(refused, Answer)
+        assert refused.result["code"] == "login"
 
 
 def test_of_one_holder_s_the_idle_one_goes_first() -> None:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.chat.access import OPERATOR, PEOPLE
+from meshchat.chat.answers import Work
 from meshchat.chat.sessions import Connection, Origin
 from meshchat.chat.tickets import (
     LIFETIME_MS,
@@ -199,3 +200,37 @@ def test_no_number_of_logouts_brings_a_voided_ticket_back() -> None:
         with pytest.raises(TicketVoid):
             tickets.take(text, START_MS)
     assert tickets.take(kept[1], START_MS)
+
+
+# --- A password that changes meanwhile ------------------------------------------------------------------
+
+
+def test_who_was_logged_in_by_the_old_password_gets_no_ticket_for_after_the_change() -> None:
+    chat = Chat()
+    owner, thief = chat.person().enter("ann"), chat.person(PEOPLE)
+    thief.ask("login", user="ann", password="pass")
+    owner.ask("passwd", old="pass", new="another")
+    assert thief.refused("ticket") == "ticket"
+    assert chat.person(PEOPLE).ask("resume", ticket=owner.ask("ticket")["ticket"])["user"] == "ann"
+
+
+@pytest.mark.parametrize(
+    ("do", "fields"),
+    [
+        ("login", {"user": "ann", "password": "pass"}),
+        ("passwd", {"old": "pass", "new": "stolen"}),
+        ("retire", {"password": "pass"}),
+    ],
+)
+def test_a_password_that_is_changed_while_it_is_checked_opens_nothing(
+    do: str, fields: dict[str, str]
+) -> None:
+    chat = Chat()
+    owner, thief = chat.person().enter("ann"), chat.person(PEOPLE, "thief")
+    thief.ask("login", user="ann", password="pass")
+    work = thief.outcome(do, **fields)
+    assert isinstance(work, Work)
+    computed = work.compute()
+    owner.ask("passwd", old="pass", new="another")
+    assert work.finish(computed, chat.now).result["code"] == "login"
+    assert chat.person(PEOPLE).ask("login", user="ann", password="another")

@@ -1,5 +1,6 @@
 """Requests about sessions and accounts: who is there, who he is, and how he is let in."""
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from meshchat.constants import MAX_OPEN_ROOMS
 from meshchat.errors import LoginFailed, NameTaken, PasswordRefused, SessionRefused, TicketVoid
 from meshchat.identity import SealedKey, SigningKey
 from meshchat.state.presence import Present
+from meshchat.wire.records import is_name
 
 T = TypeVar("T")
 
@@ -57,10 +59,12 @@ def _login(call: Call, asked: Credentials) -> Outcome:
     app = call.app
 
     def enter(login: Login | None) -> Answer:
-        if login is None or app.accounts.get(login.account.key) is None:
+        if login is None or not _opens_still(call, login.account):
             raise LoginFailed
         return _entered(call, login)
 
+    if not is_name(unicodedata.normalize("NFC", split_tag(asked.user)[0])):
+        raise LoginFailed  # Nobody can be called so, and it may be longer than is remembered of a guess.
     secret, candidates = _password_given(asked.password), app.accounts.candidates(asked.user)
     guard = _Guard(call, fold(split_tag(asked.user)[0]))
     return call.work(lambda: try_login(candidates, secret, app.sealing), guard.checked(enter))
@@ -73,6 +77,8 @@ def _entered(call: Call, login: Login) -> Answer:
 
 def _ticket(call: Call, asked: Nothing) -> Outcome:
     app, login, account = call.app, call.session.require_login(), _own_account(call)
+    if account.sequence > login.account.sequence:
+        raise TicketVoid("The password was changed: log in again.")
     ticket, given = app.tickets.give(login.signer, account.sequence, app.mesh.now_ms())
     call.session.remember_ticket(ticket)
     return Answer.done(ticket=given)
@@ -161,9 +167,12 @@ def _passwd(call: Call, asked: NewPassword) -> Outcome:
         return (login.signer, seal(login.signer, new_secret, app.sealing)) if login else None
 
     def publish(made: tuple[SigningKey, SealedKey] | None) -> Answer:
-        if made is None or app.accounts.get(account.key) is None:
+        if made is None or not _opens_still(call, account):
             raise LoginFailed("The old password is not right.")
-        return Answer.done(**with_notice({}, app.accounts.publish(made[0], account.name, made[1])))
+        notice = app.accounts.publish(made[0], account.name, made[1])
+        # Who changed it knows the new one: he stays, and gets tickets.
+        call.session.login = Login(_own_account(call), made[0])
+        return Answer.done(**with_notice({}, notice))
 
     return call.work(reseal, _Guard(call, fold(account.name)).checked(publish))
 
@@ -179,7 +188,7 @@ def _retire(call: Call, asked: Retire) -> Outcome:
     app, account, secret = call.app, _own_account(call), _password_given(asked.password)
 
     def publish(login: Login | None) -> Answer:
-        if login is None:
+        if login is None or not _opens_still(call, account):
             raise LoginFailed("The password is not right.")
         return Answer.done(**with_notice({}, app.accounts.retire(login.signer, account.name)))
 
@@ -191,6 +200,12 @@ def _own_account(call: Call) -> Account:
     """The account logged in, in its latest version."""
     login = call.session.require_login()
     return call.app.accounts.get(login.account.key) or login.account
+
+
+def _opens_still(call: Call, account: Account) -> bool:
+    """Whether the password that opened `account` is still its password, after the seconds that it took."""
+    now = call.app.accounts.get(account.key)
+    return now is not None and now.sealed == account.sealed
 
 
 def _password_given(typed: str) -> str:
