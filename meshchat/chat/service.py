@@ -20,6 +20,8 @@ from meshchat.chat.personal import Personal
 from meshchat.chat.ports import Mesh, Operator
 from meshchat.chat.render import safe
 from meshchat.chat.requests import OPERATIONS
+from meshchat.chat.requests.accounts import Open
+from meshchat.chat.requests.fields import read
 from meshchat.chat.requests.operation import Call
 from meshchat.chat.sessions import OWN, Connection, Origin, Session
 from meshchat.chat.tickets import Tickets
@@ -98,13 +100,15 @@ class Service:
 
         Raises `UsageError` and `SessionRefused`.
         """
-        number = request.get("session", OWN)
+        number = request.get("session")
+        if number is None:
+            number = OWN
         if type(number) is not int or not OWN <= number <= LAST_SESSION:
             raise UsageError(f"'session' has to be a whole number from {OWN} to {LAST_SESSION}.")
         if request.get("do") != "open":
             return connection.get(number)
-        origin = request.get("origin")
-        return connection.open(number, origin[:MAX_ORIGIN_NAME] if isinstance(origin, str) else None)
+        origin = read(request, Open).origin
+        return connection.open(number, None if origin is None else origin[:MAX_ORIGIN_NAME])
 
     # --- Time: who is present is said again and again ---------------------------------------------------
 

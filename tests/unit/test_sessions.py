@@ -15,7 +15,7 @@ from meshchat.chat.tickets import (
     Tickets,
 )
 from meshchat.constants import MAX_OWN_SESSIONS
-from meshchat.errors import MeshchatError, SessionRefused, TicketVoid
+from meshchat.errors import MeshchatError, SessionRefused, TicketVoid, UsageError
 from tests.unit.fakes import Chat, Person
 from tests.unit.routers import START_MS, key
 
@@ -46,12 +46,27 @@ def test_each_session_has_its_own_login_and_they_end_apart() -> None:
     assert chat.person().texts() == ["still here"]
 
 
-@pytest.mark.parametrize("number", [-1, True, 1.5, "1", None, 2**31, [0]])
+@pytest.mark.parametrize("number", [-1, True, 1.5, "1", 2**31, [0]])
 def test_what_is_no_number_of_a_session_is_refused(number: object) -> None:
     chat = Chat()
     connection = chat.service.connect(PEOPLE, Origin("web"))
     with pytest.raises(MeshchatError):
         chat.service.session(connection, {"do": "whoami", "session": number})
+
+
+def test_a_session_that_is_null_is_the_connection_s_own() -> None:
+    chat = Chat()
+    connection = chat.service.connect(PEOPLE, Origin("web"))
+    assert chat.service.session(connection, {"do": "whoami", "session": None}).number == 0
+
+
+@pytest.mark.parametrize("origin", [7, ["10.0.0.1"], "a\nb"])
+def test_what_is_refused_to_open_is_not_open(origin: object) -> None:
+    chat = Chat()
+    connection = chat.service.connect(PEOPLE, Origin("web"), trusted=True)
+    with pytest.raises(UsageError):
+        chat.service.session(connection, {"do": "open", "session": 1, "origin": origin})
+    session(chat, connection, 1, "10.0.0.1")
 
 
 def test_a_number_is_opened_once_and_who_speaks_for_one_has_few() -> None:
