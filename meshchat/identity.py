@@ -194,6 +194,11 @@ def open_box(key: bytes, box: bytes, about: bytes) -> bytes | None:
         return None
 
 
+def random_octets(size: int) -> bytes:
+    """So many bytes from the system's random source, for what nobody is to guess."""
+    return nacl.utils.random(size)
+
+
 def random_box_key() -> bytes:
     """A new 32-byte key for `seal_box_random` from the system's random source."""
     return nacl.utils.random(BOX_KEY_SIZE)

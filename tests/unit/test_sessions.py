@@ -249,3 +249,7 @@ def test_a_password_that_is_changed_while_it_is_checked_opens_nothing(
     owner.ask("passwd", old="pass", new="another")
     assert work.finish(computed, chat.now).result["code"] == "login"
     assert chat.person(PEOPLE).ask("login", user="ann", password="another")
+
+
+def test_codes_for_watching_follow_from_no_dice_that_the_air_shows() -> None:
+    assert Chat().person().ask("watch_new") != Chat().person().ask("watch_new")

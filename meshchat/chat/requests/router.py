@@ -14,6 +14,7 @@ from meshchat.chat.requests.operation import Call, Nothing, Operation
 from meshchat.chat.watching import CODE_SIZE
 from meshchat.constants import RELEASED_MS
 from meshchat.errors import ClockRefused
+from meshchat.identity import random_octets
 from meshchat.protocol.clock import LATEST_MS
 
 
@@ -127,12 +128,12 @@ def _watch_list(call: Call, asked: Nothing) -> Outcome:
             "code": code,
             "users": [accounts.display(name, key) for key in keys if (name := accounts.name(key))],
         }
-        for code, keys in call.app.codes
+        for code, keys in list(call.app.codes)
     )
 
 
 def _watch_new(call: Call, asked: Nothing) -> Outcome:
-    return Answer.done(code=call.app.codes.make(call.app.random.randbytes(CODE_SIZE)))
+    return Answer.done(code=call.app.codes.make(random_octets(CODE_SIZE)))
 
 
 def _watch_drop(call: Call, asked: Code) -> Outcome:
