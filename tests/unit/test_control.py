@@ -426,7 +426,7 @@ def test_who_leaves_with_much_waiting_has_left(path: Path) -> None:
     async def test() -> None:
         async with running(path) as served:
             served.fill(300)
-            served.chat.mesh.take(account(served.chat, 0))
+            served.chat.router.take(account(served.chat, 0))
             leaver, stayer, other = [await served.line() for _ in range(3)]
             leaver.write({"id": 1, "do": "resume", "ticket": ticket(served.chat, 0)})
             assert (await leaver.read())["ok"]
