@@ -352,11 +352,13 @@ class Config:
     socket: Path = field(
         metadata=_about("Control socket, by which all other commands reach the daemon.", _socket)
     )
-    people: Path = field(
+    people: Path | None = field(
+        default=None,
         metadata=_about(
-            "Control socket for people, who may only chat: guests over SSH, the web. Beside the other.",
+            "Control socket for people, who may only chat: guests over SSH, the web. Beside the other one "
+            "unless its path would be too long.",
             _socket,
-        )
+        ),
     )
     people_group: str = field(
         default="",
@@ -463,7 +465,8 @@ class Config:
                 ("cap_author", "cap_room", "cap_router"),
             )
         check_socket_path(self.socket)
-        check_socket_path(self.people, "--people")
+        if self.people is not None:
+            check_socket_path(self.people, "--people")
         if self.people == self.socket:
             raise Contradiction(
                 f"socket and people are both {self.socket}: give one of them another path.",
@@ -514,7 +517,8 @@ def parse(text: str, overrides: Mapping[str, object], where: Places, source: str
     settings: dict[str, Any] = {key: checked(key, value, source) for key, value in table.items()}
     settings |= {key: checked(key, value, "the command line") for key, value in overrides.items()}
     settings.setdefault("socket", where.socket)
-    settings.setdefault("people", people_socket(settings["socket"]))
+    beside = people_socket(settings["socket"])
+    settings.setdefault("people", beside if len(os.fsencode(beside)) <= MAX_SOCKET_PATH else None)
     settings.setdefault("state", settings.get("logs", where.state))
     settings.setdefault("logs", where.logs)
     return Config(**{SETTINGS[key].name: value for key, value in settings.items()})

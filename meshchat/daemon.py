@@ -120,10 +120,7 @@ class Daemon:
             personal=self._personal.people,
         )
         self._control = ControlServer(
-            (
-                Socket(self._config.socket, OPERATOR),
-                Socket(self._config.people, PEOPLE, _group(self._config.people_group)),
-            ),
+            _sockets(self._config),
             self._service,
             hello,
             _uids(self._config.origin_uids),
@@ -220,6 +217,16 @@ def _zone(config: Config) -> Zone:
     except ConfigError as error:
         log.warning("%s Until then times are UTC.", error)
         return Zone()
+
+
+def _sockets(config: Config) -> list[Socket]:
+    """The doors; that none can be made for people is a line in the log."""
+    doors = [Socket(config.socket, OPERATOR)]
+    if config.people is None:
+        log.warning("People have no socket: the path of one beside %s is too long (people).", config.socket)
+    else:
+        doors.append(Socket(config.people, PEOPLE, _group(config.people_group)))
+    return doors
 
 
 def _group(name: str) -> int | None:

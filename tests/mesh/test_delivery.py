@@ -1,5 +1,8 @@
 """Who holds a message, told by real daemons; and what they remember of a person over a restart."""
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
 
 from meshchat.client.connection import ControlClient
@@ -8,9 +11,17 @@ from tests.mesh.net import PASSWORD, Fields, Mesh, wait
 pytestmark = pytest.mark.mesh
 
 
-def held(mesh: Mesh, number: int, record: str) -> Fields:
-    """What a router says of who holds a message."""
-    with ControlClient(mesh.sites[number].socket) as client:
+@contextlib.contextmanager
+def author(mesh: Mesh) -> Iterator[ControlClient]:
+    """A connection on which ann is logged in, at router 1."""
+    with ControlClient(mesh.sites[1].socket) as client:
+        client.request("login", user="ann", password=PASSWORD)
+        yield client
+
+
+def held(mesh: Mesh, record: str) -> Fields:
+    """What router 1 says to ann of who holds her message."""
+    with author(mesh) as client:
         (item,) = client.stream("held", records=[record])
     return item
 
@@ -24,18 +35,20 @@ def test_a_neighbour_that_has_a_message_counts_and_one_beyond_a_cut_link_does_no
             client.request("subscribe", rooms=[])
             first = client.request("send", room="1", text="soup at noon")["record"]
             event = next(event for event in client.events() if event["event"] == "held")
-            assert event == {"event": "held", "record": first, "room": "1", "by": 1, "of": 1}
+            assert event == {"event": "held", "record": first, "room": "1", "by": 1, "of": 1, "sessions": [0]}
         assert mesh.room(2, "1")["messages"] == 1
         mesh.cut(1, 2)
         sent = mesh.meshchat(1, "send", "1", "is anybody there?", "--user", "ann", "--wait", "3")
         assert sent.stderr == "Held by 0 of 1 neighbours.\n"
         second = sent.stdout.strip()
-        assert held(mesh, 1, second) == {"record": second, "by": 0, "of": 1}
+        assert held(mesh, second) == {"record": second, "by": 0, "of": 1}
         mesh.heal(1, 2)
         mesh.await_room("1", 2, 60)
-        wait(lambda: held(mesh, 1, second)["by"] == 1, 60, "router 2 counts as a holder")
-        with ControlClient(mesh.sites[1].socket) as client:
+        wait(lambda: held(mesh, second)["by"] == 1, 60, "router 2 counts as a holder")
+        with author(mesh) as client:
             assert [item["held"] for item in client.stream("history", room="1")] == [1, 1]
+        with ControlClient(mesh.sites[1].socket) as client:
+            assert all("held" not in item for item in client.stream("history", room="1")), "who is not ann"
         with ControlClient(mesh.sites[2].socket) as client:
             assert all("held" not in item for item in client.stream("history", room="1"))
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.config import (
+    MAX_SOCKET_PATH,
     SAMPLE,
     SYSTEM,
     Config,
@@ -233,3 +234,10 @@ def test_a_front_end_takes_the_operators_door_or_the_peoples(
 
 def test_the_longest_socket_path_is_usable() -> None:
     assert check_socket_path(Path("/" + "s" * 106))
+
+
+def test_a_socket_whose_path_is_just_short_enough_costs_only_the_people_s() -> None:
+    longest = "/" + "x" * (MAX_SOCKET_PATH - 1)
+    assert read(f'socket = "{longest}"').people is None
+    shorter = f"/{'x' * (MAX_SOCKET_PATH - 1 - len('.people.sock'))}"
+    assert read(f'socket = "{shorter}"').people == Path(f"{shorter}.people.sock")
