@@ -36,14 +36,18 @@ class Worker:
         self._running: asyncio.Task[None] | None = None
 
     async def do(self, work: Work[Any]) -> Answer:
-        """What the work leads to, when its turn has come and it is done; a refusal where there is no place.
+        """What the work leads to, when its turn has come and it is done; a refusal where its place is needed
+        for somebody who has less of them.
 
         Cancelled before, it has changed nothing.
         """
         loop = asyncio.get_running_loop()
         waiting = _Waiting(work.compute, loop.create_future())
-        if not self._turns.put(work.origin, waiting):
-            return Answer.refusal(TooFast("Many people are logging in right now; try again in a moment."))
+        displaced = self._turns.put(work.origin, waiting)
+        if displaced is not None and not displaced.value.done():
+            displaced.value.set_exception(
+                TooFast("Many people are logging in right now; try again in a moment.")
+            )
         if self._running is None:
             self._running = loop.create_task(self._run())
         try:

@@ -63,13 +63,21 @@ class Turns(Generic[T]):
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def put(self, origin: Hashable, item: T) -> bool:
-        """Adds an item; False where the origin has enough waiting, or there is no place at all."""
-        queue = self._waiting.get(origin, ())
-        if len(queue) >= self._each or len(self) >= self._limit:
-            return False
-        self._waiting.setdefault(origin, deque()).append(item)
-        return True
+    def put(self, origin: Hashable, item: T) -> T | None:
+        """Adds an item; returns the one for which there is no place any more: it itself, where its origin has
+        enough waiting or nobody has more, else the last one of the origin that has most.
+        """
+        queue = self._waiting.get(origin, deque())
+        if len(queue) >= self._each:
+            return item
+        displaced = None
+        if len(self) >= self._limit:
+            largest = max(self._waiting, key=lambda each: len(self._waiting[each]))
+            if len(self._waiting[largest]) <= len(queue) + 1:
+                return item
+            displaced = self._waiting[largest].pop()
+        self._waiting.setdefault(origin, queue).append(item)
+        return displaced
 
     def take(self) -> T | None:
         """The next item: of the origin whose turn it is the one that waits longest; None where none waits."""

@@ -20,7 +20,7 @@ OWN = 0
 
 MAX_SESSION_TICKETS = 16
 """Tickets that a session remembers having given out, to void them at its logout: each tab or restart of a
-front end takes one, and the oldest are no longer of use."""
+front end takes one. Those before are void."""
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,13 @@ class Session:
         self.login = None
         self.tickets.clear()
 
-    def remember_ticket(self, ticket: Ticket) -> None:
-        """A ticket that a logout here has to void."""
+    def remember_ticket(self, ticket: Ticket) -> Ticket | None:
+        """A ticket that a logout here has to void; returns the oldest where there are too many: it has to be
+        voided now, for it is not remembered any more.
+        """
         if ticket not in self.tickets:
             self.tickets.append(ticket)
-            del self.tickets[:-MAX_SESSION_TICKETS]
+        return self.tickets.pop(0) if len(self.tickets) > MAX_SESSION_TICKETS else None
 
     def wants(self, room: str | None) -> bool:
         """Whether it hears of events, or with a room of the messages in it."""

@@ -231,18 +231,20 @@ def test_of_one_holder_s_the_idle_one_goes_first() -> None:
     assert who_gives_way(chat.person(PEOPLE, "new").connection, occupants) is idle.connection
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=60))
-def test_turns_are_bounded_in_order_and_go_round(steps: list[tuple[int, bool]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=80))
+def test_turns_are_bounded_fair_in_order_and_go_round(steps: list[tuple[int, bool]]) -> None:
     turns: Turns[tuple[int, int]] = Turns(8, 3)
-    waiting: dict[int, list[int]] = {origin: [] for origin in range(4)}
-    skipped = dict.fromkeys(range(4), 0)
+    waiting: dict[int, list[int]] = {origin: [] for origin in range(6)}
+    skipped = dict.fromkeys(range(6), 0)
     for number, (origin, takes) in enumerate(steps):
         if not takes:
-            put = turns.put(origin, (origin, number))
-            total = sum(map(len, waiting.values()))
-            assert put == (total < 8 and len(waiting[origin]) < 3)
-            if put:
-                waiting[origin].append(number)
+            gone = turns.put(origin, (origin, number))
+            waiting[origin].append(number)
+            if gone is not None:
+                assert waiting[gone[0]].pop() == gone[1], "the last of somebody's gives way"
+                assert len(waiting[gone[0]]) + 1 >= len(waiting[origin])
+            assert all(len(each) <= 3 for each in waiting.values())
+            assert sum(map(len, waiting.values())) <= 8
             continue
         item = turns.take()
         if item is None:
@@ -250,10 +252,20 @@ def test_turns_are_bounded_in_order_and_go_round(steps: list[tuple[int, bool]]) 
             continue
         taken, oldest = item
         assert waiting[taken].pop(0) == oldest
-        for each in range(4):
+        for each in range(6):
             skipped[each] = 0 if each == taken or not waiting[each] else skipped[each] + 1
-            assert skipped[each] <= 3
+            assert skipped[each] <= 5
     assert len(turns) == sum(map(len, waiting.values()))
+
+
+def test_who_logs_in_alone_is_not_kept_out_by_four_who_fill_the_queue() -> None:
+    turns: Turns[str] = Turns(16, 4)
+    for number in range(16):
+        assert turns.put(f"stranger {number % 4}", f"guess {number}") is None
+    displaced = turns.put("neighbour", "login")
+    assert displaced is not None
+    assert displaced.startswith("guess")
+    assert "login" in [turns.take() for _ in range(5)]
 
 
 def test_a_connection_s_place_is_its_user_s_or_else_its_origin_s() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from meshchat.chat.access import OPERATOR, PEOPLE
 from meshchat.chat.answers import Work
-from meshchat.chat.sessions import Connection, Origin
+from meshchat.chat.sessions import MAX_SESSION_TICKETS, Connection, Origin
 from meshchat.chat.tickets import (
     LIFETIME_MS,
     MAX_VOIDED_OF_USER,
@@ -155,6 +155,17 @@ def test_a_ticket_ends_with_a_logout_of_who_has_it_and_others_of_the_user_go_on(
         assert person.refused("resume", ticket=ticket) == "ticket"
         assert person.ask("whoami") == {"user": None}
     assert chat.person().ask("resume", ticket=another)["user"] == "ann"
+
+
+def test_a_session_s_logout_voids_all_tickets_that_it_ever_gave() -> None:
+    chat = Chat()
+    ann = chat.person().enter("ann")
+    tickets = [ann.ask("ticket")["ticket"] for _ in range(MAX_SESSION_TICKETS + 3)]
+    assert chat.person().refused("resume", ticket=tickets[0]) == "ticket"
+    assert chat.person().ask("resume", ticket=tickets[-1])["user"] == "ann"
+    ann.ask("logout")
+    for ticket in tickets:
+        assert chat.person().refused("resume", ticket=ticket) == "ticket"
 
 
 def test_a_ticket_ends_with_a_password_change_retirement_and_after_90_days() -> None:

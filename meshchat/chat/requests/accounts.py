@@ -15,6 +15,7 @@ from meshchat.chat.passwords import clean_password
 from meshchat.chat.requests.fields import Flag, OptionalWord, Text, Word, Words
 from meshchat.chat.requests.operation import Call, Nothing, Operation
 from meshchat.chat.sessions import OWN
+from meshchat.chat.tickets import Ticket
 from meshchat.constants import MAX_OPEN_ROOMS
 from meshchat.errors import LoginFailed, NameTaken, PasswordRefused, SessionRefused, TicketVoid
 from meshchat.identity import SealedKey, SigningKey
@@ -80,7 +81,7 @@ def _ticket(call: Call, asked: Nothing) -> Outcome:
     if account.sequence > login.account.sequence:
         raise TicketVoid("The password was changed: log in again.")
     ticket, given = app.tickets.give(login.signer, account.sequence, app.mesh.now_ms())
-    call.session.remember_ticket(ticket)
+    _remember(call, ticket)
     return Answer.done(ticket=given)
 
 
@@ -98,8 +99,15 @@ def _resume(call: Call, asked: Resume) -> Outcome:
     if account is None or account.sequence > ticket.sequence:
         raise TicketVoid("Log in again.")
     answer = _entered(call, Login(account, ticket.signer))
-    call.session.remember_ticket(ticket)
+    _remember(call, ticket)
     return answer
+
+
+def _remember(call: Call, ticket: Ticket) -> None:
+    """A logout of this session is to void the ticket; what it cannot remember any more is void now."""
+    forgotten = call.session.remember_ticket(ticket)
+    if forgotten is not None:
+        call.app.tickets.void(forgotten)
 
 
 def _logout(call: Call, asked: Nothing) -> Outcome:
