@@ -258,9 +258,6 @@ SPLIT = 16
 LEAF_IDS = 32
 """A differing range is split in 16; at or below 32 records its ids are listed instead."""
 
-SHORT_ID = 6
-"""Bytes of an id in a list, salted anew each time so that a collision made on purpose lasts one step."""
-
 SKETCH_GROWTH = 4
 """A sketch that does not tell what differs is answered by one with so many times its cells: from the smallest
 to the largest in three steps."""

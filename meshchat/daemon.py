@@ -34,6 +34,7 @@ from meshchat.protocol.events import Send
 from meshchat.protocol.link import AirShare
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
+from meshchat.wire.ids import BOOT_ID_SIZE, TOKEN_SECRET_SIZE, BootId, TokenSecret
 from meshchat.wire.records import mesh_id
 
 SYNC_EVERY = 5.0
@@ -68,8 +69,8 @@ class Daemon:
             ),
             wipe_moment=self._wipe_moment,
             retention_ms=_retention_ms(config),
-            boot=secrets.token_bytes(8),
-            secret=secrets.token_bytes(16),
+            boot=BootId(secrets.token_bytes(BOOT_ID_SIZE)),
+            secret=TokenSecret(secrets.token_bytes(TOKEN_SECRET_SIZE)),
             boot_id=boot_id(),
             synchronised_boot=lambda: self._clock.synchronised_boot,
         )

@@ -7,6 +7,7 @@ so; the engine passes nonces in.
 import base64
 import hashlib
 from dataclasses import dataclass, replace
+from typing import NewType
 
 import nacl.bindings
 import nacl.exceptions
@@ -16,7 +17,31 @@ import nacl.utils
 from meshchat.constants import MAX_ARGON_MEMORY, MAX_ARGON_OPS
 from meshchat.errors import ConfigError, Malformed, MeshchatError
 from meshchat.wire.codec import Reader, uint
-from meshchat.wire.records import PUBLIC_KEY_SIZE, SIGNATURE_SIZE, Grade, Record, router_id
+from meshchat.wire.ids import (
+    PUBLIC_KEY_SIZE,
+    SIGNATURE_SIZE,
+    MeshId,
+    PublicKey,
+    RouterId,
+    SealNonce,
+    Signature,
+)
+from meshchat.wire.records import Grade, Record, router_id
+
+KeySeed = NewType("KeySeed", bytes)
+"""Secret: what an Ed25519 key pair is made from."""
+
+MarkKey = NewType("MarkKey", bytes)
+"""Secret, of one router and one mesh: with it the router marks the lines of its logs that it has verified."""
+
+MeshKey = NewType("MeshKey", bytes)
+"""Secret, of all routers of a mesh: datagrams are sealed under it."""
+
+BoxKey = NewType("BoxKey", bytes)
+"""Secret, of one router: what is to come back to it is sealed under it."""
+
+PasswordSalt = NewType("PasswordSalt", bytes)
+"""Random, new for each sealed key."""
 
 SEED_SIZE = 32
 MESH_KEY_SIZE = 32
@@ -30,24 +55,24 @@ SEAL_OVERHEAD = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_ABYTES
 class SigningKey:
     """An Ed25519 key pair, of a user or of a router, made from a 32-byte seed."""
 
-    seed: bytes
-    public: bytes
+    seed: KeySeed
+    public: PublicKey
     _secret: bytes
 
     @classmethod
-    def from_seed(cls, seed: bytes) -> "SigningKey":
+    def from_seed(cls, seed: KeySeed) -> "SigningKey":
         """The key pair of a 32-byte seed."""
         public, secret = nacl.bindings.crypto_sign_seed_keypair(seed)
-        return cls(seed, public, secret)
+        return cls(seed, PublicKey(public), secret)
 
     @classmethod
     def random(cls) -> "SigningKey":
         """A new key pair from the system's random source."""
-        return cls.from_seed(nacl.utils.random(SEED_SIZE))
+        return cls.from_seed(KeySeed(nacl.utils.random(SEED_SIZE)))
 
-    def sign(self, message: bytes) -> bytes:
+    def sign(self, message: bytes) -> Signature:
         """The 64-byte signature over `message`."""
-        return bytes(nacl.bindings.crypto_sign(message, self._secret)[:SIGNATURE_SIZE])
+        return Signature(nacl.bindings.crypto_sign(message, self._secret)[:SIGNATURE_SIZE])
 
     def __repr__(self) -> str:
         return f"SigningKey({self.public.hex()})"
@@ -60,31 +85,31 @@ class RouterIdentity:
     key: SigningKey
 
     @property
-    def id(self) -> bytes:
+    def id(self) -> RouterId:
         """8 bytes: the hash of the public key."""
         return router_id(self.key.public)
 
-    def mark_key(self, mesh: bytes) -> bytes:
+    def mark_key(self, mesh: MeshId) -> MarkKey:
         """32 secret bytes for the marks in this router's logs of mesh `mesh` (its 8-byte id)."""
         person = b"meshchat mark 1"  # another number where a line that was checked means something else
-        return hashlib.blake2b(mesh, key=self.key.seed, digest_size=32, person=person).digest()
+        return MarkKey(hashlib.blake2b(mesh, key=self.key.seed, digest_size=32, person=person).digest())
 
 
 def sign_record(
     signer: SigningKey,
     *,
-    mesh: bytes,
+    mesh: MeshId,
     space: int,
     log: str,
     kind: int,
     author: str,
-    router: bytes,
+    router: RouterId,
     stamp: int,
     grade: Grade,
     body: bytes,
 ) -> Record:
     """A record with these fields, signed by `signer` as its author's key."""
-    draft = Record(mesh, space, log, kind, author, signer.public, router, stamp, grade, body, b"")
+    draft = Record(mesh, space, log, kind, author, signer.public, router, stamp, grade, body, Signature(b""))
     return replace(draft, signature=signer.sign(draft.signed))
 
 
@@ -109,7 +134,7 @@ class SealedKey:
 
     operations: int
     memory: int
-    salt: bytes
+    salt: PasswordSalt
     nonce: bytes
     ciphertext: bytes
 
@@ -128,13 +153,13 @@ class SealedKey:
         return cls(
             operations,
             memory,
-            reader.take(SALT_SIZE),
+            PasswordSalt(reader.take(SALT_SIZE)),
             reader.take(NONCE_SIZE),
             reader.take(SEED_SIZE + SEAL_OVERHEAD),
         )
 
 
-def _password_key(password: str, salt: bytes, operations: int, memory: int) -> bytes:
+def _password_key(password: str, salt: PasswordSalt, operations: int, memory: int) -> bytes:
     """Raises `MeshchatError` where this machine has not so much memory left."""
     try:
         return nacl.pwhash.argon2id.kdf(MESH_KEY_SIZE, password.encode("utf-8"), salt, operations, memory)
@@ -150,7 +175,7 @@ def seal_key_random(
     `memory` is bytes, `operations` Argon2 passes. Takes a good part of a second on a router: never call
     it where others wait.
     """
-    salt, nonce = nacl.utils.random(SALT_SIZE), nacl.utils.random(NONCE_SIZE)
+    salt, nonce = PasswordSalt(nacl.utils.random(SALT_SIZE)), nacl.utils.random(NONCE_SIZE)
     key = _password_key(password, salt, operations, memory)
     ciphertext = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(
         signer.seed, signer.public, nonce, key
@@ -158,7 +183,7 @@ def seal_key_random(
     return SealedKey(operations, memory, salt, nonce, ciphertext)
 
 
-def open_key(sealed: SealedKey, public: bytes, password: str) -> SigningKey | None:
+def open_key(sealed: SealedKey, public: PublicKey, password: str) -> SigningKey | None:
     """The key pair of public key `public`, or None where the password is not the one it was sealed under."""
     key = _password_key(password, sealed.salt, sealed.operations, sealed.memory)
     try:
@@ -167,20 +192,20 @@ def open_key(sealed: SealedKey, public: bytes, password: str) -> SigningKey | No
         )
     except nacl.exceptions.CryptoError:
         return None
-    signer = SigningKey.from_seed(seed)
+    signer = SigningKey.from_seed(KeySeed(seed))
     return signer if signer.public == public and len(public) == PUBLIC_KEY_SIZE else None
 
 
 # --- Small secrets that leave the router and come back ---------------------------------------------------
 
 
-def seal_box_random(key: bytes, plain: bytes, about: bytes) -> bytes:
+def seal_box_random(key: BoxKey, plain: bytes, about: bytes) -> bytes:
     """`plain` under a 32-byte key, behind a random nonce; `about` is authenticated with it, not contained."""
     nonce = nacl.utils.random(NONCE_SIZE)
     return nonce + nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plain, about, nonce, key)
 
 
-def open_box(key: bytes, box: bytes, about: bytes) -> bytes | None:
+def open_box(key: BoxKey, box: bytes, about: bytes) -> bytes | None:
     """What `seal_box_random` sealed, or None where it was not sealed so."""
     if len(box) < NONCE_SIZE + SEAL_OVERHEAD:
         return None
@@ -199,9 +224,9 @@ def random_octets(size: int) -> bytes:
     return nacl.utils.random(size)
 
 
-def random_box_key() -> bytes:
+def random_box_key() -> BoxKey:
     """A new 32-byte key for `seal_box_random` from the system's random source."""
-    return nacl.utils.random(BOX_KEY_SIZE)
+    return BoxKey(nacl.utils.random(BOX_KEY_SIZE))
 
 
 # --- Datagrams under the mesh key -----------------------------------------------------------------------
@@ -210,7 +235,7 @@ def random_box_key() -> bytes:
 class Sealer:
     """Seals with the first mesh key, opens with any: two at once while a mesh changes over."""
 
-    def __init__(self, keys: tuple[bytes, ...]) -> None:
+    def __init__(self, keys: tuple[MeshKey, ...]) -> None:
         self._keys = tuple(
             hashlib.blake2b(key, digest_size=32, person=b"meshchat seal").digest() for key in keys
         )
@@ -218,13 +243,13 @@ class Sealer:
     def __bool__(self) -> bool:
         return bool(self._keys)
 
-    def seal(self, nonce: bytes, header: bytes, plain: bytes) -> bytes:
+    def seal(self, nonce: SealNonce, header: bytes, plain: bytes) -> bytes:
         """`plain` under the first key; `header` is authenticated with it. A nonce is used once."""
         return bytes(
             nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(plain, header, nonce, self._keys[0])
         )
 
-    def open(self, nonce: bytes, header: bytes, sealed: bytes) -> bytes | None:
+    def open(self, nonce: SealNonce, header: bytes, sealed: bytes) -> bytes | None:
         """The plain bytes, or None where no key fits or a byte was altered or cut off."""
         if len(sealed) < SEAL_OVERHEAD:
             return None
@@ -238,17 +263,17 @@ class Sealer:
         return None
 
 
-def random_mesh_key() -> bytes:
+def random_mesh_key() -> MeshKey:
     """A new 32-byte mesh key from the system's random source."""
-    return nacl.utils.random(MESH_KEY_SIZE)
+    return MeshKey(nacl.utils.random(MESH_KEY_SIZE))
 
 
-def mesh_key_text(key: bytes) -> str:
+def mesh_key_text(key: MeshKey) -> str:
     """A mesh key as people copy it: 52 letters and digits."""
     return base64.b32encode(key).decode("ascii").rstrip("=").lower()
 
 
-def parse_mesh_key(written: str) -> bytes:
+def parse_mesh_key(written: str) -> MeshKey:
     """The key that `mesh_key_text` wrote; spaces and case do not matter. Raises `ConfigError`."""
     letters = "".join(written.split()).upper()
     try:
@@ -257,4 +282,4 @@ def parse_mesh_key(written: str) -> bytes:
         key = b""
     if len(key) != MESH_KEY_SIZE:
         raise ConfigError("A mesh key is 52 letters and digits, as `meshchat key new` prints it.")
-    return key
+    return MeshKey(key)

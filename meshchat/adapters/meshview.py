@@ -11,8 +11,9 @@ from meshchat.chat.ports import Made, MergeResult, RoomSummary
 from meshchat.errors import Malformed
 from meshchat.protocol.events import MeshState
 from meshchat.state.presence import Present
+from meshchat.wire.ids import MeshId, Position, PublicKey, RecordId, RouterId, record_id_of
 from meshchat.wire.packets import Carried
-from meshchat.wire.records import MAX_STAMP, RECORD_ID_SIZE, Grade, Record, Space, position_stamp
+from meshchat.wire.records import MAX_STAMP, Grade, Record, Space, position_stamp
 
 
 class MeshView:
@@ -24,12 +25,12 @@ class MeshView:
         self._held = node.engine.holdings
 
     @property
-    def mesh(self) -> bytes:
+    def mesh(self) -> MeshId:
         """The 8-byte mesh id."""
         return self._node.mesh
 
     @property
-    def router(self) -> bytes:
+    def router(self) -> RouterId:
         """The 8-byte id of this router."""
         return self._node.router
 
@@ -64,7 +65,7 @@ class MeshView:
         place = made.position
         record = self._read(place)
         return Made(
-            id=place[-RECORD_ID_SIZE:],
+            id=record_id_of(place),
             room=made.log,
             stamp=position_stamp(place),
             body=None if record is None else record.body,
@@ -84,7 +85,7 @@ class MeshView:
         """By now."""
         return self._engine.mesh_state(self._node.instant())
 
-    def held_by(self, record_id: bytes, author: bytes) -> int | None:
+    def held_by(self, record_id: RecordId, author: PublicKey) -> int | None:
         """As the engine has heard."""
         return self._held.holders(record_id, author)
 
@@ -103,11 +104,11 @@ class MeshView:
         """From the index."""
         return self._held.has_room(room)
 
-    def has_author(self, key: bytes) -> bool:
+    def has_author(self, key: PublicKey) -> bool:
         """From the index."""
         return self._held.has_author(key)
 
-    def authors(self) -> Iterator[tuple[str, bytes]]:
+    def authors(self) -> Iterator[tuple[str, PublicKey]]:
         """Those met when the logs were read at the start; told once."""
         return ((name, key) for name, key in self._node.take_authors() if self.has_author(key))
 
@@ -118,7 +119,7 @@ class MeshView:
         until: int | None = None,
         limit: int | None = None,
         *,
-        before: bytes | None = None,
+        before: Position | None = None,
     ) -> Iterator[Record]:
         """Chosen in the index at the first draw, read one by one."""
         places = self._held.messages(
@@ -131,7 +132,7 @@ class MeshView:
         )
         yield from self._bodies(places)
 
-    def stamp_of(self, room: str, record_id: bytes) -> int | None:
+    def stamp_of(self, room: str, record_id: RecordId) -> int | None:
         """From the index."""
         place = self._held.message(room, record_id)
         return None if place is None else position_stamp(place)
@@ -193,11 +194,11 @@ class MeshView:
 
     # --- Bodies -----------------------------------------------------------------------------------------
 
-    def _read(self, place: bytes) -> Record | None:
+    def _read(self, place: Position) -> Record | None:
         """None where it has gone, or the disk lost it."""
         return self._logs.read(place) if self._held.holds(place) else None
 
-    def _bodies(self, places: Iterable[bytes]) -> Iterator[Record]:
+    def _bodies(self, places: Iterable[Position]) -> Iterator[Record]:
         """What has gone meanwhile is skipped."""
         for place in places:
             record = self._logs.read(place)

@@ -19,7 +19,7 @@ from meshchat.chat.names import MAX_STRANGERS
 from meshchat.chat.notices import Evicted, Notice, Wiped
 from meshchat.constants import LATE_MS, RELEASED_MS, STATE_EVERY
 from meshchat.errors import StoreError
-from meshchat.identity import Sealer, verify_record
+from meshchat.identity import MeshKey, Sealer, verify_record
 from meshchat.protocol.clock import LATEST_MS
 from meshchat.protocol.events import (
     Append,
@@ -38,6 +38,7 @@ from meshchat.protocol.router import Router, RouterSettings
 from meshchat.state.origin import Origin
 from meshchat.state.recordset import LONGEST_HELD
 from meshchat.state.store import HISTORY_START, HistoryRow, StoreLimits
+from meshchat.wire.ids import BootId, MeshId, Position, PublicKey, RecordId, RouterId, TokenSecret
 from meshchat.wire.packets import Carried
 from meshchat.wire.records import (
     Grade,
@@ -46,7 +47,7 @@ from meshchat.wire.records import (
     stamp_ms,
 )
 
-_NO_HASHES: Mapping[bytes, bytes] = {}
+_NO_HASHES: Mapping[RecordId, bytes] = {}
 _MERGE_BATCH = 64
 _RESTORE_BATCH = 256
 """Records that are put into the index at once at the start: what is at hand of them takes 2 MB."""
@@ -71,12 +72,12 @@ class Listener(Protocol):
 class NodeSettings:
     """What a node starts with; see `RouterSettings` for the fields of the same name."""
 
-    mesh: bytes
+    mesh: MeshId
     limits: StoreLimits
     wipe_moment: Callable[[int], int]
     retention_ms: int | None
-    boot: bytes
-    secret: bytes
+    boot: BootId
+    secret: TokenSecret
     boot_id: str
     synchronised_boot: Callable[[], str] = lambda: ""
 
@@ -126,16 +127,16 @@ class Node:
         self.disk_trouble = ""
         self._trouble: StoreError | None = None
         self._failing: dict[str, str] = {}
-        self._unremoved: set[bytes] = set()
-        self._authors: dict[tuple[str, bytes], None] = {}
+        self._unremoved: set[Position] = set()
+        self._authors: dict[tuple[str, PublicKey], None] = {}
 
     @property
-    def mesh(self) -> bytes:
+    def mesh(self) -> MeshId:
         """The 8-byte mesh id."""
         return self._settings.mesh
 
     @property
-    def router(self) -> bytes:
+    def router(self) -> RouterId:
         """The 8-byte id of this router."""
         return self.identity.id
 
@@ -147,7 +148,7 @@ class Node:
         self.engine.recall(wiped)
         now = self._clock()
         run = self.engine.running_s(now)
-        leftover: list[bytes] = []
+        leftover: list[Position] = []
         rows: list[HistoryRow] = []
         outputs: list[Output] = []
         for item in self._logs.load(self.identity.mark_key(self.mesh), verify_record):
@@ -217,7 +218,9 @@ class Node:
 
     # --- Carrying out -----------------------------------------------------------------------------------
 
-    def _perform(self, outputs: Iterable[Output], once: Mapping[bytes, bytes] = _NO_HASHES) -> list[Appended]:
+    def _perform(
+        self, outputs: Iterable[Output], once: Mapping[RecordId, bytes] = _NO_HASHES
+    ) -> list[Appended]:
         """Carries the outputs out in order; what came of those that were to be written.
 
         `once` has, by the id of a record that a request made, the hash of that request.
@@ -241,7 +244,7 @@ class Node:
         self._listener.wake_at(self.engine.next_deadline())
         return outcomes
 
-    def _append(self, batch: tuple[Stored, ...], once: Mapping[bytes, bytes]) -> list[Appended]:
+    def _append(self, batch: tuple[Stored, ...], once: Mapping[RecordId, bytes]) -> list[Appended]:
         now = self._clock()
         run = self.engine.running_s(now)
         items = []
@@ -269,7 +272,7 @@ class Node:
             return Appended(kept, tuple(one for one in ids if one not in stored), str(failure))
         return Appended(ids)
 
-    def _remove(self, places: tuple[bytes, ...], why: str) -> None:
+    def _remove(self, places: tuple[Position, ...], why: str) -> None:
         permanent = [record for place in places if (record := self._permanent_record(place)) is not None]
         self._erase(places)
         if permanent:
@@ -278,14 +281,14 @@ class Node:
             log.info("Wiped %d records (%s).", len(places), why)
             self._listener.tell(Wiped(None, len(places)))
 
-    def _erase(self, places: Iterable[bytes]) -> None:
+    def _erase(self, places: Iterable[Position]) -> None:
         """Off the disk; what the disk does not let go of is tried again when the state is saved."""
         self._unremoved.update(places)
         pending = tuple(self._unremoved)
         self._try(lambda: self._logs.remove(pending), "Wiped history could not be taken off the disk")
         self._unremoved = {place for place in pending if place in self._logs}
 
-    def _permanent_record(self, place: bytes) -> Record | None:
+    def _permanent_record(self, place: Position) -> Record | None:
         record = self._logs.read(place) if place < HISTORY_START else None
         return record if record is not None and record.permanent else None
 
@@ -367,7 +370,7 @@ class Node:
             raise StoreError(f"Not all of it could be deleted from the disk: {self._trouble}")
         return messages
 
-    def take_authors(self) -> list[tuple[str, bytes]]:
+    def take_authors(self) -> list[tuple[str, PublicKey]]:
         """The names and public keys that the messages found at the start were written with; told once."""
         authors, self._authors = self._authors, {}
         return list(authors)
@@ -376,7 +379,7 @@ class Node:
         """How long history is kept from now on; None: for ever."""
         self.engine.set_retention(milliseconds)
 
-    def use_keys(self, keys: tuple[bytes, ...]) -> None:
+    def use_keys(self, keys: tuple[MeshKey, ...]) -> None:
         """The mesh keys from now on: the first one seals, each opens; with none the mesh is open."""
         self.engine.use_sealer(Sealer(keys))
 

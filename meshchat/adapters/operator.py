@@ -15,7 +15,7 @@ from meshchat.chat.localtime import format_rfc3339
 from meshchat.config import Config
 from meshchat.constants import VERSION
 from meshchat.errors import ConfigError
-from meshchat.identity import mesh_key_text, parse_mesh_key, random_mesh_key
+from meshchat.identity import MeshKey, mesh_key_text, parse_mesh_key, random_mesh_key
 from meshchat.protocol.instant import Instant
 from meshchat.state.neighbours import Neighbour
 
@@ -158,7 +158,7 @@ class OperatorView:
         """Takes the mesh keys as they are on disk. Raises `ConfigError`, and changes nothing."""
         self._use(self._state.mesh_keys())
 
-    def _use(self, keys: tuple[bytes, ...]) -> None:
+    def _use(self, keys: tuple[MeshKey, ...]) -> None:
         self._keys = keys
         self._node.use_keys(keys)
 

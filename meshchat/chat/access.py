@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from meshchat.wire.ids import PublicKey
+
 
 class Right(StrEnum):
     """What an operation needs; the value is its name on the control socket."""
@@ -50,7 +52,7 @@ def in_words(rights: frozenset[Right]) -> list[str]:
     return [right.value for right in Right if right in rights]
 
 
-Audience: TypeAlias = frozenset[bytes] | None
+Audience: TypeAlias = frozenset[PublicKey] | None
 """Who may see something: the public keys of these users; None: everybody."""
 
 AudienceOf: TypeAlias = Callable[[str], Audience]
@@ -66,7 +68,7 @@ def everybody(room: str) -> Audience:
 class Viewer:
     """Who asks to see something: the public key that is logged in, None for nobody."""
 
-    key: bytes | None = None
+    key: PublicKey | None = None
 
     def sees(self, audience: Audience) -> bool:
         """Whether he is of the audience."""

@@ -19,13 +19,15 @@ from meshchat.identity import (
     SALT_SIZE,
     SEAL_OVERHEAD,
     SEED_SIZE,
+    PasswordSalt,
     SealedKey,
     SigningKey,
     open_key,
     seal_key_random,
 )
 from meshchat.wire.codec import Reader, uint
-from meshchat.wire.records import PUBLIC_KEY_SIZE, Kind, Record, Space
+from meshchat.wire.ids import PUBLIC_KEY_SIZE, PublicKey, RecordId
+from meshchat.wire.records import Kind, Record, Space
 
 SEQUENCE_SIZE = 4
 MAX_SEQUENCE = 2 ** (8 * SEQUENCE_SIZE) - 1
@@ -44,7 +46,7 @@ class Account:
     """A key with its name. `since` is the lowest stamp of its records; no `sealed` key: retired."""
 
     name: str
-    key: bytes
+    key: PublicKey
     since: int
     sequence: int
     order: tuple[int, bytes]
@@ -108,11 +110,11 @@ def try_login(candidates: Sequence[Account], password: str, sealing: Sealing) ->
         decoy = SealedKey(
             sealing.operations,
             sealing.memory,
-            bytes(SALT_SIZE),
+            PasswordSalt(bytes(SALT_SIZE)),
             bytes(NONCE_SIZE),
             bytes(SEED_SIZE + SEAL_OVERHEAD),
         )
-        open_key(decoy, bytes(PUBLIC_KEY_SIZE), password)
+        open_key(decoy, PublicKey(bytes(PUBLIC_KEY_SIZE)), password)
     return None
 
 
@@ -122,11 +124,11 @@ class Accounts:
     def __init__(self, mesh: Mesh) -> None:
         """Reads accounts and authors from the store; from then on it has to be told of each change."""
         self._mesh = mesh
-        self._versions: dict[bytes, dict[bytes, Account]] = {}
-        self._by_key: dict[bytes, Account] = {}
-        self._by_name: dict[str, dict[bytes, None]] = {}
+        self._versions: dict[PublicKey, dict[RecordId, Account]] = {}
+        self._by_key: dict[PublicKey, Account] = {}
+        self._by_name: dict[str, dict[PublicKey, None]] = {}
         self._strangers = Strangers()
-        self._logged_in: set[bytes] = set()
+        self._logged_in: set[PublicKey] = set()
         for record in mesh.permanent(Space.ACCOUNTS):
             self.feed(record)
         for author, key in mesh.authors():
@@ -182,13 +184,13 @@ class Accounts:
         if not self._by_name[folded]:
             del self._by_name[folded]
 
-    def saw_author(self, name: str, key: bytes) -> None:
+    def saw_author(self, name: str, key: PublicKey) -> None:
         """Takes in who wrote a message."""
         account, folded = self._by_key.get(key), fold(name)
         if account is None or fold(account.name) != folded:
             self._strangers.add(folded, key)
 
-    def display(self, name: str, key: bytes) -> str:
+    def display(self, name: str, key: PublicKey) -> str:
         """The name as people are shown it: with the tag of its key where other keys use the name too."""
         return tagged(name, key) if self.keys(name) - {key} else name
 
@@ -196,12 +198,12 @@ class Accounts:
         """Whether the name is in use, retired, or that of somebody whose messages are held."""
         return bool(self.keys(name))
 
-    def keys(self, name: str) -> Set[bytes]:
+    def keys(self, name: str) -> Set[PublicKey]:
         """The public keys that use a name: of accounts, retired ones too, and of those who write under it."""
         folded = fold(name)
         return self._by_name.get(folded, {}).keys() | self._strangers.keys(folded)
 
-    def name(self, key: bytes) -> str | None:
+    def name(self, key: PublicKey) -> str | None:
         """The name of the account of a key; None where it has none here."""
         account = self._by_key.get(key)
         return account.name if account else None
@@ -211,7 +213,7 @@ class Accounts:
         accounts = [account for account in self._by_key.values() if account.sealed]
         return sorted(accounts, key=lambda account: (fold(account.name), account.key))
 
-    def get(self, key: bytes) -> Account | None:
+    def get(self, key: PublicKey) -> Account | None:
         """The account of a key, unless it is retired or unknown."""
         account = self._by_key.get(key)
         return account if account and account.sealed else None
@@ -250,7 +252,7 @@ class Accounts:
         body = encode_retirement(self._next_sequence(signer.public))
         return submit(self._mesh, signer, name, Space.ACCOUNTS, "", Kind.RETIREMENT, body).notice
 
-    def _next_sequence(self, key: bytes) -> int:
+    def _next_sequence(self, key: PublicKey) -> int:
         known = self._by_key.get(key)
         if known and known.sequence == MAX_SEQUENCE:
             raise MeshchatError("This account cannot change any more; make a new one.")

@@ -20,6 +20,7 @@ from meshchat.chat.watching import WatchCodes
 from meshchat.errors import NameRefused
 from meshchat.protocol.events import MeshState
 from meshchat.state.presence import Present
+from meshchat.wire.ids import PublicKey
 from meshchat.wire.records import Kind, Record, stamp_ms
 
 
@@ -99,12 +100,12 @@ class Application:
             self.personal.left(session.login.account.key)
         session.quit()
 
-    def present(self, viewer: Viewer) -> dict[bytes, list[Present]]:
+    def present(self, viewer: Viewer) -> dict[PublicKey, list[Present]]:
         """Where the people are who have an account, by key: the routers where they are active first.
 
         Of the rooms that they have open those that the viewer may see.
         """
-        found: dict[bytes, list[Present]] = defaultdict(list)
+        found: dict[PublicKey, list[Present]] = defaultdict(list)
         for each in self.mesh.present():
             if self.accounts.get(each.key) is not None:
                 found[each.key].append(self.shown_presence(each, viewer))

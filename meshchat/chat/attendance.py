@@ -24,6 +24,7 @@ from meshchat.constants import (
     TYPING_EVERY,
 )
 from meshchat.state.limits import TokenBucket
+from meshchat.wire.ids import PublicKey
 from meshchat.wire.presence import LONGEST_IDLE, Statement, fitting
 from meshchat.wire.records import Grade, Kind, Space
 
@@ -63,7 +64,7 @@ class Attendance:
 
     def __init__(self, mesh: Mesh, random: Random) -> None:
         self._mesh, self._random = mesh, random
-        self._people: dict[bytes, _Person] = {}
+        self._people: dict[PublicKey, _Person] = {}
         self._restatements = TokenBucket(1 / ACTIVE_FOR, _RESTATEMENTS)
         self._restate_at = -math.inf
 

@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from meshchat.errors import UsageError
-from meshchat.wire.records import POSITION_SIZE
+from meshchat.wire.ids import POSITION_SIZE, Bound, Position
 
 _CURSOR = re.compile(r"([0-9a-f]{16})-(0|[1-9][0-9]{0,14})", re.ASCII)
 """15 digits hold every arrival number, which is below 2**47."""
@@ -41,7 +41,7 @@ def parse_cursor(text: str) -> Cursor:
     return Cursor(found[1], int(found[2]))
 
 
-def parse_position(text: str) -> bytes:
+def parse_position(text: str) -> Position:
     """The position that a front end gave back, as in MESSAGE; raises `UsageError` for anything else."""
     try:
         place = bytes.fromhex(text)
@@ -49,4 +49,4 @@ def parse_position(text: str) -> bytes:
         place = b""
     if len(place) != POSITION_SIZE:
         raise UsageError("'before' has to be the position of a message, as this answer gives it.")
-    return place
+    return Position(Bound(place))

@@ -12,6 +12,7 @@ from meshchat.chat.sessions import Origin
 from meshchat.constants import ORIGIN_BURST, ORIGIN_RATE, PERSON_BURST, PERSON_RATE
 from meshchat.errors import TooFast
 from meshchat.state.limits import BucketTable, TokenBucket
+from meshchat.wire.ids import PublicKey
 
 FREE_FAILURES = 3
 """Wrong passwords in a row that cost nothing: people mistype."""
@@ -143,14 +144,14 @@ class Budgets:
 
     def __init__(self) -> None:
         self.guesses = Guesses()
-        self._writers: BucketTable[bytes] = BucketTable(PERSON_RATE, PERSON_BURST, MAX_USERS)
+        self._writers: BucketTable[PublicKey] = BucketTable(PERSON_RATE, PERSON_BURST, MAX_USERS)
         self._origins: BucketTable[Origin] = BucketTable(ORIGIN_RATE, ORIGIN_BURST, MAX_ORIGINS)
         self._sign_ups = TokenBucket(SIGN_UP_RATE, SIGN_UPS)
         self._sign_ups_from: BucketTable[Origin] = BucketTable(
             ORIGIN_SIGN_UP_RATE, ORIGIN_SIGN_UPS, MAX_ORIGINS
         )
 
-    def write(self, user: bytes, origin: Origin, now: float) -> None:
+    def write(self, user: PublicKey, origin: Origin, now: float) -> None:
         """A message of a user (his public key); raises `TooFast` where he or his origin is to wait."""
         buckets = (self._writers.bucket(user), self._origins.bucket(origin))
         wait = max(bucket.ready_in(now) for bucket in buckets)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from meshchat.chat.render import BLANKS, SELECTORS
 from meshchat.constants import MAX_NAME_BYTES, MAX_NAME_CHARS
 from meshchat.errors import NameRefused
+from meshchat.wire.ids import PublicKey
 from meshchat.wire.records import UNASSIGNED, is_name
 
 TAG_BYTES = 5
@@ -64,13 +65,13 @@ def fold(name: str) -> str:
     return "".join(char for char in folded if char not in _INVISIBLE)
 
 
-def key_tag(key: bytes) -> str:
+def key_tag(key: PublicKey) -> str:
     """8 letters and digits (base32, lower case) that tell a public key from others."""
     digest = hashlib.blake2b(key, digest_size=TAG_BYTES, person=b"meshchat tag").digest()
     return base64.b32encode(digest).decode("ascii").lower()
 
 
-def tagged(name: str, key: bytes) -> str:
+def tagged(name: str, key: PublicKey) -> str:
     """The name with the tag of its key, as it is shown while several keys use the name."""
     return f"{name}{TAG_MARK}{key_tag(key)}"
 
@@ -86,10 +87,10 @@ class Strangers:
 
     def __init__(self, limit: int = MAX_STRANGERS) -> None:
         self._limit = limit
-        self._pairs: OrderedDict[tuple[str, bytes], None] = OrderedDict()
-        self._keys: dict[str, set[bytes]] = {}
+        self._pairs: OrderedDict[tuple[str, PublicKey], None] = OrderedDict()
+        self._keys: dict[str, set[PublicKey]] = {}
 
-    def add(self, folded: str, key: bytes) -> None:
+    def add(self, folded: str, key: PublicKey) -> None:
         """Remembers that `key` writes under a name that folds to `folded`."""
         pair = (folded, key)
         if pair in self._pairs:
@@ -99,17 +100,17 @@ class Strangers:
         if len(self._pairs) > self._limit:
             self._forget(*self._pairs.popitem(last=False)[0])
 
-    def keys(self, folded: str) -> frozenset[bytes]:
+    def keys(self, folded: str) -> frozenset[PublicKey]:
         """The keys that write under this name."""
         return frozenset(self._keys.get(folded, ()))
 
-    def retain(self, writes: Callable[[bytes], bool]) -> None:
+    def retain(self, writes: Callable[[PublicKey], bool]) -> None:
         """Forgets the keys of which `writes` says that they have written nothing that is held."""
         for folded, key in [pair for pair in self._pairs if not writes(pair[1])]:
             del self._pairs[folded, key]
             self._forget(folded, key)
 
-    def _forget(self, folded: str, key: bytes) -> None:
+    def _forget(self, folded: str, key: PublicKey) -> None:
         self._keys[folded].discard(key)
         if not self._keys[folded]:
             del self._keys[folded]

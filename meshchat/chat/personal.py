@@ -10,6 +10,7 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from meshchat.constants import MAX_IGNORED, MAX_MARKS, MAX_OPEN_ROOMS, MAX_PEOPLE
+from meshchat.wire.ids import PublicKey
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -31,9 +32,9 @@ class Person:
     `rooms` are those left open, in order; `times`: a time is shown before each message.
     """
 
-    key: bytes
+    key: PublicKey
     marks: Mapping[str, Mark] = field(default_factory=dict)
-    ignored: Mapping[bytes, str] = field(default_factory=dict)
+    ignored: Mapping[PublicKey, str] = field(default_factory=dict)
     bell: str = "mentions"
     rooms: tuple[str, ...] = ()
     times: bool = True
@@ -44,11 +45,11 @@ class Person:
         others = {name: each for name, each in self.marks.items() if name != room}
         return replace(self, marks=_newest({**others, room: max(mark, before or mark)}, MAX_MARKS))
 
-    def ignoring(self, key: bytes, name: str) -> "Person":
+    def ignoring(self, key: PublicKey, name: str) -> "Person":
         """The same, and another user ignored."""
         return replace(self, ignored=_newest({**self.ignored, key: name}, MAX_IGNORED))
 
-    def heeding(self, keys: Iterable[bytes]) -> "Person":
+    def heeding(self, keys: Iterable[PublicKey]) -> "Person":
         """The same, and these users no longer ignored."""
         gone = frozenset(keys)
         return replace(self, ignored={key: name for key, name in self.ignored.items() if key not in gone})
@@ -71,7 +72,7 @@ class Personal:
     def __init__(self, people: Iterable[Person] = ()) -> None:
         """`people` were saved before, those used least lately first."""
         self._people = OrderedDict((person.key, person) for person in people)
-        self.unsaved: set[bytes] = set()
+        self.unsaved: set[PublicKey] = set()
         self.is_due = False
         self._trim()
 
@@ -79,7 +80,7 @@ class Personal:
         """Everybody, those used least lately first."""
         return iter(self._people.values())
 
-    def get(self, key: bytes) -> Person:
+    def get(self, key: PublicKey) -> Person:
         """A user, as left or as new, who counts as used now."""
         person = self._people.get(key)
         if person is None:
@@ -94,7 +95,7 @@ class Personal:
             self.unsaved.add(person.key)
             self._trim()
 
-    def left(self, key: bytes) -> None:
+    def left(self, key: PublicKey) -> None:
         """A session of a user has ended."""
         self.is_due = self.is_due or key in self.unsaved
 

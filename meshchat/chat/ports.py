@@ -11,6 +11,7 @@ from typing import Protocol
 from meshchat.chat.cursors import Cursor
 from meshchat.protocol.events import MeshState
 from meshchat.state.presence import Present
+from meshchat.wire.ids import MeshId, Position, PublicKey, RecordId, RouterId
 from meshchat.wire.records import Grade, Record
 
 DIGEST_SIZE = 16
@@ -41,7 +42,7 @@ class MergeResult:
 class Made:
     """What a request made: a record's id, room and stamp, and its body, None where it has gone since."""
 
-    id: bytes
+    id: RecordId
     room: str
     stamp: int
     body: bytes | None
@@ -56,11 +57,11 @@ class Mesh(Protocol):
     """
 
     @property
-    def mesh(self) -> bytes:
+    def mesh(self) -> MeshId:
         """The 8-byte mesh id."""
 
     @property
-    def router(self) -> bytes:
+    def router(self) -> RouterId:
         """The 8-byte id of this router."""
 
     def now_ms(self) -> int:
@@ -101,7 +102,7 @@ class Mesh(Protocol):
         until: int | None = None,
         limit: int | None = None,
         *,
-        before: bytes | None = None,
+        before: Position | None = None,
     ) -> Iterator[Record]:
         """The records of a room with since <= stamp < until, oldest first; of many, the newest `limit`.
 
@@ -125,10 +126,10 @@ class Mesh(Protocol):
         nothing is new is cheap.
         """
 
-    def stamp_of(self, room: str, record_id: bytes) -> int | None:
+    def stamp_of(self, room: str, record_id: RecordId) -> int | None:
         """The stamp of a record of this room; None where it is not held. Nothing is read from disk."""
 
-    def held_by(self, record_id: bytes, author: bytes) -> int | None:
+    def held_by(self, record_id: RecordId, author: PublicKey) -> int | None:
         """How many neighbours are known to hold a message of this author (his public key); None where this
         is not watched: it is another's, or was not written on this router, or not since it started, or long
         ago. Cheap.
@@ -140,10 +141,10 @@ class Mesh(Protocol):
     def has_room(self, room: str) -> bool:
         """Whether anything in this room is held. Cheap: nothing is read from disk."""
 
-    def has_author(self, key: bytes) -> bool:
+    def has_author(self, key: PublicKey) -> bool:
         """Whether history written with this public key is held. Cheap: nothing is read from disk."""
 
-    def authors(self) -> Iterable[tuple[str, bytes]]:
+    def authors(self) -> Iterable[tuple[str, PublicKey]]:
         """Each name and public key that history is held of, for `Service` at its start. Nothing is read."""
 
     def permanent(self, space: int) -> Iterator[Record]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from meshchat.chat.names import fold
 from meshchat.chat.ports import Mesh
 from meshchat.constants import DEFAULT_ROOMS
+from meshchat.wire.ids import RecordId
 from meshchat.wire.records import Record, Space
 
 
@@ -15,7 +16,7 @@ class Rooms:
         """Reads the records of rooms from the store; from then on it has to be told of each change."""
         self._mesh = mesh
         self._spellings: dict[str, list[str]] = {}
-        self._founded: dict[str, set[bytes]] = {}
+        self._founded: dict[str, set[RecordId]] = {}
         for name in DEFAULT_ROOMS:
             self.add(name)
         for record in mesh.permanent(Space.ROOMS):

@@ -14,6 +14,7 @@ from meshchat.chat.accounts import Login
 from meshchat.chat.tickets import Ticket
 from meshchat.constants import MAX_OWN_SESSIONS
 from meshchat.errors import NotLoggedIn, SessionRefused
+from meshchat.wire.ids import PublicKey
 
 OWN = 0
 """The number of a connection's own session, which is always there: a front end for one needs no other."""
@@ -41,7 +42,7 @@ class Connection:
         self.sessions: dict[int, Session] = {}
         self._subscribed = self._wanting_all = 0
         self._wanting: Counter[str] = Counter()
-        self._users: dict[bytes, dict[Session, None]] = {}
+        self._users: dict[PublicKey, dict[Session, None]] = {}
 
     def open(self, number: int, named: str | None = None) -> "Session":
         """A new session. `named` is where its person comes from, by the front end's word.
@@ -76,11 +77,11 @@ class Connection:
         return bool(self._subscribed)
 
     @property
-    def users(self) -> Collection[bytes]:
+    def users(self) -> Collection[PublicKey]:
         """The public keys of who is logged in on it."""
         return self._users.keys()
 
-    def logged_in_as(self, user: bytes) -> list["Session"]:
+    def logged_in_as(self, user: PublicKey) -> list["Session"]:
         """The sessions on which a user (his public key) is logged in."""
         return list(self._users.get(user, ()))
 
@@ -90,7 +91,7 @@ class Connection:
             return self.subscribed
         return bool(self._wanting_all) or room in self._wanting
 
-    def hearing(self, audience: frozenset[bytes], room: str | None) -> list[int]:
+    def hearing(self, audience: frozenset[PublicKey], room: str | None) -> list[int]:
         """The numbers of the sessions of these users that hear of events, or of the messages in `room`."""
         users = audience & self._users.keys()
         return sorted(each.number for user in users for each in self._users[user] if each.wants(room))
@@ -106,7 +107,7 @@ class Connection:
             if not self._wanting[room]:
                 del self._wanting[room]
 
-    def count_login(self, session: "Session", user: bytes, *, entered: bool) -> None:
+    def count_login(self, session: "Session", user: PublicKey, *, entered: bool) -> None:
         """A user logs in or out on a session."""
         if entered:
             self._users.setdefault(user, {})[session] = None

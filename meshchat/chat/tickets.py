@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from meshchat.errors import TicketVoid
-from meshchat.identity import SEED_SIZE, SigningKey, open_box, seal_box_random
+from meshchat.identity import SEED_SIZE, BoxKey, KeySeed, SigningKey, open_box, seal_box_random
 from meshchat.wire.codec import uint
 
 LIFETIME_MS = 90 * 86_400_000
@@ -89,7 +89,7 @@ class Tickets:
 
     def __init__(
         self,
-        key: bytes,
+        key: BoxKey,
         about: bytes,
         voided: Iterable[tuple[bytes, Voided]] = (),
         floor_ms: int = -1,
@@ -132,7 +132,7 @@ class Tickets:
             return None
         seed, rest = plain[1 : 1 + SEED_SIZE], plain[1 + SEED_SIZE :]
         return Ticket(
-            signer=SigningKey.from_seed(seed),
+            signer=SigningKey.from_seed(KeySeed(seed)),
             sequence=int.from_bytes(rest[:4], "big"),
             given_ms=int.from_bytes(rest[4:12], "big"),
             id=box[:TICKET_ID_SIZE],

@@ -8,6 +8,7 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping
 
 from meshchat.errors import UsageError
+from meshchat.wire.ids import PublicKey
 
 CODE_SIZE = 10
 """Random bytes of a code, 16 letters and digits: 2**80 tries."""
@@ -20,11 +21,11 @@ MAX_WATCHERS = 16
 class WatchCodes:
     """The codes, each with the public keys of who entered it; `changed` since they were last written down."""
 
-    def __init__(self, codes: Mapping[str, Iterable[bytes]] | None = None) -> None:
+    def __init__(self, codes: Mapping[str, Iterable[PublicKey]] | None = None) -> None:
         self._codes = {code: dict.fromkeys(keys) for code, keys in (codes or {}).items()}
         self.changed = False
 
-    def __iter__(self) -> Iterator[tuple[str, list[bytes]]]:
+    def __iter__(self) -> Iterator[tuple[str, list[PublicKey]]]:
         """Each code, the oldest first, and who entered it, in that order."""
         return ((code, list(keys)) for code, keys in self._codes.items())
 
@@ -43,7 +44,7 @@ class WatchCodes:
             raise UsageError("There is no such code; `meshchat watch list` shows those there are.")
         self.changed = True
 
-    def enter(self, code: str, key: bytes) -> None:
+    def enter(self, code: str, key: PublicKey) -> None:
         """A user (his public key) enters a code. Raises `UsageError` where it is none, or used up."""
         keys = self._codes.get(_spelled(code))
         if keys is None:
@@ -55,7 +56,7 @@ class WatchCodes:
         keys[key] = None
         self.changed = True
 
-    def has(self, key: bytes) -> bool:
+    def has(self, key: PublicKey) -> bool:
         """Whether a user may watch."""
         return any(key in keys for keys in self._codes.values())
 

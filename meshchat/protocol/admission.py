@@ -10,8 +10,9 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.state.limits import BucketTable
 from meshchat.state.quarantine import Waiting
+from meshchat.wire.ids import MeshId, Position, record_id_of
 from meshchat.wire.packets import Carried
-from meshchat.wire.records import RECORD_ID_SIZE, Record, decode_record
+from meshchat.wire.records import Record, decode_record
 
 _MAX_SOURCES = 1024
 """Origins whose forgeries are counted apart, some 150 bytes each; whoever has more of them than these pushes
@@ -29,23 +30,23 @@ class Admitted:
 class Admission:
     """Authenticates what comes in, and places it in time. Refusals are counted in the keeper's `drops`."""
 
-    def __init__(self, mesh: bytes, keeper: Keeper) -> None:
+    def __init__(self, mesh: MeshId, keeper: Keeper) -> None:
         """`mesh` is the 8-byte mesh id that every signature covers."""
         self._mesh, self._keeper = mesh, keeper
         self._held = keeper.store.records
         self._forgeries: BucketTable[Hashable] = BucketTable(FORGERY_RATE, FORGERY_BURST, _MAX_SOURCES)
 
-    def knows(self, place: bytes) -> bool:
+    def knows(self, position: Position) -> bool:
         """Whether the record at this position is accounted for or in quarantine: no need to decode it."""
-        return self.holds(place) or self.awaits(place)
+        return self.holds(position) or self.awaits(position)
 
-    def holds(self, place: bytes) -> bool:
+    def holds(self, position: Position) -> bool:
         """Whether it is accounted for."""
-        return place in self._held
+        return position in self._held
 
-    def awaits(self, place: bytes) -> bool:
+    def awaits(self, position: Position) -> bool:
         """Whether it is in quarantine."""
-        return place[-RECORD_ID_SIZE:] in self._keeper.quarantine
+        return record_id_of(position) in self._keeper.quarantine
 
     def consider(self, carried: Carried, source: Hashable, now: Instant) -> Admitted | None:
         """Decode and authenticate what is not known, and place it in time.
@@ -114,9 +115,9 @@ class Admission:
         placed = (self._place_aged(one, now) for one in ripe)
         return [one for one in placed if one is not None]
 
-    def release(self, place: bytes, now: Instant) -> Admitted | None:
+    def release(self, position: Position, now: Instant) -> Admitted | None:
         """The same for the one that is awaited at this position; None where it still has to wait."""
-        record_id = place[-RECORD_ID_SIZE:]
+        record_id = record_id_of(position)
         if self._keeper.clock.is_ahead(now, self._keeper.quarantine.get(record_id).record.stamp):
             return None
         return self._place_aged(self._keeper.quarantine.pop(record_id), now)

@@ -11,7 +11,6 @@ from meshchat.constants import (
     OFFER_WAIT,
     OWN_SHARE,
     RANGES_JITTER,
-    SHORT_ID,
     STALL,
     TOKEN_EPOCH,
     WANT_RETRY,
@@ -22,23 +21,24 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
 from meshchat.protocol.reconcile import all_but_mine, lacking, window_below
-from meshchat.protocol.spans import Span, Spans
+from meshchat.protocol.spans import Spans
 from meshchat.protocol.standing import Standing
 from meshchat.state.neighbours import Neighbour, Neighbours
-from meshchat.wire.packets import (
+from meshchat.wire.ids import (
+    ASK_NONCE_SIZE,
     NO_TOKEN,
-    PACKET_HEADER,
-    PLACE_SIZE,
+    ROUTER_ID_SIZE,
     SALT_SIZE,
-    Ask,
-    Block,
-    Dump,
-    Offer,
-    Places,
-    Want,
-    Wanted,
+    SHORT_ID_SIZE,
+    SKETCH_KEY_SIZE,
+    AskNonce,
+    Position,
+    RouterId,
+    Salt,
+    Span,
+    Token,
 )
-from meshchat.wire.records import ROUTER_ID_SIZE
+from meshchat.wire.packets import PACKET_HEADER, Ask, Block, BySketchKey, Dump, Offer, Want, Wanted
 
 _BLOCK_FIELDS = 2 * 26 + 1 + 2
 WANT_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE
@@ -56,10 +56,10 @@ def _cut(wanted: Wanted, room: int) -> Wanted | None:
     """
     if len(wanted.encode()) <= room:
         return wanted
-    if isinstance(wanted, Places):
-        fitting = max(0, room - len(Places(()).encode())) // PLACE_SIZE
-        return Places(wanted.places[:fitting]) if fitting else None
-    fitting = max(0, room - len(Block(wanted.low, wanted.high, ()).encode())) // SHORT_ID
+    if isinstance(wanted, BySketchKey):
+        fitting = max(0, room - len(BySketchKey(()).encode())) // SKETCH_KEY_SIZE
+        return BySketchKey(wanted.keys[:fitting]) if fitting else None
+    fitting = max(0, room - len(Block(wanted.low, wanted.high, ()).encode())) // SHORT_ID_SIZE
     return Block(wanted.low, wanted.high, wanted.ids[:fitting]) if wanted.ids and fitting else None
 
 
@@ -73,7 +73,7 @@ class Asker:
         neighbours: Neighbours,
         standing: Standing,
         fetch: Fetch,
-        router: bytes,
+        router: RouterId,
     ) -> None:
         self.fetch = fetch
         self._blocked_until = -1e9
@@ -97,9 +97,11 @@ class Asker:
             self._desk.timers.set(("ask", link.name), now.mono + wait)
         if self.fetch.choosing or self.fetch.busy(now.mono) or now.mono < self._blocked_until:
             return
-        if self.fetch.state is FetchState.IDLE or not self.fetch.nonce:
-            self.fetch.ask(self._standing.salt())
-        self._desk.send(link, [Ask(self.fetch.nonce, self._standing.digest(link, now))])
+        nonce = None if self.fetch.state is FetchState.IDLE else self.fetch.nonce
+        if nonce is None:
+            nonce = AskNonce(self._desk.random.randbytes(ASK_NONCE_SIZE))
+            self.fetch.ask(nonce)
+        self._desk.send(link, [Ask(nonce, self._standing.digest(link, now))])
 
     def on_offer(self, neighbour: Neighbour, offer: Offer, link: Link, now: Instant) -> None:
         """A neighbour offers; the choice is made a moment after the first one."""
@@ -153,8 +155,8 @@ class Asker:
         self,
         neighbour: Neighbour,
         link: Link,
-        token: bytes,
-        salt: bytes,
+        token: Token,
+        salt: Salt,
         blocks: Sequence[Wanted],
         now: Instant,
     ) -> None:
@@ -194,7 +196,7 @@ class Asker:
         """The blocks less what this router would refuse: what lies below its horizon or in the future."""
         allowed: list[Wanted] = []
         for block in blocks:
-            if isinstance(block, Places) or block.ids is not None:
+            if isinstance(block, BySketchKey) or block.ids is not None:
                 allowed.append(block)
                 continue
             for low, high in self._keeper.spans(now):
@@ -207,7 +209,7 @@ class Asker:
         room = self._desk.capacity(link) - WANT_FIELDS
         chosen: list[Wanted] = []
         for wanted in self.fetch.blocks():
-            block = _cut(self._less_mine(wanted, max(0, room - _BLOCK_FIELDS) // SHORT_ID), room)
+            block = _cut(self._less_mine(wanted, max(0, room - _BLOCK_FIELDS) // SHORT_ID_SIZE), room)
             if block is None:
                 break
             chosen.append(block)
@@ -237,21 +239,21 @@ class Asker:
         fetch = self.fetch
         return fetch.active and (fetch.source, fetch.link) == (neighbour.router, link.name)
 
-    def received(self, place: bytes, size: int, neighbour: Neighbour, link: Link, now: Instant) -> None:
+    def received(self, position: Position, size: int, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """A record of `size` bytes arrived as a repair, from whomever: it is not wanted any more."""
         if self.fetch.active:
-            self.fetch.received(place, size, now.mono, from_source=self.is_source(neighbour, link))
+            self.fetch.received(position, size, now.mono, from_source=self.is_source(neighbour, link))
 
     def is_asked_for(self, neighbour: Neighbour, link: Link, now: Instant) -> bool:
         """Whether records from this neighbour answer something that this router said."""
         return now.mono <= neighbour.asked_until or self.is_source(neighbour, link)
 
-    def strike(self, place: bytes) -> None:
+    def strike(self, position: Position) -> None:
         """A record is not to be asked for. Of a range that is coming in it is not struck off: a WANT would
         have to name each hole.
         """
         if self.fetch.active:
-            self.fetch.strike(place)
+            self.fetch.strike(position)
 
     def on_dump(self, neighbour: Neighbour, dump: Dump, link: Link, now: Instant) -> None:
         """A dump's datagram, after its records were taken in."""

@@ -13,6 +13,7 @@ from operator import itemgetter
 
 from meshchat.constants import AHEAD_MS, CLOCK_SETTLE_MS, PLAUSIBLE_MS, RELEASED_MS
 from meshchat.protocol.instant import Instant
+from meshchat.wire.ids import NOBODY, RouterId
 from meshchat.wire.packets import ClockClaim
 from meshchat.wire.records import Grade, make_stamp, stamp_ms
 
@@ -24,7 +25,7 @@ LATEST_MS = RELEASED_MS + PLAUSIBLE_MS
 class Heard:
     """A neighbour's claim and when it was heard (monotonic seconds)."""
 
-    router: bytes
+    router: RouterId
     claim: ClockClaim
     at: float
 
@@ -39,7 +40,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class _Followed:
-    router: bytes
+    router: RouterId
     hops: int
     grade: Grade
     offset_ms: int
@@ -61,7 +62,7 @@ class MeshClock:
         self._followed: _Followed | None = None
         if self._base_ms < resume_ms <= LATEST_MS:
             offset_ms = resume_ms - int(now.mono * 1000)
-            self._followed = _Followed(b"", 0, Grade.UNKNOWN, offset_ms, now.mono)
+            self._followed = _Followed(NOBODY, 0, Grade.UNKNOWN, offset_ms, now.mono)
         self._set_offset_ms: int | None = None
         self._set_over_kernel = False
         self._last_stamp = 0
@@ -104,11 +105,10 @@ class MeshClock:
             return ClockClaim(grade, self._followed.hops, age, time_ms)
         return ClockClaim(grade, 0, 0, time_ms)
 
-    def followed(self) -> tuple[bytes, int] | None:
+    def followed(self) -> tuple[RouterId, int] | None:
         """The neighbour whose clock was adopted and the hops to the good one, or None."""
-        return (
-            (self._followed.router, self._followed.hops) if self._followed and self._followed.router else None
-        )
+        followed = self._followed
+        return (followed.router, followed.hops) if followed and followed.router != NOBODY else None
 
     # --- Setting ----------------------------------------------------------------------------------------
 

@@ -10,12 +10,13 @@ from collections.abc import Collection, Iterable, Iterator
 
 from meshchat.constants import LOSS_FLOOR, MISS
 from meshchat.state.neighbours import Neighbour
+from meshchat.wire.ids import RouterId
 
 
 def may_have_missed(
     around: Iterable[Neighbour],
     senders: Collection[Neighbour],
-    having: Collection[bytes],
+    having: Collection[RouterId],
     *,
     sent: bool,
     chance: float,

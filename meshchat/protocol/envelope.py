@@ -14,6 +14,7 @@ from meshchat.wire.datagram import (
     SealedDatagram,
     decode_datagram,
 )
+from meshchat.wire.ids import BootId, MeshId, RouterId, SenderRun
 from meshchat.wire.packets import Packet, encode_packet
 
 _MAX_RUNS = 1024
@@ -22,7 +23,7 @@ _MAX_RUNS = 1024
 class Envelope:
     """Wraps and unwraps the datagrams of one mesh for one router."""
 
-    def __init__(self, mesh: bytes, router: bytes, boot: bytes, sealer: Sealer) -> None:
+    def __init__(self, mesh: MeshId, router: RouterId, boot: BootId, sealer: Sealer) -> None:
         """`boot` is 8 random bytes, new at each start: with the counter it makes nonces unique."""
         self._mesh, self._router, self._boot = mesh, router, boot
         self._counter = 0
@@ -44,7 +45,7 @@ class Envelope:
         sealed = self.sealer.seal(draft.nonce, SEALED_HEADER + self._mesh, body)
         return draft.encode() + sealed
 
-    def unwrap(self, data: bytes) -> tuple[bytes, bytes]:
+    def unwrap(self, data: bytes) -> tuple[RouterId, bytes]:
         """(sender's id, packets' bytes) of a datagram of this mesh.
 
         Raises `Malformed`: "own" for this router's own, "mesh" for another mesh's, "unsealed" for an open
@@ -62,6 +63,6 @@ class Envelope:
         body = self.sealer.open(datagram.nonce, SEALED_HEADER + self._mesh, datagram.ciphertext)
         if body is None:
             raise Malformed("sealed")
-        if not self._replays.fresh(datagram.sender + datagram.boot, datagram.counter):
+        if not self._replays.fresh(SenderRun(datagram.sender + datagram.boot), datagram.counter):
             raise Malformed("replay")
         return datagram.sender, body

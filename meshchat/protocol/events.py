@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from meshchat.state.origin import Origin
 from meshchat.state.presence import Present
+from meshchat.wire.ids import Position, PublicKey, RecordId
 from meshchat.wire.records import Grade, Record
 
 
@@ -37,8 +38,8 @@ class Appended(NamedTuple):
     `reason` is the line that says why, for people; empty where none failed.
     """
 
-    stored: tuple[bytes, ...]
-    failed: tuple[bytes, ...] = ()
+    stored: tuple[RecordId, ...]
+    failed: tuple[RecordId, ...] = ()
     reason: str = ""
 
 
@@ -52,14 +53,14 @@ class Deliver(NamedTuple):
 class Remove(NamedTuple):
     """Take these positions off the disk, wiped text included; `why` is "wipe", "age", "hand" or "limit"."""
 
-    positions: tuple[bytes, ...]
+    positions: tuple[Position, ...]
     why: str
 
 
 class Remember(NamedTuple):
     """Keep these positions on flash: what was removed must not be fetched again."""
 
-    positions: tuple[bytes, ...]
+    positions: tuple[Position, ...]
 
 
 class Save(NamedTuple):
@@ -82,9 +83,9 @@ class Held(NamedTuple):
     `record` is its id, `author` its author's key, `of` how many neighbours are heard now.
     """
 
-    record: bytes
+    record: RecordId
     room: str
-    author: bytes
+    author: PublicKey
     by: int
     of: int
 

@@ -29,28 +29,37 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
 from meshchat.protocol.reconcile import Findings, examine, fit, newest, offered, opening
-from meshchat.protocol.spans import Span
 from meshchat.protocol.standing import Cover, Standing, Verdict
 from meshchat.state.neighbours import Neighbour
 from meshchat.state.origin import Origin
 from meshchat.state.store import HISTORY_START
-from meshchat.wire.packets import (
+from meshchat.wire.ids import (
     CELL_SIZE,
     NO_TOKEN,
-    PACKET_HEADER,
-    PLACE_SIZE,
+    ROUTER_ID_SIZE,
     SALT_SIZE,
+    SKETCH_KEY_SIZE,
     TOKEN_SIZE,
+    Cell,
+    Position,
+    RouterId,
+    Salt,
+    SketchKey,
+    Span,
+    Token,
+)
+from meshchat.wire.packets import (
+    PACKET_HEADER,
+    BySketchKey,
     Digest,
     Fingerprinted,
     Packet,
-    Places,
     Range,
     Ranges,
     Sketch,
     Want,
 )
-from meshchat.wire.records import ROUTER_ID_SIZE, position, position_stamp
+from meshchat.wire.records import make_position, position_stamp
 
 _RANGES_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE + 8 + 26
 _SKETCH_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 2 * TOKEN_SIZE + 8 + 2 * 8 + 4 + 2
@@ -62,7 +71,7 @@ def cells_for(lead: int) -> int:
     return 4 if abs(lead) == 1 else min(3 * differ + 3, max(30, 12 + 9 * differ // 5), SKETCH_CELLS)
 
 
-_Begun = tuple[Sketch, dict[int, bytes] | None]
+_Begun = tuple[Sketch, dict[int, Cell] | None]
 """A sketch without cells, and its cells by number; None once it has told what differs."""
 
 
@@ -70,15 +79,15 @@ class _Parts:
     """The cells of sketches in several packets, which come in any order; at most `MAX_PARTIAL_SKETCHES`."""
 
     def __init__(self) -> None:
-        self._parts: OrderedDict[tuple[str, bytes], _Begun] = OrderedDict()
+        self._parts: OrderedDict[tuple[str, RouterId], _Begun] = OrderedDict()
 
-    def join(self, sender: tuple[str, bytes], sketch: Sketch) -> list[bytes]:
+    def join(self, sender: tuple[str, RouterId], sketch: Sketch) -> list[Cell]:
         """The first cells of the sketch, as far as none is missing by now; none of one that has told all."""
         whole = replace(sketch, first=0, cells=())
         before, parts = self._parts.pop(sender, (whole, {}))
         if before != whole:
             parts = {}
-        cells: list[bytes] = []
+        cells: list[Cell] = []
         if parts is not None:
             parts.update(enumerate(sketch.cells, sketch.first))
             while len(cells) in parts:
@@ -87,12 +96,12 @@ class _Parts:
             self._keep(sender, (whole, parts))
         return cells
 
-    def told(self, sender: tuple[str, bytes], sketch: Sketch) -> None:
+    def told(self, sender: tuple[str, RouterId], sketch: Sketch) -> None:
         """What differs is known: the packets of this sketch that are still to come add nothing."""
         if len(sketch.cells) < sketch.total:
             self._keep(sender, (replace(sketch, first=0, cells=()), None))
 
-    def _keep(self, sender: tuple[str, bytes], begun: _Begun) -> None:
+    def _keep(self, sender: tuple[str, RouterId], begun: _Begun) -> None:
         self._parts[sender] = begun
         if len(self._parts) > MAX_PARTIAL_SKETCHES:
             self._parts.popitem(last=False)
@@ -108,7 +117,7 @@ class Exchange:
         standing: Standing,
         asker: Asker,
         giver: Giver,
-        router: bytes,
+        router: RouterId,
         may_answer: Callable[[Neighbour, Instant], bool],
     ) -> None:
         """`may_answer` takes from the budget of answers to a neighbour's origin."""
@@ -197,7 +206,7 @@ class Exchange:
             link.talk.spend(now.mono, self._desk.send(link, [packet], origin))
 
     def _step(
-        self, link: Link, neighbour: Neighbour, parts: Sequence[Range], salt: bytes, now: Instant
+        self, link: Link, neighbour: Neighbour, parts: Sequence[Range], salt: Salt, now: Instant
     ) -> Ranges:
         low, parts = fit(parts, self._desk.capacity(link) - _RANGES_FIELDS)
         neighbour.asked_until = now.mono + EXPECT
@@ -247,27 +256,29 @@ class Exchange:
             self._parts.told((link.name, neighbour.router), sketch)
             surplus, lacks = told
             if lacks:
-                room = (self._desk.capacity(link) - WANT_FIELDS - 5) // PLACE_SIZE
-                places = [Places(lacks[:room])]
-                self._asker.want(neighbour, link, sketch.token, self._standing.salt(), places, now)
+                room = (self._desk.capacity(link) - WANT_FIELDS - 5) // SKETCH_KEY_SIZE
+                wanted = [BySketchKey(lacks[:room])]
+                self._asker.want(neighbour, link, sketch.token, self._standing.salt(), wanted, now)
             if is_for_me:
                 gave = self._give(neighbour, surplus, sketch.proof, link, now)
                 if not lacks and not gave:
                     self._add_nothing(neighbour, link, now)
 
-    def _compare(self, cover: Cover, cells: Sequence[bytes]) -> tuple[list[bytes], tuple[bytes, ...]] | None:
-        """The positions of what only this router accounts for, and the places of what it lacks.
+    def _compare(
+        self, cover: Cover, cells: Sequence[Cell]
+    ) -> tuple[list[Position], tuple[SketchKey, ...]] | None:
+        """The positions of what only this router accounts for, and the sketch keys of what it lacks.
 
         None where the sketch does not tell, or contradicts the counts.
         """
         records = self._keeper.store.records
         mine = records.sketch(cover.spans)
-        places = None if mine is None else mine.difference(cells)
-        if places is None:
+        keys = None if mine is None else mine.difference(cells)
+        if keys is None:
             return None
-        found = {place: records.find_place(place) for place in places}
+        found = {key: records.find_sketched(key) for key in keys}
         surplus = [position for position in found.values() if position is not None]
-        lacks = tuple(place for place, position in found.items() if position is None)
+        lacks = tuple(key for key, position in found.items() if position is None)
         return (surplus, lacks) if len(surplus) - len(lacks) == cover.lead else None
 
     def _sketch_failed(
@@ -287,21 +298,23 @@ class Exchange:
         self._say(link, answer, neighbour.origin, now)
 
     def _give(
-        self, neighbour: Neighbour, surplus: Sequence[bytes], proof: bytes, link: Link, now: Instant
+        self, neighbour: Neighbour, surplus: Sequence[Position], proof: Token, link: Link, now: Instant
     ) -> bool:
         """Sends what the neighbour lacks: all where it shows a token, else as much as one datagram holds.
 
         Returns whether there is anything: what is only remembered cannot be sent.
         """
-        ceiling = position(1, self._keeper.ceiling(now))
-        places = [place for place in surplus if place < ceiling and self._keeper.store.holds(place)]
+        ceiling = make_position(1, self._keeper.ceiling(now))
+        positions = [
+            position for position in surplus if position < ceiling and self._keeper.store.holds(position)
+        ]
         if not self._standing.knows_token(proof, now):
             fitting = 1
-            while fitting < len(places) and self._fits_one_datagram(places[: fitting + 1], link):
+            while fitting < len(positions) and self._fits_one_datagram(positions[: fitting + 1], link):
                 fitting += 1
-            places = places[:fitting]
-        self._giver.push(neighbour, places, link, now)
-        return bool(places)
+            positions = positions[:fitting]
+        self._giver.push(neighbour, positions, link, now)
+        return bool(positions)
 
     def _add_nothing(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """Says that there is nothing to add to a step."""
@@ -362,9 +375,7 @@ class Exchange:
         if blocks and neighbour.proof(now.mono) != NO_TOKEN:
             self._asker.want(neighbour, link, neighbour.proof(now.mono), want.salt, blocks, now)
 
-    def _answer(
-        self, neighbour: Neighbour, findings: Findings, link: Link, salt: bytes, now: Instant
-    ) -> None:
+    def _answer(self, neighbour: Neighbour, findings: Findings, link: Link, salt: Salt, now: Instant) -> None:
         reply: list[Range] = list(findings.reply)
         if self._fits_one_datagram(findings.extra_positions, link):
             self._giver.push(neighbour, findings.extra_positions, link, now)
@@ -375,8 +386,8 @@ class Exchange:
         elif reply or not (findings.wants or findings.extra):
             self._say(link, [self._step(link, neighbour, reply, salt, now)], neighbour.origin, now)
 
-    def _fits_one_datagram(self, places: Sequence[bytes], link: Link) -> bool:
+    def _fits_one_datagram(self, positions: Sequence[Position], link: Link) -> bool:
         """A push, which no token guards, is at most one datagram, or one record."""
-        entries = [self._keeper.store.records.get(place) for place in places[:64]]
+        entries = [self._keeper.store.records.get(position) for position in positions[:64]]
         size = sum(entry.size for entry in entries if entry)
-        return len(places) <= 1 or (len(places) < 64 and size < self._desk.capacity(link) * 3 // 4)
+        return len(positions) <= 1 or (len(positions) < 64 and size < self._desk.capacity(link) * 3 // 4)

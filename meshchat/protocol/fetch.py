@@ -28,11 +28,26 @@ from meshchat.constants import (
     WANT_SOON,
 )
 from meshchat.protocol.reconcile import short_id
-from meshchat.protocol.spans import Span, Spans, after
+from meshchat.protocol.spans import Spans, after
 from meshchat.state.origin import Origin
-from meshchat.state.sketch import place_of
-from meshchat.wire.packets import START, Block, Offer, Places, Wanted
-from meshchat.wire.records import RECORD_ID_SIZE
+from meshchat.wire.ids import (
+    NO_SALT,
+    NO_TOKEN,
+    NOBODY,
+    START,
+    AskNonce,
+    Bound,
+    Position,
+    RecordId,
+    RouterId,
+    Salt,
+    SketchKey,
+    Span,
+    Token,
+    record_id_of,
+    sketch_key_of,
+)
+from meshchat.wire.packets import Block, BySketchKey, Offer, Wanted
 
 
 class FetchState(Enum):
@@ -83,7 +98,7 @@ MOVES: Mapping[FetchState, Mapping[FetchEvent, FetchState]] = {
 class Candidate:
     """A neighbour that offered, on the link of this name; how much of what it sends to all is lost."""
 
-    router: bytes
+    router: RouterId
     link: str
     origin: Origin
     offer: Offer
@@ -94,10 +109,10 @@ class Candidate:
 class Order:
     """What one source is asked for: the blocks, the salt of the ids in them, and the source's token."""
 
-    router: bytes
+    router: RouterId
     link: str
-    token: bytes
-    salt: bytes
+    token: Token
+    salt: Salt
     blocks: tuple[Wanted, ...]
 
 
@@ -113,18 +128,18 @@ class Fetch:
     """
 
     state: FetchState = FetchState.IDLE
-    nonce: bytes = b""
-    named: set[bytes] = field(default_factory=set)
+    nonce: AskNonce | None = None
+    named: set[RouterId] = field(default_factory=set)
     candidates: list[Candidate] = field(default_factory=list)
-    source: bytes = b""
+    source: RouterId = NOBODY
     link: str = ""
-    token: bytes = b""
-    salt: bytes = b""
+    token: Token = NO_TOKEN
+    salt: Salt = NO_SALT
     spans: Spans = field(default_factory=Spans)
     listed: list[Wanted] = field(default_factory=list)
     rest: list[Span] = field(default_factory=list)
     rest_at: float = 0.0
-    front: bytes = START
+    front: Bound = START
     began_at: float = 0.0
     asked_at: float = 0.0
     heard_at: float = 0.0
@@ -139,10 +154,10 @@ class Fetch:
     window: Block | None = None
     by_place: bool = False
     among: bool = False
-    joined: bytes = b""
+    joined: RouterId = NOBODY
     later: deque[Order] = field(default_factory=deque)
 
-    def ask(self, nonce: bytes) -> None:
+    def ask(self, nonce: AskNonce) -> None:
         """An ASK-FILE went out; earlier offers are void."""
         if self._moves(FetchEvent.ASK):
             self.nonce, self.candidates = nonce, []
@@ -176,7 +191,7 @@ class Fetch:
             return None
         most = max(one.offer.records for one in self.candidates)
 
-        def merit(one: Candidate) -> tuple[bool, bool, int, bytes]:
+        def merit(one: Candidate) -> tuple[bool, bool, int, RouterId]:
             has_most = one.offer.records >= OFFER_ALIKE * most
             streams = one.offer.streams + (one.router in self.named)
             return has_most, one.loss < OFFER_FAR, streams, one.router
@@ -198,14 +213,14 @@ class Fetch:
         self.spans = Spans((block.low, block.high) for block in ranged)
         self.listed = [block for block in order.blocks if block not in ranged]
         self.arrived, self.window = 0, None
-        self.by_place = all(isinstance(block, Places) for block in order.blocks)
+        self.by_place = all(isinstance(block, BySketchKey) for block in order.blocks)
         self.front = START
         self.began_at = self.asked_at = self.heard_at = self.progress_at = now
         self.pause, self.interval = pause, 0.0
         self.busy_until = now + max(STALL, pause)
         self.idle_rounds, self.progressed, self.brought = 0, False, False
 
-    def others_name(self, source: bytes, link: str) -> bool:
+    def others_name(self, source: RouterId, link: str) -> bool:
         """Another router was heard naming its source for whole ranges; whether to leave one's own for it.
 
         Once in a fetch, and only for a higher id: so two never change places, and no liar drives it about.
@@ -213,7 +228,7 @@ class Fetch:
         if self.state in (FetchState.ASKING, FetchState.CHOOSING) and len(self.named) < MAX_OFFERS:
             self.named.add(source)
         same_air = self.active and self.is_shareable and link == self.link
-        return same_air and not self.joined and source > self.source
+        return same_air and self.joined == NOBODY and source > self.source
 
     @property
     def is_shareable(self) -> bool:
@@ -253,7 +268,7 @@ class Fetch:
         """Whether this source has had its time."""
         return now - self.began_at > FETCH_LONGEST
 
-    def received(self, position: bytes, size: int, now: float, *, from_source: bool) -> None:
+    def received(self, position: Position, size: int, now: float, *, from_source: bool) -> None:
         """A record of `size` bytes arrived as a repair: it is wanted no more.
 
         Only what was wanted and comes from the source shows that the source is at work.
@@ -269,7 +284,7 @@ class Fetch:
             bought = max(self.busy_until, now) + size / SLOWEST
             self.busy_until = max(self.busy_until, now + self.pause, min(now + SOURCE_SILENCE, bought))
 
-    def heard(self, low: bytes, high: bytes, now: float) -> bool:
+    def heard(self, low: Bound, high: Bound, now: float) -> bool:
         """A DUMP of the source; whether it is time to tell it what is missing.
 
         The source holds nothing more from `low` up to `high`. Saying so is no progress: anybody could.
@@ -287,13 +302,13 @@ class Fetch:
         )
         return many or (gaps > 0 and since >= WANT_EVERY) or since >= keep
 
-    def strike(self, position: bytes) -> bool:
+    def strike(self, position: Position) -> bool:
         """A listed record is here: it is not asked for again. Whether it was listed."""
         if not self.listed:
             return False
-        return self._strike_place(place_of(position)) or self._strike_id(position[-RECORD_ID_SIZE:])
+        return self._strike_key(sketch_key_of(position)) or self._strike_id(record_id_of(position))
 
-    def _strike_id(self, record_id: bytes) -> bool:
+    def _strike_id(self, record_id: RecordId) -> bool:
         short = short_id(self.salt, record_id)
         for number, block in enumerate(self.listed):
             if isinstance(block, Block) and block.ids and short in block.ids:
@@ -302,11 +317,11 @@ class Fetch:
                 return True
         return False
 
-    def _strike_place(self, place: bytes) -> bool:
+    def _strike_key(self, key: SketchKey) -> bool:
         for number, block in enumerate(self.listed):
-            if isinstance(block, Places) and place in block.places:
-                left = tuple(one for one in block.places if one != place)
-                self.listed[number : number + 1] = [Places(left)] if left else []
+            if isinstance(block, BySketchKey) and key in block.keys:
+                left = tuple(one for one in block.keys if one != key)
+                self.listed[number : number + 1] = [BySketchKey(left)] if left else []
                 return True
         return False
 
@@ -330,7 +345,7 @@ class Fetch:
         if self.brought and self.spans:
             self.rest, self.rest_at = list(self.spans), now
         self._moves(FetchEvent.END)
-        self.source, self.spans, self.listed, self.joined = b"", Spans(), [], b""
+        self.source, self.spans, self.listed, self.joined = NOBODY, Spans(), [], NOBODY
         self.later.clear()
 
     def resume(self, now: float) -> list[Span]:

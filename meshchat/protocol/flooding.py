@@ -29,20 +29,21 @@ from meshchat.constants import (
 from meshchat.protocol.coverage import is_doubtful, may_have_missed
 from meshchat.state.limits import TokenBucket
 from meshchat.state.neighbours import Neighbour
-from meshchat.wire.packets import CONFIRM_KEY, Carried
+from meshchat.wire.ids import ConfirmKey, Position, RouterId, confirm_key_of
+from meshchat.wire.packets import Carried
 
 
 @dataclass(eq=False)
 class Flood:
     """One record on one link: who sent it, who is known to have it, what this router did."""
 
-    key: bytes
+    key: ConfirmKey
     carried: Carried
     is_own: bool
     waiting: bool = True
     sent: int = 0
-    senders: dict[bytes, Neighbour] = field(default_factory=dict)
-    having: set[bytes] = field(default_factory=set)
+    senders: dict[RouterId, Neighbour] = field(default_factory=dict)
+    having: set[RouterId] = field(default_factory=set)
 
     def underserved(self, around: Sequence[Neighbour]) -> list[Neighbour]:
         """The neighbours that may have missed it, less those who had their share of copies."""
@@ -53,7 +54,7 @@ class Flood:
         """Whether sending it again is worth more than asking: where each missed it with a fair chance."""
         return sum(1 for _ in self._doubt(neighbours, RESEND_CHANCE)) == len(neighbours)
 
-    def residue(self, around: Iterable[Neighbour]) -> list[bytes]:
+    def residue(self, around: Iterable[Neighbour]) -> list[RouterId]:
         """The neighbours, by id, that against the odds may have missed it all the same."""
         return [neighbour.router for neighbour, _ in self._doubt(around, RESIDUE)]
 
@@ -64,28 +65,28 @@ class Flood:
 class LinkFlood:
     """What waits to be relayed, what is to be confirmed, and what was sent and should be confirmed.
 
-    Records are told apart by their `CONFIRM_KEY`. Times are seconds, monotonic.
+    Records are told apart by their `ConfirmKey`. Times are seconds, monotonic.
     """
 
-    def __init__(self, random: Random, holds: Callable[[bytes], bool], *, is_broadcast: bool) -> None:
+    def __init__(self, random: Random, holds: Callable[[Position], bool], *, is_broadcast: bool) -> None:
         """`holds` says whether a position is held here. Where the link is no broadcast, nobody overhears
         copies, and nothing is suppressed.
         """
         self._random, self._holds = random, holds
         self._is_broadcast = is_broadcast
-        self._floods: OrderedDict[bytes, Flood] = OrderedDict()
+        self._floods: OrderedDict[ConfirmKey, Flood] = OrderedDict()
         self._order = count()
         self._queue: list[tuple[float, int, Flood]] = []
         self._watched: deque[tuple[float, Flood]] = deque()
-        self._confirms: dict[bytes, None] = {}
+        self._confirms: dict[ConfirmKey, None] = {}
         self._confirm_at = 0.0
         self._late = TokenBucket(LATE_CONFIRM_RATE, LATE_CONFIRM_BURST)
 
     # --- What comes in ----------------------------------------------------------------------------------
 
-    def begin(self, place: bytes, carried: Carried, now: float, *, is_own: bool) -> None:
+    def begin(self, position: Position, carried: Carried, now: float, *, is_own: bool) -> None:
         """A record is new here: relay it after a random wait, or at once where it was made here."""
-        flood = Flood(place[CONFIRM_KEY], carried, is_own)
+        flood = Flood(confirm_key_of(position), carried, is_own)
         self._floods[flood.key] = flood
         at = now if is_own else now + self._random.uniform(0, RELAY_JITTER)
         heapq.heappush(self._queue, (at, next(self._order), flood))
@@ -93,15 +94,15 @@ class LinkFlood:
             _, oldest = self._floods.popitem(last=False)
             oldest.waiting = False
 
-    def copy_heard(self, place: bytes, sender: Neighbour, now: float) -> bool:
+    def copy_heard(self, position: Position, sender: Neighbour, now: float) -> bool:
         """A neighbour was heard sending a record that is known. Returns whether that moved the `deadline`.
 
         Long after it was flooded that is somebody who does not know that this router has it, if it has.
         """
-        key = place[CONFIRM_KEY]
+        key = confirm_key_of(position)
         flood = self._floods.get(key)
         if flood is None:
-            doubts = is_doubtful([sender]) and self._late.take(now) and self._holds(place)
+            doubts = is_doubtful([sender]) and self._late.take(now) and self._holds(position)
         else:
             doubts = sender.router in flood.senders and not flood.waiting
             flood.senders[sender.router] = sender
@@ -111,16 +112,16 @@ class LinkFlood:
             self._confirm(key, now)
         return doubts and is_first
 
-    def confirmed(self, keys: Iterable[bytes], neighbour: Neighbour) -> None:
+    def confirmed(self, keys: Iterable[ConfirmKey], neighbour: Neighbour) -> None:
         """A neighbour says that it has these records."""
         for key in keys:
             flood = self._floods.get(key)
             if flood is not None:
                 flood.having.add(neighbour.router)
 
-    def has(self, place: bytes, neighbour: Neighbour) -> None:
+    def has(self, position: Position, neighbour: Neighbour) -> None:
         """A neighbour was heard with the record in a repair."""
-        self.confirmed((place[CONFIRM_KEY],), neighbour)
+        self.confirmed((confirm_key_of(position),), neighbour)
 
     # --- What is due ------------------------------------------------------------------------------------
 
@@ -180,14 +181,14 @@ class LinkFlood:
             room -= flood.carried.size
         return chosen
 
-    def _confirm(self, key: bytes, now: float) -> None:
+    def _confirm(self, key: ConfirmKey, now: float) -> None:
         if not self._confirms:
             self._confirm_at = now + self._random.uniform(CONFIRM_JITTER / 2, CONFIRM_JITTER)
         self._confirms[key] = None
         if len(self._confirms) > MAX_CONFIRMS_WAITING:
             del self._confirms[next(iter(self._confirms))]
 
-    def take_confirms(self, now: float, most: int) -> tuple[bytes, ...]:
+    def take_confirms(self, now: float, most: int) -> tuple[ConfirmKey, ...]:
         """At most `most` of what is to be confirmed, where it is time."""
         if not self._confirms or now < self._confirm_at:
             return ()

@@ -15,11 +15,11 @@ from meshchat.protocol.desk import Desk
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
-from meshchat.protocol.source import NOBODY
 from meshchat.protocol.standing import Standing
 from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.wire.ids import NOBODY, Position, RouterId, Token
 from meshchat.wire.packets import Ask, Offer, Scope, Want
-from meshchat.wire.records import position
+from meshchat.wire.records import make_position
 
 
 class Giver:
@@ -31,7 +31,7 @@ class Giver:
         keeper: Keeper,
         neighbours: Neighbours,
         standing: Standing,
-        router: bytes,
+        router: RouterId,
         may_answer: Callable[[Neighbour, Instant], bool],
     ) -> None:
         """`may_answer` takes from the budget of answers to a neighbour's origin."""
@@ -54,6 +54,8 @@ class Giver:
 
     def send_offer(self, link: Link, neighbour: Neighbour, now: Instant) -> None:
         """Offers a neighbour that asked all that is held here."""
+        if neighbour.asked is None:
+            return
         size = self._keeper.store.bytes_held
         token, streams = self._standing.token(now), len(link.source)
         offer = Offer(neighbour.router, neighbour.asked, token, self._standing.count(now), size, streams)
@@ -70,14 +72,14 @@ class Giver:
         if not want.blocks:
             link.source.cancel(neighbour.router)
             return True
-        ceiling = position(1, self._keeper.ceiling(now))
+        ceiling = make_position(1, self._keeper.ceiling(now))
         origin = neighbour.origin
         if link.source.request(neighbour.router, origin, want.blocks, want.salt, ceiling, now.mono):
             neighbour.gave = link.source.has_something_for(neighbour.router)
             self._desk.timers.set_if_unset(("dump", link.name), now.mono + DUMP_GATHER)
         return True
 
-    def _takes(self, token: bytes, neighbour: Neighbour, now: Instant) -> bool:
+    def _takes(self, token: Token, neighbour: Neighbour, now: Instant) -> bool:
         """Whether a WANT is no recording; a token goes on to be good while its owner goes on to use it."""
         is_in_use = token == neighbour.want_token and now.mono - neighbour.wanted_at < TOKEN_EPOCH
         return is_in_use or self._standing.knows_token(token, now)
@@ -108,14 +110,14 @@ class Giver:
         )
         return min(1.0 + others / max(1, len(link.source)), MAX_SOURCES)
 
-    def push(self, neighbour: Neighbour, places: Sequence[bytes], link: Link, now: Instant) -> None:
+    def push(self, neighbour: Neighbour, positions: Sequence[Position], link: Link, now: Instant) -> None:
         """Sends a few records to a neighbour that was seen to lack them, where there are any."""
-        if not places:
+        if not positions:
             return
         neighbour.gave = True
         many = link.profile.is_broadcast and len(self._neighbours.around(now.mono, link.name)) >= PUSH_TO_ALL
         if many:
-            link.source.push(NOBODY, None, places)
+            link.source.push(NOBODY, None, positions)
         else:
-            link.source.push(neighbour.router, neighbour.origin, places)
+            link.source.push(neighbour.router, neighbour.origin, positions)
         self._desk.timers.set_if_unset(("dump", link.name), now.mono)

@@ -25,7 +25,8 @@ from meshchat.state.limits import BucketTable
 from meshchat.state.neighbours import Neighbour
 from meshchat.state.receipts import Receipts
 from meshchat.state.seen import SeenCache
-from meshchat.wire.packets import CONFIRM_KEY, Carried, Fragment
+from meshchat.wire.ids import MeshId, Position, PublicKey, RecordId, confirm_key_of
+from meshchat.wire.packets import Carried, Fragment
 from meshchat.wire.records import Record, Space, carried_position, stamp_ms
 
 DISK_RETRY = 15.0
@@ -64,16 +65,16 @@ class Intake:
         presence: Presence,
         receipts: Receipts,
         standing: Standing,
-        mesh: bytes,
+        mesh: MeshId,
     ) -> None:
         """`mesh` is the 8-byte mesh id."""
         self._desk, self._keeper, self._admission, self._asker = desk, keeper, admission, asker
         self._news, self._presence, self._receipts, self._standing = news, presence, receipts, standing
         self._mesh = mesh
-        self._pending: dict[bytes, _Pending] = {}
+        self._pending: dict[RecordId, _Pending] = {}
         self._reassembly = Reassembly()
         self._seen = SeenCache(MAX_SEEN)
-        self._authors: BucketTable[bytes] = BucketTable(AUTHOR_RATE, AUTHOR_BURST, _MAX_AUTHORS)
+        self._authors: BucketTable[PublicKey] = BucketTable(AUTHOR_RATE, AUTHOR_BURST, _MAX_AUTHORS)
 
     # --- The doors --------------------------------------------------------------------------------------
 
@@ -104,28 +105,28 @@ class Intake:
         """A neighbour's records, as news or as a repair."""
         is_news = door is Door.NEWS
         for carried in items:
-            place = carried_position(self._mesh, carried.data)
-            if self._admission.holds(place):
+            position = carried_position(self._mesh, carried.data)
+            if self._admission.holds(position):
                 self._keeper.drops["duplicate"] += 1
-                self._heard_with(place, door, neighbour, link, now)
-                self._strike(place, carried, door, neighbour, link, now)
-            elif self._admission.awaits(place):
-                self._waits(place, door, neighbour, link, now)
-                self._strike(place, carried, door, neighbour, link, now)
+                self._heard_with(position, door, neighbour, link, now)
+                self._strike(position, carried, door, neighbour, link, now)
+            elif self._admission.awaits(position):
+                self._waits(position, door, neighbour, link, now)
+                self._strike(position, carried, door, neighbour, link, now)
             elif is_news and carried.ephemeral:
                 self._presence.take_in(carried, neighbour, link, now)
             elif _is_too_old(carried) and (is_news or not self._asker.is_asked_for(neighbour, link, now)):
                 self._keeper.drops["age"] += 1
             else:
-                self._is_new(place, carried, door, neighbour, link, now)
+                self._is_new(position, carried, door, neighbour, link, now)
 
     def take_piece(self, piece: Fragment, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """A neighbour's piece of a record that is larger than a datagram."""
         door = Door.REPAIR if piece.repair else Door.NEWS
-        place = self._seen.place(piece.id)
-        if place is not None and self._admission.knows(place):
+        position = self._seen.position(piece.id)
+        if position is not None and self._admission.knows(position):
             if not piece.offset:  # once for all its pieces
-                self._heard_with(place, door, neighbour, link, now)
+                self._heard_with(position, door, neighbour, link, now)
             return
         whole = self._reassembly.add(neighbour.router, piece, now.mono)
         if whole is not None and len(whole) >= _SHORTEST:
@@ -135,47 +136,49 @@ class Intake:
     # --- Authenticate and deduplicate -------------------------------------------------------------------
 
     def _is_new(
-        self, place: bytes, carried: Carried, door: Door, sender: Neighbour, link: Link, now: Instant
+        self, position: Position, carried: Carried, door: Door, sender: Neighbour, link: Link, now: Instant
     ) -> None:
         admitted = self._admission.consider(carried, sender.origin, now)
         if admitted is not None:
-            self._strike(place, carried, door, sender, link, now)
+            self._strike(position, carried, door, sender, link, now)
             self._gather(admitted, door, sender, now)
             if door is Door.REPAIR:
                 sender.gives_until = now.mono + STALL / 2
         elif self._asker.is_source(sender, link):
             # Refused, and so not wanted: an honest source that offers it again is not to be shunned.
-            self._asker.strike(place)
+            self._asker.strike(position)
 
-    def _waits(self, place: bytes, door: Door, sender: Neighbour, link: Link, now: Instant) -> None:
+    def _waits(self, position: Position, door: Door, sender: Neighbour, link: Link, now: Instant) -> None:
         """It is in quarantine; where its time has come it comes in now, from this neighbour.
 
         Else each router would send it, unasked, when it looks into its own quarantine.
         """
-        released = self._admission.release(place, now)
+        released = self._admission.release(position, now)
         if released is not None:
             self._gather(released, door, sender, now)
             return
         self._keeper.drops["duplicate"] += 1
-        self._heard_with(place, door, sender, link, now)
+        self._heard_with(position, door, sender, link, now)
 
-    def _heard_with(self, place: bytes, door: Door, neighbour: Neighbour, link: Link, now: Instant) -> None:
+    def _heard_with(
+        self, position: Position, door: Door, neighbour: Neighbour, link: Link, now: Instant
+    ) -> None:
         """A neighbour was heard with a record that is known."""
-        if (key := place[CONFIRM_KEY]) in self._receipts.watched:
+        if (key := confirm_key_of(position)) in self._receipts.watched:
             self._receipts.has(key, neighbour)
         if door is Door.NEWS:
-            self._news.copy_heard(place, neighbour, link, now)
+            self._news.copy_heard(position, neighbour, link, now)
         else:
-            self._news.has(place, neighbour, link)
+            self._news.has(position, neighbour, link)
 
     def _strike(
-        self, place: bytes, carried: Carried, door: Door, sender: Neighbour, link: Link, now: Instant
+        self, position: Position, carried: Carried, door: Door, sender: Neighbour, link: Link, now: Instant
     ) -> None:
         """The record is wanted no more. In a range that is coming in, one that is flooded leaves no hole."""
         if door is Door.NEWS:
-            self._asker.strike(place)
+            self._asker.strike(position)
         else:
-            self._asker.received(place, carried.size, sender, link, now)
+            self._asker.received(position, carried.size, sender, link, now)
 
     # --- Append -----------------------------------------------------------------------------------------
 
@@ -218,7 +221,7 @@ class Intake:
         self._news.send_due(now)
         self._desk.emit(*shown, *removed)
 
-    def _lose(self, failed: Sequence[bytes], now: Instant) -> None:
+    def _lose(self, failed: Sequence[RecordId], now: Instant) -> None:
         for one in failed:
             del self._pending[one]
             self._receipts.discard(one)

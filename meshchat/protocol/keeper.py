@@ -12,21 +12,22 @@ from meshchat.protocol.clock import MeshClock
 from meshchat.protocol.events import Output, Remember, Remove, Save
 from meshchat.protocol.horizon import Horizon
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.spans import Span
 from meshchat.state.quarantine import Quarantine
 from meshchat.state.store import HISTORY_START, HistoryRow, RecordStore
-from meshchat.wire.packets import END, START, Summary
+from meshchat.wire.ids import END, START, Bound, Fingerprint, Position, Span
+from meshchat.wire.packets import Summary
 from meshchat.wire.records import (
     MAX_STAMP,
     Grade,
     Record,
+    make_position,
     make_stamp,
-    position,
     position_stamp,
     stamp_ms,
 )
 
-_LOWEST = position(0, 0)
+_LOWEST = make_position(0, 0)
+_UNKNOWN = Summary(0, Fingerprint(b""))
 MAX_WIPED_ROOMS = 1024
 """Rooms of which it is known when they were wiped by hand."""
 
@@ -53,7 +54,7 @@ class Keeper:
         self.quarantine = Quarantine()
         self._newest_of = (-1, START, START)
         self._summed_of, self._summed_below = (-1, 0), 0
-        self._summed = Summary(0, b""), Summary(0, b"")
+        self._summed = _UNKNOWN, _UNKNOWN
         self._wiped: dict[str | None, int] = {}
         self._last_wipe_ms = -1
 
@@ -75,7 +76,9 @@ class Keeper:
     def spans(self, now: Instant, floor: int = 0, ceiling: int | None = None) -> tuple[Span, Span]:
         """The undated and the dated part of what this router speaks for, narrowed by another's floor."""
         top = self.ceiling(now) if ceiling is None else min(ceiling, self.ceiling(now))
-        low, undated_top, dated_top = position(1, max(floor, self.floor)), position(0, top), position(1, top)
+        low = make_position(1, max(floor, self.floor))
+        undated_top: Bound = make_position(0, top)
+        dated_top: Bound = make_position(1, top)
         # Where nothing lies above, the same bound each time lets fingerprints be remembered.
         newest_undated, newest_dated = self._newest()
         if newest_undated < undated_top:
@@ -84,7 +87,7 @@ class Keeper:
             dated_top = END
         return (_LOWEST, undated_top), (low, max(low, dated_top))
 
-    def _newest(self) -> tuple[bytes, bytes]:
+    def _newest(self) -> tuple[Bound, Bound]:
         """The highest position of the undated part and of all; looked for anew only after a change."""
         records = self.store.records
         if self._newest_of[0] != records.version:
@@ -148,7 +151,7 @@ class Keeper:
         self.clock.shown(max((stamp for stamp in stamps if stamp < ceiling), default=0))
         return self._let_go(self.store.add_history(rows))
 
-    def _let_go(self, gone: Sequence[bytes]) -> list[Output]:
+    def _let_go(self, gone: Sequence[Position]) -> list[Output]:
         if self.store.remembers_too_much:
             self.store.trim_remembered()
         return [Remove(tuple(gone), "limit")] if gone else []
@@ -161,8 +164,8 @@ class Keeper:
         wipe_ms = self._wipe_moment(self.clock.now_ms(now))
         if self._move_horizon(now, wipe_ms):
             below = self.store.below(self.horizon.stamp)
-            for place in below:
-                self.store.forget(place, remember=False)
+            for position in below:
+                self.store.forget(position, remember=False)
             self.store.drop_remembered_below(self.horizon.stamp)
             if below:
                 out += [Save(), Remove(tuple(below), "wipe")]
@@ -184,8 +187,8 @@ class Keeper:
         if self.horizon.retention_ms is None or not is_new:
             return []
         aged = self.store.aged(self.horizon.retention_ms // 1000, self.run(now))
-        for place in aged:
-            self.store.forget(place, remember=True)
+        for position in aged:
+            self.store.forget(position, remember=True)
         return [Remember(tuple(aged)), Remove(tuple(aged), "age")] if aged else []
 
     def wipe(self, room: str | None, now: Instant) -> list[Output]:
@@ -197,16 +200,16 @@ class Keeper:
         if len(self._wiped) > MAX_WIPED_ROOMS:
             self._wiped.pop(next(iter(self._wiped)))
         if room is None:
-            places = [entry.position for entry in self.store.held_entries() if entry.room]
+            positions = [entry.position for entry in self.store.held_entries() if entry.room]
         else:
-            places = [entry.position for entry in self.store.room_entries(room)]
-        for place in places:
-            self.store.forget(place, remember=True)
+            positions = [entry.position for entry in self.store.room_entries(room)]
+        for position in positions:
+            self.store.forget(position, remember=True)
         waiting = self.quarantine.take(lambda record: not record.permanent and room in (None, record.log))
         for one in waiting:
             self.store.remember(one.record.position)
-        gone = (*places, *(one.record.position for one in waiting))
-        return [Remember(gone), Remove(tuple(places), "hand")] if gone else []
+        gone = (*positions, *(one.record.position for one in waiting))
+        return [Remember(gone), Remove(tuple(positions), "hand")] if gone else []
 
     def reset_stamps(self, now: Instant) -> None:
         """After mesh time was set back: stamps go on above the newest record that can still be shown."""

@@ -12,6 +12,7 @@ from meshchat.protocol.trickle import Trickle
 from meshchat.state.limits import TokenBucket
 from meshchat.state.neighbours import Neighbour
 from meshchat.state.store import RecordStore
+from meshchat.wire.ids import Position, RouterId
 from meshchat.wire.packets import MAX_NUMBER, Carried
 
 _BURST_SECONDS = 0.5
@@ -64,7 +65,7 @@ class Link:
         random: Random,
         now: float,
         store: RecordStore,
-        carried: Callable[[bytes, Instant], Carried | None],
+        carried: Callable[[Position, Instant], Carried | None],
     ) -> None:
         """`carried` gives a held record by position, with its age by a moment."""
         self.profile, self.name = profile, profile.name
@@ -81,7 +82,7 @@ class Link:
         self.in_step = False
         self.insisted_at = -1e9
         self.doubt_since: float | None = None
-        self.doubted: set[bytes] = set()
+        self.doubted: set[RouterId] = set()
         self.number = random.randint(1, MAX_NUMBER)
 
     def agrees(self, neighbour: Neighbour) -> None:

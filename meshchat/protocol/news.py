@@ -10,6 +10,7 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
 from meshchat.protocol.source import fragments
 from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.wire.ids import MeshId, Position, RouterId
 from meshchat.wire.packets import NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Packet, Records
 from meshchat.wire.records import record_id
 
@@ -17,20 +18,20 @@ from meshchat.wire.records import record_id
 class News:
     """Floods what is new. Each method takes the time and leaves its outputs on the desk."""
 
-    def __init__(self, desk: Desk, neighbours: Neighbours, mesh: bytes) -> None:
+    def __init__(self, desk: Desk, neighbours: Neighbours, mesh: MeshId) -> None:
         self._desk, self._neighbours, self._mesh = desk, neighbours, mesh
 
     def flood(
-        self, place: bytes, carried: Carried, door: Door, sender: Neighbour | None, now: Instant
+        self, position: Position, carried: Carried, door: Door, sender: Neighbour | None, now: Instant
     ) -> None:
         """A record is new here; `sender` is the neighbour it came from, None where it came from none."""
         for link in self._desk.links.values():
             heard_from = sender if sender and sender.link == link.name else None
-            link.flood.begin(place, carried, now.mono, is_own=door.begins_here)
+            link.flood.begin(position, carried, now.mono, is_own=door.begins_here)
             if heard_from and door is Door.NEWS:
-                link.flood.copy_heard(place, heard_from, now.mono)
+                link.flood.copy_heard(position, heard_from, now.mono)
             elif heard_from:
-                link.flood.has(place, heard_from)
+                link.flood.has(position, heard_from)
             self._arm(link)
 
     def send_due(self, now: Instant) -> None:
@@ -39,14 +40,14 @@ class News:
             if link.flood.relay_due(now.mono):
                 self.expire(link, now)
 
-    def copy_heard(self, place: bytes, sender: Neighbour, link: Link, now: Instant) -> None:
+    def copy_heard(self, position: Position, sender: Neighbour, link: Link, now: Instant) -> None:
         """A neighbour sent, as news, a record that is known."""
-        if link.flood.copy_heard(place, sender, now.mono):
+        if link.flood.copy_heard(position, sender, now.mono):
             self._arm(link)
 
-    def has(self, place: bytes, neighbour: Neighbour, link: Link) -> None:
+    def has(self, position: Position, neighbour: Neighbour, link: Link) -> None:
         """A neighbour was heard with a known record in a repair."""
-        link.flood.has(place, neighbour)
+        link.flood.has(position, neighbour)
 
     def on_confirm(self, confirm: Confirm, neighbour: Neighbour, link: Link) -> None:
         """A neighbour has records that it need not relay."""
@@ -103,7 +104,7 @@ class News:
 
     def _look(self, link: Link, around: Sequence[Neighbour], now: Instant) -> None:
         """Sends once more what few neighbours may have missed; the digests look after the rest."""
-        again: dict[bytes, list[Carried]] = defaultdict(list)
+        again: dict[RouterId, list[Carried]] = defaultdict(list)
         capacity = self._desk.capacity(link) - RECORDS_FIELDS
         fresh = {one.router: one for one in around if one.fresh(now.mono)}
         for flood in link.flood.watched(now.mono):
@@ -139,7 +140,7 @@ class News:
         """Whether it may hear so few others here that it would miss what keeps this router silent."""
         return sum(neighbour.router in one.reach for one in around) < TRICKLE_K
 
-    def _tell_at_rest(self, link: Link, residue: Iterable[bytes], now: Instant) -> None:
+    def _tell_at_rest(self, link: Link, residue: Iterable[RouterId], now: Instant) -> None:
         """A digest is to follow when no more news comes, unless these neighbours hear an equal one before."""
         link.doubted.update(residue)
         if link.doubt_since is None:

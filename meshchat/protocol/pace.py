@@ -7,8 +7,9 @@ nothing: where it is high the pace is halved on trial, and stays halved only if 
 from collections.abc import Callable
 
 from meshchat.constants import PACE_GAIN, PACE_LEAST, PACE_LOSS, PACE_SAMPLE, PACE_STEP, PACE_TRIAL
-from meshchat.protocol.spans import Span, Spans
+from meshchat.protocol.spans import Spans
 from meshchat.state.limits import TokenBucket
+from meshchat.wire.ids import Bound, Span
 
 
 class Pace:
@@ -36,14 +37,14 @@ class Pace:
         """A datagram of `size` bytes went out."""
         self._bucket.spend(now, size)
 
-    def sent(self, low: bytes, high: bytes) -> None:
+    def sent(self, low: Bound, high: Bound) -> None:
         """A datagram with all records of a range went out."""
         self._datagrams += 1
         if self._unjudged and self._unjudged[-1][1] == low:
             low, _ = self._unjudged.pop()
         self._unjudged.append((low, high))
 
-    def told(self, wanted: Spans, count: Callable[[bytes, bytes], int], now: float) -> None:
+    def told(self, wanted: Spans, count: Callable[[Bound, Bound], int], now: float) -> None:
         """The asker says what it still wants: what went out and is wanted again was lost.
 
         `count` gives the number of records in a range. Judged once enough datagrams went at this pace.

@@ -40,7 +40,8 @@ from meshchat.state.limits import BucketTable, TokenBucket
 from meshchat.state.neighbours import Neighbour
 from meshchat.state.origin import Origin
 from meshchat.state.presence import Entry, PresenceTable, Present, place
-from meshchat.wire.packets import CONFIRM_KEY, NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Digest, Records
+from meshchat.wire.ids import ConfirmKey, MeshId, Place, PublicKey, RouterId, confirm_key_of
+from meshchat.wire.packets import NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Digest, Records
 from meshchat.wire.presence import read_statement
 from meshchat.wire.records import Kind, Record, Space, decode_record, stamp_ms
 
@@ -65,19 +66,19 @@ class Presence:
     """The statements known to one router. Each method takes the time and leaves its outputs on the desk."""
 
     def __init__(
-        self, desk: Desk, keeper: Keeper, admission: Admission, news: News, *, mesh: bytes, router: bytes
+        self, desk: Desk, keeper: Keeper, admission: Admission, news: News, *, mesh: MeshId, router: RouterId
     ) -> None:
         """`mesh` and `router` are ids."""
         self._desk, self._keeper, self._admission, self._news = desk, keeper, admission, news
         self._mesh, self._router = mesh, router
         self._table = PresenceTable(keeper.store.knows)
-        self._keys: BucketTable[bytes] = BucketTable(STATEMENT_RATE, STATEMENT_BURST, MAX_PRESENT)
+        self._keys: BucketTable[PublicKey] = BucketTable(STATEMENT_RATE, STATEMENT_BURST, MAX_PRESENT)
         self._people = TokenBucket(STATEMENTS_RATE, STATEMENTS_BURST)
         self._strangers = TokenBucket(STRANGERS_RATE, STRANGERS_BURST)
         self._tellings: BucketTable[Origin] = BucketTable(TELL_RATE, TELL_BURST, _MAX_ORIGINS)
         self._tellings_in_all = TokenBucket(TELL_ALL_RATE, TELL_ALL_BURST)
-        self._untimely: dict[bytes, _Untimely] = {}
-        self._untold: dict[tuple[str, bytes], dict[bytes, bytes]] = {}
+        self._untimely: dict[Place, _Untimely] = {}
+        self._untold: dict[tuple[str, RouterId], dict[ConfirmKey, Place]] = {}
 
     def view(self, now: Instant) -> list[Present]:
         """Who is present, in any order."""
@@ -97,7 +98,7 @@ class Presence:
         except Malformed as refusal:
             self._keeper.drops[refusal.reason] += 1
             return
-        self._strike(record.position[CONFIRM_KEY], neighbour, link)
+        self._strike(confirm_key_of(record.position), neighbour, link)
         if self._is_superseded(record):
             self._keeper.drops["duplicate"] += 1
             self._news.copy_heard(record.position, neighbour, link, now)
@@ -121,7 +122,7 @@ class Presence:
         ahead_ms = stamp_ms(stamp) - self._keeper.clock.now_ms(now)
         return -PRESENCE_LIFETIME * 1000 <= ahead_ms <= AHEAD_MS
 
-    def _set_aside(self, where: bytes, untimely: "_Untimely") -> None:
+    def _set_aside(self, where: Place, untimely: "_Untimely") -> None:
         """It may be this router whose clock is wrong: when that has moved, it is looked at again."""
         self._untimely.pop(where, None)
         self._untimely[where] = untimely
@@ -178,7 +179,7 @@ class Presence:
 
     # --- Time -------------------------------------------------------------------------------------------
 
-    def expire(self, place: bytes, now: Instant) -> None:
+    def expire(self, place: Place, now: Instant) -> None:
         """Somebody fell idle, or was not heard of for too long."""
         entry = self._table.get(place)
         if entry is None:
@@ -209,11 +210,11 @@ class Presence:
     def _watch(self, entry: Entry, now: Instant) -> None:
         self._desk.timers.set(("presence", entry.place), entry.deadline(now.mono))
 
-    def _shown(self, place: bytes, now: Instant) -> Present | None:
+    def _shown(self, place: Place, now: Instant) -> Present | None:
         entry = self._table.get(place)
         return None if entry is None else entry.present(now.mono)
 
-    def _tell_people(self, place: bytes, before: Present | None, now: Instant) -> None:
+    def _tell_people(self, place: Place, before: Present | None, now: Instant) -> None:
         """Tells front ends where what they see is another than before."""
         after = self._shown(place, now)
         if after is None and before is not None and before.rooms:
@@ -236,7 +237,7 @@ class Presence:
         if not len(self._table):
             return
         latest = sorted(self._table, key=lambda entry: entry.stated_at, reverse=True)[:MAX_TOLD]
-        ids = {entry.position[CONFIRM_KEY]: entry.place for entry in latest}
+        ids = {confirm_key_of(entry.position): entry.place for entry in latest}
         self._untold[link.name, neighbour.router] = ids
         if len(self._untold) > _MAX_UNTOLD:
             del self._untold[next(iter(self._untold))]
@@ -253,7 +254,7 @@ class Presence:
         for key in confirm.keys:
             self._strike(key, neighbour, link)
 
-    def _strike(self, key: bytes, neighbour: Neighbour, link: Link) -> None:
+    def _strike(self, key: ConfirmKey, neighbour: Neighbour, link: Link) -> None:
         untold = self._untold.get((link.name, neighbour.router))
         if untold is not None:
             untold.pop(key, None)
@@ -274,12 +275,12 @@ class Presence:
         else:
             del self._untold[link.name, neighbour.router]
 
-    def _next(self, untold: dict[bytes, bytes], room: int, now: Instant) -> tuple[Carried, ...]:
+    def _next(self, untold: dict[ConfirmKey, Place], room: int, now: Instant) -> tuple[Carried, ...]:
         """Takes what fits into `room` bytes, less what has been said anew or is not of now any more."""
         items: list[Carried] = []
         for key, where in list(untold.items()):
             entry = self._table.get(where)
-            if entry and entry.position[CONFIRM_KEY] == key and self._is_of_now(entry.stamp, now):
+            if entry and confirm_key_of(entry.position) == key and self._is_of_now(entry.stamp, now):
                 carried = self._carried(entry, now)
                 room -= carried.size
                 if room < 0:

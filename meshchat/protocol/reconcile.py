@@ -10,21 +10,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from meshchat.constants import DENSE_PARTS, LEAF_IDS, RECENT_IDS, SHORT_ID, SPLIT, WINDOW_IDS
-from meshchat.protocol.spans import Span, after
+from meshchat.constants import DENSE_PARTS, LEAF_IDS, RECENT_IDS, SPLIT, WINDOW_IDS
+from meshchat.protocol.spans import after
 from meshchat.state.recordset import RecordSet
+from meshchat.wire.ids import (
+    SHORT_ID_SIZE,
+    START,
+    Bound,
+    Position,
+    RecordId,
+    Salt,
+    ShortId,
+    Span,
+    record_id_of,
+)
 from meshchat.wire.packets import (
     Block,
+    BySketchKey,
     Fingerprinted,
     Having,
     Listed,
-    Places,
     Range,
     Skip,
     Wanted,
     encoded_range_size,
 )
-from meshchat.wire.records import RECORD_ID_SIZE
 
 MAX_SCAN = 4096
 """Ids hashed for one packet, 1 microsecond each on a PC: honest lists cover at most a few hundred records,
@@ -34,13 +44,13 @@ _LIST_MARGIN = 4 * LEAF_IDS
 """A list of so many fewer ids than are held here is answered by splitting the range, not by one long list."""
 
 
-def short_id(salt: bytes, record_id: bytes) -> bytes:
+def short_id(salt: Salt, record_id: RecordId) -> ShortId:
     """The 6 bytes by which a step names the record: a collision made for one salt is none for the next."""
-    return hashlib.blake2b(record_id, digest_size=SHORT_ID, salt=salt).digest()
+    return ShortId(hashlib.blake2b(record_id, digest_size=SHORT_ID_SIZE, salt=salt).digest())
 
 
-def _short(salt: bytes, position: bytes) -> bytes:
-    return short_id(salt, position[-RECORD_ID_SIZE:])
+def _short(salt: Salt, position: Position) -> ShortId:
+    return short_id(salt, record_id_of(position))
 
 
 @dataclass
@@ -48,15 +58,15 @@ class _Scan:
     """Hashes ids with one salt, within the limit for a packet."""
 
     records: RecordSet
-    salt: bytes
+    salt: Salt
     left: int = MAX_SCAN
 
-    def short_ids(self, low: bytes, high: bytes) -> dict[bytes, bytes] | None:
+    def short_ids(self, low: Bound, high: Bound) -> dict[ShortId, Position] | None:
         """The positions of a range by their short ids; None where that would be too many."""
         self.left -= self.records.count(low, high)
         if self.left < 0:
             return None
-        return {_short(self.salt, place): place for place in self.records.positions(low, high)}
+        return {_short(self.salt, position): position for position in self.records.positions(low, high)}
 
 
 @dataclass
@@ -70,10 +80,10 @@ class Findings:
     open: Fingerprinted | None = None
     wants: list[Block] = field(default_factory=list)
     extra: list[Having] = field(default_factory=list)
-    extra_positions: list[bytes] = field(default_factory=list)
+    extra_positions: list[Position] = field(default_factory=list)
 
 
-def newest(records: RecordSet, spans: Sequence[Span], salt: bytes) -> list[Range]:
+def newest(records: RecordSet, spans: Sequence[Span], salt: Salt) -> list[Range]:
     """The newest records of each span by their ids: what got lost lately, where older ones differ."""
     parts: list[Range] = []
     for low, high in spans:
@@ -104,7 +114,7 @@ def opening(records: RecordSet, spans: Sequence[Span], lead: int, *, sketch: boo
     return parts
 
 
-def examine(records: RecordSet, parts: Sequence[Range], salt: bytes, reply_salt: bytes) -> Findings:
+def examine(records: RecordSet, parts: Sequence[Range], salt: Salt, reply_salt: Salt) -> Findings:
     """Compares a step that was received (listed with `salt`) with what is held here."""
     findings = Findings()
     scan = _Scan(records, salt)
@@ -145,19 +155,19 @@ def _window(records: RecordSet, parts: Sequence[Range]) -> Block | None:
     return window and window._replace(low=max(window.low, fingerprints[0].low))
 
 
-def window_below(records: RecordSet, high: bytes) -> Block | None:
+def window_below(records: RecordSet, high: Bound) -> Block | None:
     """A range up to `high` with as many records as one request can list; None where none are there."""
     rank = records.rank(high)
     return Block(records.at_rank(max(0, rank - WINDOW_IDS)), high, None) if rank else None
 
 
-def _want_lacking(part: Listed | Having, mine: dict[bytes, bytes], findings: Findings) -> None:
+def _want_lacking(part: Listed | Having, mine: dict[ShortId, Position], findings: Findings) -> None:
     lacking = tuple(one for one in part.ids if one not in mine)
     if lacking:
         findings.wants.append(Block(part.low, part.high, lacking))
 
 
-def _examine_fingerprint(records: RecordSet, part: Fingerprinted, salt: bytes, findings: Findings) -> None:
+def _examine_fingerprint(records: RecordSet, part: Fingerprinted, salt: Salt, findings: Findings) -> None:
     mine = records.summary(part.low, part.high)
     if mine == part.summary:
         return
@@ -173,7 +183,7 @@ def _examine_fingerprint(records: RecordSet, part: Fingerprinted, salt: bytes, f
         findings.reply.extend(_split(records, part.low, part.high, mine.count))
 
 
-def _examine_list(scan: _Scan, part: Listed, reply_salt: bytes, findings: Findings) -> None:
+def _examine_list(scan: _Scan, part: Listed, reply_salt: Salt, findings: Findings) -> None:
     records = scan.records
     count = records.count(part.low, part.high)
     if count > len(part.ids) + len(part.gone) + _LIST_MARGIN:
@@ -184,23 +194,23 @@ def _examine_list(scan: _Scan, part: Listed, reply_salt: bytes, findings: Findin
         return
     _want_lacking(part, mine, findings)
     theirs = {*part.ids, *part.gone}
-    unknown = (place for short, place in mine.items() if short not in theirs)
-    extra = [place for place in unknown if (entry := records.get(place)) and not entry.absent]
+    unknown = (position for short, position in mine.items() if short not in theirs)
+    extra = [position for position in unknown if (entry := records.get(position)) and not entry.absent]
     if extra:
-        ids = tuple(_short(reply_salt, place) for place in extra)
+        ids = tuple(_short(reply_salt, position) for position in extra)
         findings.extra.append(Having(part.low, part.high, ids))
         findings.extra_positions.extend(extra)
 
 
-def _listed(records: RecordSet, low: bytes, high: bytes, salt: bytes) -> Listed:
-    held: list[bytes] = []
-    gone: list[bytes] = []
+def _listed(records: RecordSet, low: Bound, high: Bound, salt: Salt) -> Listed:
+    held: list[ShortId] = []
+    gone: list[ShortId] = []
     for entry in records.entries(low, high):
         (gone if entry.absent else held).append(_short(salt, entry.position))
     return Listed(low, high, tuple(held), tuple(gone))
 
 
-def _split(records: RecordSet, low: bytes, high: bytes, count: int) -> list[Range]:
+def _split(records: RecordSet, low: Bound, high: Bound, count: int) -> list[Range]:
     """The range in `SPLIT` parts with equally many of this router's records."""
     first = records.rank(low)
     pieces = min(SPLIT, count)
@@ -208,30 +218,30 @@ def _split(records: RecordSet, low: bytes, high: bytes, count: int) -> list[Rang
     return [Fingerprinted(a, b, records.summary(a, b)) for a, b in pairwise(cuts) if a < b]
 
 
-def all_but_mine(records: RecordSet, block: Wanted, salt: bytes, most: int) -> Wanted:
+def all_but_mine(records: RecordSet, block: Wanted, salt: Salt, most: int) -> Wanted:
     """All of a range, less what is here, where so few records are that they can be listed.
 
     At most `most` ids: where there are more, of the upper end of the range; with room for none, all of it.
     """
-    if isinstance(block, Places) or block.ids is not None:
+    if isinstance(block, BySketchKey) or block.ids is not None:
         return block
     count, low = records.count(block.low, block.high), block.low
     if not 0 < count <= WINDOW_IDS or not most:
         return block
     if count > most:
         low = records.at_rank(records.rank(block.high) - most)
-    mine = tuple(_short(salt, place) for place in records.positions(low, block.high))
+    mine = tuple(_short(salt, position) for position in records.positions(low, block.high))
     return Block(low, block.high, None, mine)
 
 
-def lacking(records: RecordSet, blocks: Iterable[Wanted], salt: bytes) -> list[Wanted]:
+def lacking(records: RecordSet, blocks: Iterable[Wanted], salt: Salt) -> list[Wanted]:
     """The blocks less the named records that are here by now."""
     scan = _Scan(records, salt)
     left: list[Wanted] = []
     for block in blocks:
-        if isinstance(block, Places):
-            if places := tuple(place for place in block.places if records.find_place(place) is None):
-                left.append(Places(places))
+        if isinstance(block, BySketchKey):
+            if keys := tuple(key for key in block.keys if records.find_sketched(key) is None):
+                left.append(BySketchKey(keys))
             continue
         mine = scan.short_ids(block.low, block.high) if block.ids is not None else None
         ids = block.ids if mine is None or block.ids is None else tuple(i for i in block.ids if i not in mine)
@@ -240,12 +250,12 @@ def lacking(records: RecordSet, blocks: Iterable[Wanted], salt: bytes) -> list[W
     return left
 
 
-def offered(records: RecordSet, blocks: Iterable[Wanted], salt: bytes) -> list[Block]:
+def offered(records: RecordSet, blocks: Iterable[Wanted], salt: Salt) -> list[Block]:
     """What a request shows its sender to have and this router to lack: of all but these, some of these."""
     scan = _Scan(records, salt)
     found = []
     for block in blocks:
-        if isinstance(block, Places) or not block.but:
+        if isinstance(block, BySketchKey) or not block.but:
             continue
         mine = scan.short_ids(block.low, block.high)
         if mine is None:
@@ -255,14 +265,14 @@ def offered(records: RecordSet, blocks: Iterable[Wanted], salt: bytes) -> list[B
     return found
 
 
-def find(records: RecordSet, blocks: Iterable[Wanted], salt: bytes) -> list[bytes]:
+def find(records: RecordSet, blocks: Iterable[Wanted], salt: Salt) -> list[Position]:
     """The positions of the records that blocks name, each once; what exceeds `MAX_SCAN` is left out."""
     scan = _Scan(records, salt)
-    found: dict[bytes, None] = {}
+    found: dict[Position, None] = {}
     for block in blocks:
-        if isinstance(block, Places):
-            known = map(records.find_place, block.places)
-            found.update((place, None) for place in known if place is not None)
+        if isinstance(block, BySketchKey):
+            known = map(records.find_sketched, block.keys)
+            found.update((position, None) for position in known if position is not None)
             continue
         mine = scan.short_ids(block.low, block.high)
         if mine is None:
@@ -271,7 +281,7 @@ def find(records: RecordSet, blocks: Iterable[Wanted], salt: bytes) -> list[byte
     return list(found)
 
 
-def fit(parts: Sequence[Range], capacity: int) -> tuple[bytes, tuple[Range, ...]]:
+def fit(parts: Sequence[Range], capacity: int) -> tuple[Bound, tuple[Range, ...]]:
     """As many of the parts as fit into `capacity` bytes, the newest first; (lower bound, parts in order).
 
     Gaps between them become `Skip`s. What does not fit is found again in the next exchange.
@@ -281,7 +291,7 @@ def fit(parts: Sequence[Range], capacity: int) -> tuple[bytes, tuple[Range, ...]
     for part in sorted(parts, key=lambda one: one.low, reverse=True):
         overhead = encoded_range_size(Skip(part.low, part.high))
         if isinstance(part, Having):
-            part = Having(part.low, part.high, part.ids[: max(0, room - 2 * overhead - 2) // SHORT_ID])
+            part = Having(part.low, part.high, part.ids[: max(0, room - 2 * overhead - 2) // SHORT_ID_SIZE])
         size = encoded_range_size(part) + overhead
         if size > room:
             continue
@@ -293,4 +303,4 @@ def fit(parts: Sequence[Range], capacity: int) -> tuple[bytes, tuple[Range, ...]
         if filled and filled[-1].high < part.low:
             filled.append(Skip(filled[-1].high, part.low))
         filled.append(part)
-    return (filled[0].low if filled else b""), tuple(filled)
+    return (filled[0].low if filled else START), tuple(filled)

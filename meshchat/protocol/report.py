@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from meshchat.protocol.horizon import HorizonState
 from meshchat.state.origin import Origin
+from meshchat.wire.ids import RouterId
 from meshchat.wire.records import Grade
 
 
@@ -57,7 +58,7 @@ class Report:
 class Followed:
     """The neighbour whose clock was adopted."""
 
-    router: bytes
+    router: RouterId
 
     hops: int
     """From here to the router that has the good clock."""

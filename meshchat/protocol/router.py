@@ -47,6 +47,7 @@ from meshchat.state.presence import Present
 from meshchat.state.receipts import Receipts
 from meshchat.state.store import HistoryRow, RecordStore, StoreLimits
 from meshchat.wire.datagram import LaterVersion
+from meshchat.wire.ids import BootId, MeshId, Place, Position, RouterId, TokenSecret
 from meshchat.wire.packets import (
     Ask,
     Carried,
@@ -93,10 +94,10 @@ class RouterSettings:
     `clock_resume_ms` mesh time before this start, 0 where it is not known.
     """
 
-    mesh: bytes
-    router: bytes
-    boot: bytes
-    secret: bytes
+    mesh: MeshId
+    router: RouterId
+    boot: BootId
+    secret: TokenSecret
     limits: StoreLimits
     wipe_moment: Callable[[int], int]
     retention_ms: int | None
@@ -113,7 +114,7 @@ class Router:
         self,
         settings: RouterSettings,
         sealer: Sealer,
-        read: Callable[[bytes], Record | None],
+        read: Callable[[Position], Record | None],
         random: Random,
         now: Instant,
     ) -> None:
@@ -203,10 +204,10 @@ class Router:
         self._desk.emit(*self.keeper.restore(rows, now))
         return self._done(now)
 
-    def recall(self, places: Iterable[bytes]) -> None:
+    def recall(self, positions: Iterable[Position]) -> None:
         """Positions that were removed before the restart and shall not be fetched again."""
-        for place in places:
-            self.store.remember(place)
+        for position in positions:
+            self.store.remember(position)
 
     def link_up(self, profile: LinkProfile, now: Instant) -> list[Output]:
         """A link can be used; asks there what is missing.
@@ -292,10 +293,10 @@ class Router:
         self._clock_moved(now)
         return self._done(now)
 
-    def lost(self, places: Iterable[bytes], now: Instant) -> list[Output]:
+    def lost(self, positions: Iterable[Position], now: Instant) -> list[Output]:
         """The disk no longer has these records: they are fetched again."""
-        for place in places:
-            self.store.forget(place, remember=False)
+        for position in positions:
+            self.store.forget(position, remember=False)
         for link in self._desk.links.values():
             self._desk.hurry(link, now.mono)
         return self._done(now)
@@ -350,11 +351,11 @@ class Router:
             case ("fetch",):
                 self.asker.check_fetch(now)
             case ("presence", bytes(place)):
-                self.presence.expire(place, now)
+                self.presence.expire(Place(place), now)
             case (str(what), str(name)) if name in self._desk.links:
                 self._expire_link(what, self._desk.links[name], now)
             case (str(what), str(name), bytes(router)) if name in self._desk.links:
-                neighbour = self.neighbours.get(router, name)
+                neighbour = self.neighbours.get(RouterId(router), name)
                 if neighbour is not None:
                     self._expire_neighbour(what, self._desk.links[name], neighbour, now)
 
@@ -575,14 +576,14 @@ class Router:
         self._intake.flush()
         self.asker.on_dump(neighbour, dump, link, now)
 
-    def _carry(self, place: bytes, now: Instant) -> Carried | None:
+    def _carry(self, position: Position, now: Instant) -> Carried | None:
         """A held record as it goes into a packet, with its age by now."""
-        if not self.store.holds(place):
+        if not self.store.holds(position):
             return None
-        record = self._read(place)
+        record = self._read(position)
         if record is None:
             return None
-        return Carried(record.carried, self.store.age(place, self.keeper.run(now)))
+        return Carried(record.carried, self.store.age(position, self.keeper.run(now)))
 
     def _done(self, now: Instant) -> list[Output]:
         if self.receipts.grown:

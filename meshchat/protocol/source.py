@@ -17,11 +17,22 @@ from meshchat.protocol.reconcile import find, short_id
 from meshchat.protocol.spans import Spans, after, between
 from meshchat.state.origin import Origin
 from meshchat.state.store import RecordStore
-from meshchat.wire.packets import (
+from meshchat.wire.ids import (
     END,
+    NO_SALT,
+    ROUTER_ID_SIZE,
+    START,
+    Bound,
+    Position,
+    RecordId,
+    RouterId,
+    Salt,
+    ShortId,
+    record_id_of,
+)
+from meshchat.wire.packets import (
     FRAGMENT_FIELDS,
     PACKET_HEADER,
-    START,
     Block,
     Carried,
     Dump,
@@ -30,16 +41,14 @@ from meshchat.wire.packets import (
     Wanted,
     bound_size,
 )
-from meshchat.wire.records import RECORD_ID_SIZE, ROUTER_ID_SIZE
 
 _Packet = tuple[Packet, Origin | None]
 _DUMP_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 1
 _LOOK_AHEAD = 64
 """Listed records looked at for one datagram."""
-NOBODY = bytes(ROUTER_ID_SIZE)
 
 
-def fragments(record_id: bytes, carried: Carried, capacity: int, *, repair: bool) -> list[Fragment]:
+def fragments(record_id: RecordId, carried: Carried, capacity: int, *, repair: bool) -> list[Fragment]:
     """The pieces of a record that does not fit into `capacity` bytes of packets."""
     room = capacity - PACKET_HEADER - FRAGMENT_FIELDS
     total = len(carried.data)
@@ -53,15 +62,15 @@ def fragments(record_id: bytes, carried: Carried, capacity: int, *, repair: bool
 class _Stream:
     """What one asker is still to get, and until when without another word from it."""
 
-    asker: bytes
+    asker: RouterId
     origin: Origin | None
     pace: Pace
     until: float = math.inf
     spans: Spans = field(default_factory=Spans)
-    ceiling: bytes = END
-    salt: bytes = b""
-    but: frozenset[bytes] = frozenset()
-    listed: dict[bytes, None] = field(default_factory=dict)
+    ceiling: Bound = END
+    salt: Salt = NO_SALT
+    but: frozenset[ShortId] = frozenset()
+    listed: dict[Position, None] = field(default_factory=dict)
     pieces: deque[Fragment] = field(default_factory=deque)
     said_last: bool = False
 
@@ -69,11 +78,11 @@ class _Stream:
     def empty(self) -> bool:
         return not (self.spans or self.listed or self.pieces)
 
-    def has(self, place: bytes) -> bool:
+    def has(self, position: Position) -> bool:
         """Whether the asker named the record as its own, be it here by then or only since."""
-        return bool(self.but) and short_id(self.salt, place[-RECORD_ID_SIZE:]) in self.but
+        return bool(self.but) and short_id(self.salt, record_id_of(position)) in self.but
 
-    def dump(self, low: bytes, high: bytes, items: Sequence[Carried]) -> Dump:
+    def dump(self, low: Bound, high: Bound, items: Sequence[Carried]) -> Dump:
         """The next datagram; the last one says so."""
         self.said_last = self.empty
         return Dump(self.asker, self.empty, low, high, tuple(items))
@@ -92,7 +101,7 @@ class Source:
     """The dumps being sent on one link. Times are seconds, monotonic."""
 
     def __init__(
-        self, store: RecordStore, carried: Callable[[bytes, Instant], Carried | None], rate: float
+        self, store: RecordStore, carried: Callable[[Position, Instant], Carried | None], rate: float
     ) -> None:
         """`carried` gives a held record, with its age, by position; None where the disk no longer has it.
         It takes the time. `rate` is bytes a second of all dumps together.
@@ -100,23 +109,23 @@ class Source:
         self._store = store
         self._carried = carried
         self._rate = rate
-        self._streams: OrderedDict[bytes, _Stream] = OrderedDict()
-        self._paces: OrderedDict[bytes, Pace] = OrderedDict()
+        self._streams: OrderedDict[RouterId, _Stream] = OrderedDict()
+        self._paces: OrderedDict[RouterId, Pace] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._streams)
 
-    def serves(self, asker: bytes) -> bool:
+    def serves(self, asker: RouterId) -> bool:
         """Whether something is being sent to this asker."""
         return asker in self._streams
 
     def request(
         self,
-        asker: bytes,
+        asker: RouterId,
         origin: Origin,
         blocks: Sequence[Wanted],
-        salt: bytes,
-        ceiling: bytes,
+        salt: Salt,
+        ceiling: Bound,
         now: float,
     ) -> bool:
         """Begins or replaces the dump for `asker`; False where too many are being sent already.
@@ -132,19 +141,19 @@ class Source:
         stream.salt, stream.but = salt, frozenset(short for block in ranged for short in block.but)
         listed = [block for block in blocks if block not in ranged]
         found = find(self._store.records, listed, salt)
-        stream.listed = dict.fromkeys(place for place in found if place < ceiling)
+        stream.listed = dict.fromkeys(position for position in found if position < ceiling)
         pace.told(stream.spans, self._store.records.count, now)
         self._streams[asker] = stream
         return True
 
-    def _pace(self, asker: bytes) -> Pace:
+    def _pace(self, asker: RouterId) -> Pace:
         pace = self._paces.pop(asker, None) or Pace(self._rate)
         self._paces[asker] = pace
         if len(self._paces) > MAX_PACES:
             self._paces.popitem(last=False)
         return pace
 
-    def _make_room(self, asker: bytes, origin: Origin | None) -> bool:
+    def _make_room(self, asker: RouterId, origin: Origin | None) -> bool:
         """One stream an origin: whoever invents askers takes his own stream away, not another's."""
         for other, stream in self._streams.items():
             if other == asker or (origin is not None and stream.origin == origin):
@@ -152,27 +161,27 @@ class Source:
                 return True
         return len(self._streams) < MAX_STREAMS
 
-    def cancel(self, asker: bytes) -> None:
+    def cancel(self, asker: RouterId) -> None:
         """The asker wants nothing more."""
         self._streams.pop(asker, None)
 
-    def has_something_for(self, asker: bytes) -> bool:
+    def has_something_for(self, asker: RouterId) -> bool:
         """Whether any record that the asker wants is here."""
         stream = self._streams.get(asker)
         if stream is None:
             return False
-        if any(self._store.holds(place) for place in stream.listed):
+        if any(self._store.holds(position) for position in stream.listed):
             return True
         return any(next(self._store.held_entries(low, high), None) for low, high in stream.spans)
 
-    def push(self, asker: bytes, origin: Origin | None, places: Iterable[bytes]) -> None:
+    def push(self, asker: RouterId, origin: Origin | None, positions: Iterable[Position]) -> None:
         """Sends a few records to a neighbour that was seen to lack them; `NOBODY` stands for several."""
         stream = self._streams.get(asker)
         if stream is None:
             if len(self._streams) >= MAX_STREAMS:
                 return
             stream = self._streams[asker] = _Stream(asker, origin, self._pace(asker))
-        stream.listed.update(dict.fromkeys(places))
+        stream.listed.update(dict.fromkeys(positions))
 
     def ready_in(self, now: float) -> float:
         """Seconds until one of the askers may be sent to; 0 where nothing is left to send."""
@@ -210,31 +219,31 @@ class Source:
         items: list[Carried] = []
         room = capacity - _DUMP_FIELDS - 2 * bound_size(START)
         shared = False
-        for place in list(islice(stream.listed, _LOOK_AHEAD)):
-            entry = self._store.records.get(place)
+        for position in list(islice(stream.listed, _LOOK_AHEAD)):
+            entry = self._store.records.get(position)
             if items and entry is not None and entry.size > room:
                 continue
-            carried = self._carried(place, now)
+            carried = self._carried(position, now)
             if carried is not None and carried.size > room:
                 if not items:
-                    del stream.listed[place]
-                    return self._in_pieces(stream, place, carried, capacity)
+                    del stream.listed[position]
+                    return self._in_pieces(stream, position, carried, capacity)
                 continue
-            del stream.listed[place]
+            del stream.listed[position]
             if carried is not None:
-                shared = self._also_wanted(stream, place) or shared
+                shared = self._also_wanted(stream, position) or shared
                 items.append(carried)
                 room -= carried.size
         if not (items or stream.empty):
             return None
         return stream.dump(START, START, items), None if shared else stream.origin
 
-    def _also_wanted(self, stream: _Stream, place: bytes) -> bool:
+    def _also_wanted(self, stream: _Stream, position: Position) -> bool:
         """Whether others wait for this record; they are served by the same datagram."""
         wanted = False
         for other in self._streams.values():
-            if other is not stream and place in other.listed:
-                del other.listed[place]
+            if other is not stream and position in other.listed:
+                del other.listed[position]
                 wanted = True
         return wanted
 
@@ -243,7 +252,7 @@ class Source:
         low, high = stream.spans.lowest
         room = capacity - _DUMP_FIELDS - bound_size(low)
         items: list[Carried] = []
-        first: tuple[bytes, Carried] | None = None
+        first: tuple[Position, Carried] | None = None
         last, fitting, reached = low, 0, low
         for entry in self._store.held_entries(low, min(high, stream.ceiling)):
             carried = None if stream.has(entry.position) else self._carried(entry.position, now)
@@ -267,20 +276,20 @@ class Source:
         shared = self._shared(stream, low, reached)
         return stream.dump(low, reached, items[:fitting]), shared
 
-    def _large(self, stream: _Stream, place: bytes, carried: Carried, capacity: int) -> _Packet:
+    def _large(self, stream: _Stream, position: Position, carried: Carried, capacity: int) -> _Packet:
         """The record at the front is larger than a datagram: it goes in pieces, below it nothing is left."""
         low, _ = stream.spans.lowest
-        if low < place:
-            stream.spans.remove(low, place)
-            return stream.dump(low, place, ()), self._shared(stream, low, place)
-        stream.spans.remove(place, after(place))
-        return self._in_pieces(stream, place, carried, capacity)
+        if low < position:
+            stream.spans.remove(low, position)
+            return stream.dump(low, position, ()), self._shared(stream, low, position)
+        stream.spans.remove(position, after(position))
+        return self._in_pieces(stream, position, carried, capacity)
 
-    def _in_pieces(self, stream: _Stream, place: bytes, carried: Carried, capacity: int) -> _Packet:
-        stream.pieces.extend(fragments(place[-RECORD_ID_SIZE:], carried, capacity, repair=True))
+    def _in_pieces(self, stream: _Stream, position: Position, carried: Carried, capacity: int) -> _Packet:
+        stream.pieces.extend(fragments(record_id_of(position), carried, capacity, repair=True))
         return stream.pieces.popleft(), stream.origin
 
-    def _shared(self, stream: _Stream, low: bytes, high: bytes) -> Origin | None:
+    def _shared(self, stream: _Stream, low: Bound, high: Bound) -> Origin | None:
         """None (multicast) where other streams still want this span, which they then have; else unicast.
 
         What leaves out an asker's own records serves nobody else.

@@ -3,24 +3,20 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
-from meshchat.wire.packets import END
-from meshchat.wire.records import POSITION_SIZE
-
-Span = tuple[bytes, bytes]
-"""Low bound (inside) and high bound (outside)."""
+from meshchat.wire.ids import END, POSITION_SIZE, Bound, Position, Span
 
 
-def after(position: bytes) -> bytes:
+def after(position: Bound) -> Bound:
     """The bound just above a position."""
-    return (int.from_bytes(position, "big") + 1).to_bytes(len(position), "big")
+    return Bound((int.from_bytes(position, "big") + 1).to_bytes(len(position), "big"))
 
 
-def between(below: bytes, above: bytes) -> bytes:
+def between(below: Bound, above: Bound) -> Bound:
     """The shortest bound over `below` and not over `above`: as few bytes of `above` as tell the two apart."""
     if above >= END:
         return END
     for size in range(1, POSITION_SIZE):
-        if (short := above[:size].ljust(POSITION_SIZE, b"\x00")) > below:
+        if (short := Bound(above[:size].ljust(POSITION_SIZE, b"\x00"))) > below:
             return short
     return above
 
@@ -31,8 +27,8 @@ class Spans:
 
     def __init__(self, spans: Iterable[Span] = ()) -> None:
         """The spans given; those that touch are made one."""
-        self._lows: list[bytes] = []
-        self._highs: list[bytes] = []
+        self._lows: list[Bound] = []
+        self._highs: list[Bound] = []
         for low, high in sorted(spans):
             if self._highs and self._highs[-1] >= low:
                 self._highs[-1] = max(self._highs[-1], high)
@@ -46,7 +42,7 @@ class Spans:
     def __len__(self) -> int:
         return len(self._lows)
 
-    def __contains__(self, position: bytes) -> bool:
+    def __contains__(self, position: Position) -> bool:
         at = bisect_right(self._lows, position) - 1
         return at >= 0 and position < self._highs[at]
 
@@ -55,16 +51,16 @@ class Spans:
         """The first span; raises IndexError where there is none."""
         return self._lows[0], self._highs[0]
 
-    def ending_by(self, bound: bytes) -> int:
+    def ending_by(self, bound: Bound) -> int:
         """How many spans lie below `bound` altogether."""
         return bisect_right(self._highs, bound)
 
-    def common(self, low: bytes, high: bytes) -> list[Span]:
+    def common(self, low: Bound, high: Bound) -> list[Span]:
         """What lies both in a span and in low <= position < high."""
         first, last = bisect_right(self._highs, low), bisect_left(self._lows, high)
         return [(max(self._lows[at], low), min(self._highs[at], high)) for at in range(first, last)]
 
-    def remove(self, low: bytes, high: bytes) -> bool:
+    def remove(self, low: Bound, high: Bound) -> bool:
         """Takes low <= position < high away; whether any of it was there."""
         first, last = bisect_right(self._highs, low), bisect_left(self._lows, high)
         if first >= last or low >= high:

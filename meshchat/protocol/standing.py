@@ -10,15 +10,31 @@ from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
-from meshchat.protocol.spans import Span
 from meshchat.state.flow import Flow
 from meshchat.state.neighbours import Neighbour, Neighbours
 from meshchat.state.reach import Reach, hears_filter
 from meshchat.state.receipts import Receipts
-from meshchat.wire.packets import BOOT_ID_SIZE, SALT_SIZE, Digest, Scope, Summary
-from meshchat.wire.records import MAX_STAMP, Grade, make_stamp, position
+from meshchat.wire.ids import (
+    BOOT_ID_SIZE,
+    SALT_SIZE,
+    TOKEN_SIZE,
+    VIEW_SIZE,
+    BootId,
+    HearsFilter,
+    Salt,
+    Span,
+    Token,
+    TokenSecret,
+    View,
+)
+from meshchat.wire.packets import Digest, Scope, Summary
+from meshchat.wire.records import MAX_STAMP, Grade, make_position, make_stamp
 
 _RELEASE = bytes(int(part) for part in VERSION.split("."))
+
+
+_NO_ECHO = BootId(bytes(BOOT_ID_SIZE))
+"""What a router echoes that has heard none."""
 
 
 def _has_clock(neighbour: Neighbour) -> bool:
@@ -48,8 +64,8 @@ class Cover:
     @property
     def spans(self) -> tuple[Span, Span]:
         """The undated and the dated part."""
-        undated = position(0, 0), position(0, self.ceiling)
-        return undated, (position(1, self.floor), position(1, self.ceiling))
+        undated = make_position(0, 0), make_position(0, self.ceiling)
+        return undated, (make_position(1, self.floor), make_position(1, self.ceiling))
 
 
 class Standing:
@@ -63,8 +79,8 @@ class Standing:
         receipts: Receipts,
         fetch: Fetch,
         *,
-        boot: bytes,
-        secret: bytes,
+        boot: BootId,
+        secret: TokenSecret,
     ) -> None:
         """`boot` is 8 random bytes, `secret` 16: tokens are made from it."""
         self._desk, self._keeper, self._neighbours, self._fetch = desk, keeper, neighbours, fetch
@@ -96,24 +112,24 @@ class Standing:
         hears = self._hears(link, number, now)
         return Digest(self._boot, echo, _RELEASE, clock, scope, floor, undated, history, hears, until, number)
 
-    def _hears(self, link: Link, number: int, now: Instant) -> bytes:
+    def _hears(self, link: Link, number: int, now: Instant) -> HearsFilter:
         around = self._neighbours.around(now.mono, link.name)
         return hears_filter((one.router for one in around if one.reception.loss < DEAF), number)
 
-    def _echo(self, link: Link, now: Instant) -> bytes:
+    def _echo(self, link: Link, now: Instant) -> BootId:
         """The boot id of the neighbour echoed least lately, those first who look for a clock to follow."""
         heard = [one for one in self._neighbours.alive(now.mono, link.name) if one.digest is not None]
         if not heard:
-            return bytes(BOOT_ID_SIZE)
+            return _NO_ECHO
         chosen = min(heard, key=lambda one: (_has_clock(one), one.echoed_at))
         chosen.echoed_at = now.mono
-        return chosen.digest.boot if chosen.digest else bytes(BOOT_ID_SIZE)
+        return chosen.digest.boot if chosen.digest else _NO_ECHO
 
-    def view(self, now: Instant) -> bytes:
+    def view(self, now: Instant) -> View:
         """All that is held here, in 8 bytes."""
         undated, history = self._keeper.summaries(now)
         both = undated.fingerprint + history.fingerprint
-        return hashlib.blake2b(both, digest_size=8).digest()
+        return View(hashlib.blake2b(both, digest_size=VIEW_SIZE).digest())
 
     def send_digest(self, link: Link, now: Instant) -> None:
         """Says what is held here."""
@@ -192,17 +208,18 @@ class Standing:
         """How many records this router speaks for."""
         return sum(summary.count for summary in self._keeper.summaries(now))
 
-    def salt(self) -> bytes:
+    def salt(self) -> Salt:
         """8 random bytes."""
-        return self._desk.random.randbytes(SALT_SIZE)
+        return Salt(self._desk.random.randbytes(SALT_SIZE))
 
-    def knows_token(self, token: bytes, now: Instant) -> bool:
+    def knows_token(self, token: Token, now: Instant) -> bool:
         """Whether the token is this router's, of this epoch or the one before."""
         return token in (self.token(now), self.token(now, -1))
 
-    def token(self, now: Instant, epochs: int = 0) -> bytes:
+    def token(self, now: Instant, epochs: int = 0) -> Token:
         """The token of this epoch, or of one so many later: it shows that a request is no recording."""
         epoch = int(now.mono // TOKEN_EPOCH) + epochs
-        return hashlib.blake2b(
-            epoch.to_bytes(8, "big", signed=True), digest_size=8, key=self._secret
-        ).digest()
+        digest = hashlib.blake2b(
+            epoch.to_bytes(8, "big", signed=True), digest_size=TOKEN_SIZE, key=self._secret
+        )
+        return Token(digest.digest())

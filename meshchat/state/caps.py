@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from meshchat.state.recordset import Entry, RecordSet
-from meshchat.wire.packets import START
+from meshchat.wire.ids import START, Position
 
 G = TypeVar("G")
 _Group = tuple[int, int | None] | None
@@ -47,7 +47,7 @@ class Caps:
         self._rooms: dict[int, int] = {}
         self._router = 0
         self._oldest: dict[_Group, Entry] = {}
-        self._above: dict[_Group, bytes] = {}
+        self._above: dict[_Group, Position] = {}
 
     @property
     def total(self) -> int:
@@ -121,7 +121,7 @@ class Caps:
                 return oldest
         return None
 
-    def is_beneath(self, place: bytes, room: int | None, author: int | None) -> bool:
+    def is_beneath(self, position: Position, room: int | None, author: int | None) -> bool:
         """Whether a record that is not here would be the first to go: so old that a full level lies above it.
 
         `room` and `author` are their numbers, None where nothing of them is held.
@@ -132,7 +132,9 @@ class Caps:
             levels.append((self._rooms.get(room, 0), limits.room, (room, None)))
             if author is not None:
                 levels.append((self._authors.get((room, author), 0), limits.author, (room, author)))
-        return any(total >= most and place < self._oldest_of(group).position for total, most, group in levels)
+        return any(
+            total >= most and position < self._oldest_of(group).position for total, most, group in levels
+        )
 
     def _above_in_author(self, oldest: Entry) -> int:
         return self._authors[oldest.room, oldest.author] - oldest.size

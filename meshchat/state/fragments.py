@@ -3,10 +3,11 @@
 from collections import Counter, OrderedDict
 
 from meshchat.constants import MAX_REASSEMBLIES, REASSEMBLY_LIFETIME
+from meshchat.wire.ids import RecordId, RouterId
 from meshchat.wire.packets import Fragment
 
-_Key = tuple[bytes, bytes]
-"""Sender and record id."""
+_Key = tuple[RouterId, RecordId]
+"""The sender, and the record that it sends a piece of."""
 
 
 class _Partial:
@@ -40,12 +41,12 @@ class Reassembly:
 
     def __init__(self) -> None:
         self._partials: OrderedDict[_Key, _Partial] = OrderedDict()
-        self._counts: Counter[bytes] = Counter()
+        self._counts: Counter[RouterId] = Counter()
 
     def __len__(self) -> int:
         return len(self._partials)
 
-    def add(self, sender: bytes, piece: Fragment, now: float) -> bytes | None:
+    def add(self, sender: RouterId, piece: Fragment, now: float) -> bytes | None:
         """The whole record's bytes where this piece completes it, else None. `now` is seconds."""
         key = (sender, piece.id)
         partial = self._partials.get(key)

@@ -20,7 +20,8 @@ from meshchat.constants import (
 from meshchat.state.origin import Origin
 from meshchat.state.reach import Reach
 from meshchat.state.reception import Reception
-from meshchat.wire.packets import NO_TOKEN, Digest
+from meshchat.wire.ids import NO_BOOT, NO_TOKEN, AskNonce, BootId, RouterId, Token
+from meshchat.wire.packets import Digest
 
 
 @dataclass
@@ -95,7 +96,7 @@ class Neighbour:
     nothing more is wanted; `told` is the boot id of the run in which it was told who is present.
     """
 
-    router: bytes
+    router: RouterId
     link: str
     origin: Origin
     last_heard: float
@@ -103,7 +104,7 @@ class Neighbour:
     digest: Digest | None = None
     digest_at: float = 0.0
     differs_since: float | None = None
-    asked: bytes = b""
+    asked: AskNonce | None = None
     live: bool = False
     greeted: bool = False
     echoed_at: float = -1e9
@@ -113,23 +114,23 @@ class Neighbour:
     reach: Reach = field(default_factory=Reach)
     reception: Reception = field(default_factory=Reception)
     gives_until: float = -1e9
-    token: bytes = NO_TOKEN
+    token: Token = NO_TOKEN
     token_at: float = -1e9
     sketched: bool = False
     beyond_sketches: bool = False
-    want_token: bytes = b""
+    want_token: Token | None = None
     wanted_at: float = -1e9
-    shown: bytes = b""
+    shown: Token | None = None
     stopped_at: float = -1e9
-    told: bytes = b""
+    told: BootId = NO_BOOT
     _shunned: int = 0
     backoff: Backoff = field(default_factory=Backoff)
 
-    def said_token(self, token: bytes, now: float) -> None:
+    def said_token(self, token: Token, now: float) -> None:
         """It gave a token, to be shown to it."""
         self.token, self.token_at = token, now
 
-    def proof(self, now: float) -> bytes:
+    def proof(self, now: float) -> Token:
         """The token to show it, zeros where it gave none that is still good."""
         return self.token if now - self.token_at < TOKEN_EPOCH else NO_TOKEN
 
@@ -151,9 +152,9 @@ class Neighbours:
     """At most 512; the one not heard for longest is forgotten first."""
 
     def __init__(self) -> None:
-        self._table: OrderedDict[tuple[str, bytes], Neighbour] = OrderedDict()
+        self._table: OrderedDict[tuple[str, RouterId], Neighbour] = OrderedDict()
 
-    def heard(self, router: bytes, link: str, origin: Origin, now: float) -> Neighbour:
+    def heard(self, router: RouterId, link: str, origin: Origin, now: float) -> Neighbour:
         """The neighbour that was just heard, new or known."""
         key = (link, router)
         neighbour = self._table.get(key)
@@ -166,7 +167,7 @@ class Neighbours:
             self._table.popitem(last=False)
         return neighbour
 
-    def get(self, router: bytes, link: str) -> Neighbour | None:
+    def get(self, router: RouterId, link: str) -> Neighbour | None:
         """The neighbour, or None."""
         return self._table.get((link, router))
 

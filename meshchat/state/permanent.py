@@ -3,6 +3,7 @@
 import heapq
 from dataclasses import dataclass
 
+from meshchat.wire.ids import Position, PublicKey
 from meshchat.wire.records import Record, Space
 
 
@@ -28,18 +29,18 @@ class PermanentBudget:
     def __init__(self, limit: int) -> None:
         self.total = 0
         self._limit = limit
-        self._items: dict[bytes, _Item] = {}
-        self._about: dict[bytes, set[bytes]] = {}
-        self._oldest: list[tuple[bool, bytes]] = []
+        self._items: dict[Position, _Item] = {}
+        self._about: dict[bytes, set[Position]] = {}
+        self._oldest: list[tuple[bool, Position]] = []
 
-    def add(self, record: Record, *, used: bool) -> list[bytes]:
+    def add(self, record: Record, *, used: bool) -> list[Position]:
         """A permanent record came; returns the positions that have to go for it, the oldest unused first."""
-        subject, place = _subject(record), record.position
-        self._items[place] = _Item(subject, len(record.carried), used)
-        self._about.setdefault(subject, set()).add(place)
+        subject, position = _subject(record), record.position
+        self._items[position] = _Item(subject, len(record.carried), used)
+        self._about.setdefault(subject, set()).add(position)
         self.total += len(record.carried)
-        heapq.heappush(self._oldest, (used, place))
-        gone: list[bytes] = []
+        heapq.heappush(self._oldest, (used, position))
+        gone: list[Position] = []
         excess = self.total - self._limit
         while excess > 0 and self._oldest:
             was_used, oldest = heapq.heappop(self._oldest)
@@ -57,17 +58,17 @@ class PermanentBudget:
         """Whether there is a record about it: an account's key, or a room's name in UTF-8."""
         return subject in self._about
 
-    def remove(self, place: bytes) -> None:
+    def remove(self, position: Position) -> None:
         """The record at this position left."""
-        item = self._items.pop(place)
+        item = self._items.pop(position)
         self.total -= item.size
         about = self._about[item.subject]
-        about.discard(place)
+        about.discard(position)
         if not about:
             del self._about[item.subject]
 
-    def written(self, key: bytes, log: str) -> None:
+    def written(self, key: PublicKey, log: str) -> None:
         """History came: the account with this public key and the room of this name are in use."""
         for subject in (key, log.encode("utf-8")):
-            for place in self._about.get(subject, ()):
-                self._items[place].used = True
+            for position in self._about.get(subject, ()):
+                self._items[position].used = True

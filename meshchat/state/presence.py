@@ -16,8 +16,9 @@ from meshchat.constants import (
     MAX_PRESENT,
     PRESENCE_LIFETIME,
 )
+from meshchat.wire.ids import Place, PublicKey, RecordId, RouterId, record_id_of
 from meshchat.wire.presence import LONGEST_IDLE, Statement
-from meshchat.wire.records import RECORD_ID_SIZE, Record
+from meshchat.wire.records import Record
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,17 @@ class Present:
     `idle_s` is seconds since the person typed, None where that is not known.
     """
 
-    key: bytes
+    key: PublicKey
     name: str
-    router: bytes
+    router: RouterId
     rooms: tuple[str, ...]
     active: bool
     idle_s: int | None
 
 
-def place(key: bytes, router: bytes) -> bytes:
+def place(key: PublicKey, router: RouterId) -> Place:
     """What an entry is known by."""
-    return key + router
+    return Place(key + router)
 
 
 class Entry:
@@ -59,17 +60,17 @@ class Entry:
         self.wrote_at = -math.inf
 
     @property
-    def place(self) -> bytes:
+    def place(self) -> Place:
         """What it is known by."""
         return place(self.key, self.router)
 
     @property
-    def id(self) -> bytes:
+    def id(self) -> RecordId:
         """That of the record."""
-        return self.position[-RECORD_ID_SIZE:]
+        return record_id_of(self.position)
 
     @property
-    def order(self) -> tuple[int, bytes]:
+    def order(self) -> tuple[int, RecordId]:
         """The greater one counts."""
         return self.stamp, self.id
 
@@ -104,9 +105,9 @@ class PresenceTable:
     `known` tells the keys of people who have an account or wrote something here: others go before them.
     """
 
-    def __init__(self, known: Callable[[bytes], bool]) -> None:
+    def __init__(self, known: Callable[[PublicKey], bool]) -> None:
         self._known = known
-        self._entries: dict[bytes, Entry] = {}
+        self._entries: dict[Place, Entry] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -114,7 +115,7 @@ class PresenceTable:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
 
-    def get(self, place: bytes) -> Entry | None:
+    def get(self, place: Place) -> Entry | None:
         """The entry, or None."""
         return self._entries.get(place)
 
@@ -135,7 +136,7 @@ class PresenceTable:
             self.remove(each.place)
         return gone
 
-    def remove(self, place: bytes) -> None:
+    def remove(self, place: Place) -> None:
         """The entry is believed no more, or there is no room for it."""
         del self._entries[place]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshchat.constants import MAX_QUARANTINE
+from meshchat.wire.ids import RecordId
 from meshchat.wire.records import Record
 
 
@@ -25,21 +26,21 @@ class Quarantine:
     """At most `MAX_QUARANTINE` bytes of records; the one furthest in the future goes first."""
 
     def __init__(self) -> None:
-        self._waiting: dict[bytes, Waiting] = {}
-        self._latest: list[tuple[int, bytes]] = []
+        self._waiting: dict[RecordId, Waiting] = {}
+        self._latest: list[tuple[int, RecordId]] = []
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, record_id: bytes) -> bool:
+    def __contains__(self, record_id: RecordId) -> bool:
         return record_id in self._waiting
 
-    def get(self, record_id: bytes) -> Waiting:
+    def get(self, record_id: RecordId) -> Waiting:
         """The record with this id, which waits."""
         return self._waiting[record_id]
 
-    def pop(self, record_id: bytes) -> Waiting:
+    def pop(self, record_id: RecordId) -> Waiting:
         """Takes out the record with this id, which waits."""
         waiting = self._waiting[record_id]
         self._drop(record_id)
@@ -64,7 +65,7 @@ class Quarantine:
             self._latest.clear()
         return taken
 
-    def _drop(self, record_id: bytes) -> None:
+    def _drop(self, record_id: RecordId) -> None:
         waiting = self._waiting.pop(record_id, None)
         if waiting is not None:
             self._bytes -= len(waiting.record.carried)

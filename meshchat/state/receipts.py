@@ -13,14 +13,23 @@ from itertools import islice
 from meshchat.constants import MAX_NEIGHBOURS, MAX_RECEIPTS
 from meshchat.state.neighbours import Neighbour
 from meshchat.state.store import HISTORY_START
-from meshchat.wire.packets import CONFIRM_ID_SIZE
-from meshchat.wire.records import RECORD_ID_SIZE, Record
+from meshchat.wire.ids import (
+    CONFIRM_KEY_SIZE,
+    NO_BOOT,
+    BootId,
+    ConfirmKey,
+    Position,
+    PublicKey,
+    RecordId,
+    RouterId,
+    Span,
+    confirm_key_of,
+    record_id_of,
+)
+from meshchat.wire.records import Record
 
 _FORGOTTEN_AT_ONCE = 64
 """Routers that give way together where there are too many, for each costs a look at all messages."""
-
-Span = tuple[bytes, bytes]
-"""From a position on, and below one."""
 
 
 @dataclass(slots=True)
@@ -30,17 +39,17 @@ class Receipt:
     `number` grows from message to message; `told` is the last count that was told.
     """
 
-    place: bytes
+    position: Position
     room: str
-    author: bytes
+    author: PublicKey
     number: int
     holders: int = 0
     told: int = 0
 
     @property
-    def id(self) -> bytes:
+    def id(self) -> RecordId:
         """The record's id."""
-        return self.place[-RECORD_ID_SIZE:]
+        return record_id_of(self.position)
 
     @property
     def by(self) -> int:
@@ -53,51 +62,51 @@ class _Holder:
     """A router: its bit, the boot of its digests, the number up to which its digests can tell no more."""
 
     bit: int
-    boot: bytes = b""
+    boot: BootId = NO_BOOT
     settled: int = 0
 
     def is_still(self, neighbour: Neighbour) -> bool:
         """Whether the neighbour has not started anew since, as far as its digests tell."""
-        said = neighbour.digest.boot if neighbour.digest else b""
+        said = neighbour.digest.boot if neighbour.digest else NO_BOOT
         self.boot = self.boot or said
         return self.boot == said
 
 
 class Receipts:
-    """The newest `MAX_RECEIPTS` messages; `watched` has them by their `CONFIRM_KEY`.
+    """The newest `MAX_RECEIPTS` messages; `watched` has them by their `ConfirmKey`.
 
     `grown` has the keys of those of which `tell` may have something.
     """
 
-    def __init__(self, holds: Callable[[bytes], bool]) -> None:
+    def __init__(self, holds: Callable[[Position], bool]) -> None:
         """`holds` says whether a position is held here."""
         self._holds = holds
-        self.watched: OrderedDict[bytes, Receipt] = OrderedDict()
-        self._holders: OrderedDict[bytes, _Holder] = OrderedDict()
+        self.watched: OrderedDict[ConfirmKey, Receipt] = OrderedDict()
+        self._holders: OrderedDict[RouterId, _Holder] = OrderedDict()
         self._free = [1 << number for number in range(MAX_NEIGHBOURS)]
         self._number = 0
-        self.grown: dict[bytes, None] = {}
+        self.grown: dict[ConfirmKey, None] = {}
 
     def add(self, record: Record) -> None:
         """A message was written here; as yet nobody else has it."""
         self._number += 1
         receipt = Receipt(record.position, record.log, record.key, self._number)
-        self.watched[record.id[:CONFIRM_ID_SIZE]] = receipt
+        self.watched[confirm_key_of(record.position)] = receipt
         if len(self.watched) > MAX_RECEIPTS:
             self.watched.popitem(last=False)
 
-    def discard(self, record_id: bytes) -> None:
+    def discard(self, record_id: RecordId) -> None:
         """The message could not be kept."""
-        self.watched.pop(record_id[:CONFIRM_ID_SIZE], None)
+        self.watched.pop(ConfirmKey(record_id[:CONFIRM_KEY_SIZE]), None)
 
-    def get(self, record_id: bytes) -> Receipt | None:
+    def get(self, record_id: RecordId) -> Receipt | None:
         """What is known of a message; None where it was not written here since the start, or long ago."""
-        return self.watched.get(record_id[:CONFIRM_ID_SIZE])
+        return self.watched.get(ConfirmKey(record_id[:CONFIRM_KEY_SIZE]))
 
     # --- What is learnt ---------------------------------------------------------------------------------
 
-    def has(self, key: bytes, neighbour: Neighbour) -> None:
-        """A neighbour was heard with the record that has this `CONFIRM_KEY`."""
+    def has(self, key: ConfirmKey, neighbour: Neighbour) -> None:
+        """A neighbour was heard with the record that has this `ConfirmKey`."""
         receipt = self.watched.get(key)
         if receipt is not None:
             self._credit(key, receipt, self._holder(neighbour))
@@ -111,10 +120,10 @@ class Receipts:
         for key, receipt in reversed(self.watched.items()):
             if receipt.number <= holder.settled:
                 break
-            low, high = undated if receipt.place < HISTORY_START else dated
-            if receipt.place >= high:
+            low, high = undated if receipt.position < HISTORY_START else dated
+            if receipt.position >= high:
                 settled = receipt.number - 1
-            elif receipt.place >= low and self._holds(receipt.place):
+            elif receipt.position >= low and self._holds(receipt.position):
                 self._credit(key, receipt, holder)
         holder.settled = settled
 
@@ -124,7 +133,7 @@ class Receipts:
         if holder is not None and not holder.is_still(neighbour):
             self._forget([neighbour.router])
 
-    def _credit(self, key: bytes, receipt: Receipt, holder: _Holder) -> None:
+    def _credit(self, key: ConfirmKey, receipt: Receipt, holder: _Holder) -> None:
         if not receipt.holders & holder.bit:
             receipt.holders |= holder.bit
             if receipt.by > receipt.told:
@@ -140,7 +149,7 @@ class Receipts:
         self._holders.move_to_end(neighbour.router)
         return holder
 
-    def _forget(self, routers: Collection[bytes]) -> None:
+    def _forget(self, routers: Collection[RouterId]) -> None:
         """They hold nothing, as far as is known."""
         gone = [self._holders.pop(router).bit for router in routers]
         self._free += gone

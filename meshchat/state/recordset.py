@@ -21,8 +21,19 @@ from typing import NamedTuple
 
 from meshchat.constants import SKETCH_OUTSIDE
 from meshchat.state.sketch import SetSketch
-from meshchat.wire.packets import END, FINGERPRINT_SIZE, START, Summary
-from meshchat.wire.records import POSITION_SIZE, RECORD_ID_SIZE
+from meshchat.wire.ids import (
+    END,
+    FINGERPRINT_SIZE,
+    POSITION_SIZE,
+    RECORD_ID_SIZE,
+    START,
+    Bound,
+    Fingerprint,
+    Position,
+    SketchKey,
+    Span,
+)
+from meshchat.wire.packets import Summary
 
 LEAF = 32
 CHUNK = 512
@@ -32,7 +43,7 @@ _FILLED = 3 * CHUNK // 4
 _REBUILD = 8
 """Fewer than an eighth of what is in a chunk are put in, or looked for, one by one."""
 _HEAD, _ID_AT = 8, 9
-_Row = tuple[bytes, int, int]
+_Row = tuple[Position, int, int]
 """An entry as it is kept: position, packed fields, `held`."""
 
 _SIZE_BITS, _ROOM_BITS = 16, 20
@@ -50,7 +61,7 @@ class Entry(NamedTuple):
     `held` is seconds, from `LONGEST_HELD` up to 2**31, for the age. An absent entry is remembered, not held.
     """
 
-    position: bytes
+    position: Position
     size: int
     room: int
     author: int
@@ -79,15 +90,15 @@ class _Chunk:
     def __len__(self) -> int:
         return len(self.packed)
 
-    def key(self, index: int) -> bytes:
-        return self.heads[index].to_bytes(_HEAD, "big") + self._rest(index)
+    def key(self, index: int) -> Position:
+        return Position(Bound(self.heads[index].to_bytes(_HEAD, "big") + self._rest(index)))
 
     def _rest(self, index: int) -> bytearray:
         """The position behind its first 8 bytes."""
         at = index * RECORD_ID_SIZE
         return self.tails[index : index + 1] + self.ids[at : at + RECORD_ID_SIZE]
 
-    def lower(self, position: bytes) -> int:
+    def lower(self, position: Bound) -> int:
         """The index of the first entry that is not below `position`, which may be any bound."""
         heads = self.heads
         head = int.from_bytes(position[:_HEAD].ljust(_HEAD, b"\x00"), "big")
@@ -105,18 +116,18 @@ class _Chunk:
                 high = middle
         return low
 
-    def find(self, position: bytes) -> int | None:
+    def find(self, position: Position) -> int | None:
         """The index of the entry at `position`, or None."""
         index = self.lower(position)
         return index if index < len(self.packed) and self.key(index) == position else None
 
     def insert(self, index: int, row: _Row) -> None:
         """Puts a row before the entry at `index`."""
-        place, packed, held = row
+        position, packed, held = row
         at = index * RECORD_ID_SIZE
-        self.heads.insert(index, int.from_bytes(place[:_HEAD], "big"))
-        self.tails.insert(index, place[_HEAD])
-        self.ids[at:at] = place[_ID_AT:]
+        self.heads.insert(index, int.from_bytes(position[:_HEAD], "big"))
+        self.tails.insert(index, position[_HEAD])
+        self.ids[at:at] = position[_ID_AT:]
         self.packed.insert(index, packed)
         self.held.insert(index, held)
 
@@ -137,7 +148,7 @@ class _Chunk:
             bool(packed & _ABSENT),
         )
 
-    def keys(self) -> list[bytes]:
+    def keys(self) -> list[Position]:
         """All positions."""
         return [self.key(index) for index in range(len(self))]
 
@@ -166,6 +177,10 @@ def _row(entry: Entry) -> _Row:
     return entry.position, _pack(entry), entry.held
 
 
+def _hash(data: bytes) -> Fingerprint:
+    return Fingerprint(hashlib.blake2b(data, digest_size=FINGERPRINT_SIZE).digest())
+
+
 class RecordSet:
     """Entries by position. Bounds are positions, `START` or `END`; a range is low <= position < high.
 
@@ -179,8 +194,8 @@ class RecordSet:
         self._ranks = [0]
         """Of the first chunks, the rank of each one's first entry; the others' are found when wanted."""
         self._count = 0
-        self._nodes: dict[int, dict[int, bytes]] = {}
-        self._views: dict[tuple[bytes, bytes], Summary] = {}
+        self._nodes: dict[int, dict[int, Fingerprint]] = {}
+        self._views: dict[Span, Summary] = {}
         self._sketch = SetSketch()
         self._sketched = START
 
@@ -189,42 +204,42 @@ class RecordSet:
 
     # --- Entries ----------------------------------------------------------------------------------------
 
-    def _chunk_of(self, position: bytes) -> int:
+    def _chunk_of(self, position: Bound) -> int:
         """The number of the chunk that `position` lies in."""
         return bisect_right(self._firsts, position) - 1
 
-    def _locate(self, position: bytes) -> tuple[int, int]:
+    def _locate(self, position: Bound) -> tuple[int, int]:
         number = self._chunk_of(position)
         return number, self._chunks[number].lower(position)
 
-    def get(self, position: bytes) -> Entry | None:
+    def get(self, position: Position) -> Entry | None:
         """The entry at `position`, or None."""
         chunk = self._chunks[self._chunk_of(position)]
         index = chunk.find(position)
         return None if index is None else chunk.entry(index)
 
-    def __contains__(self, position: bytes) -> bool:
+    def __contains__(self, position: Position) -> bool:
         return self._chunks[self._chunk_of(position)].find(position) is not None
 
-    def among(self, places: Iterable[bytes]) -> set[bytes]:
+    def among(self, positions: Iterable[Position]) -> set[Position]:
         """Which of these positions have an entry: the quick way for many at once."""
-        found: set[bytes] = set()
-        for number, some in self._by_chunk(sorted(places)):
+        found: set[Position] = set()
+        for number, some in self._by_chunk(sorted(positions)):
             chunk = self._chunks[number]
             if chunk and some[0] <= chunk.key(len(chunk) - 1):
                 if len(some) * _REBUILD < len(chunk):
-                    found.update(place for place in some if chunk.find(place) is not None)
+                    found.update(position for position in some if chunk.find(position) is not None)
                 else:
                     found.update(set(some).intersection(chunk.keys()))
         return found
 
-    def _by_chunk(self, places: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    def _by_chunk(self, positions: list[Position]) -> Iterator[tuple[int, list[Position]]]:
         """Sorted positions by the chunk they lie in, the last one first: those before keep their number."""
-        end = len(places)
+        end = len(positions)
         while end:
-            number = self._chunk_of(places[end - 1])
-            start = bisect_left(places, self._firsts[number], 0, end)
-            yield number, places[start:end]
+            number = self._chunk_of(positions[end - 1])
+            start = bisect_left(positions, self._firsts[number], 0, end)
+            yield number, positions[start:end]
             end = start
 
     def put(self, entry: Entry) -> None:
@@ -249,13 +264,13 @@ class RecordSet:
         added = {entry.position: entry for entry in entries}
         if len(added) * _REBUILD >= self._count:
             self._nodes.clear()  # most of them change
-        for number, places in self._by_chunk(sorted(added)):
+        for number, positions in self._by_chunk(sorted(added)):
             chunk = self._chunks[number]
-            if len(places) * _REBUILD < len(chunk):
-                for place in places:
-                    self.put(added[place])
+            if len(positions) * _REBUILD < len(chunk):
+                for position in positions:
+                    self.put(added[position])
             else:
-                self._merge(number, [_row(added[place]) for place in places])
+                self._merge(number, [_row(added[position]) for position in positions])
 
     def _merge(self, number: int, rows: list[_Row]) -> None:
         """Puts sorted rows, which all lie in this chunk, into it."""
@@ -265,9 +280,9 @@ class RecordSet:
             chunk.extend(rows)
         else:
             merged = {row[0]: row for row in chunk.rows()}
-            fresh = [place for place in fresh if place not in merged]
+            fresh = [position for position in fresh if position not in merged]
             merged.update((row[0], row) for row in rows)
-            chunk = self._chunks[number] = _Chunk([merged[place] for place in sorted(merged)])
+            chunk = self._chunks[number] = _Chunk([merged[position] for position in sorted(merged)])
         if len(chunk) > CHUNK:
             rows = chunk.rows()
             pieces = [_Chunk(rows[at : at + _FILLED]) for at in range(0, len(rows), _FILLED)]
@@ -276,10 +291,10 @@ class RecordSet:
         self.version += 1
         self._count += len(fresh)
         del self._ranks[number + 1 :]
-        for place in fresh:
-            self._changed(place)
+        for position in fresh:
+            self._changed(position)
 
-    def discard(self, position: bytes) -> None:
+    def discard(self, position: Position) -> None:
         """Takes the entry out where there is one."""
         number = self._chunk_of(position)
         chunk = self._chunks[number]
@@ -293,7 +308,7 @@ class RecordSet:
             del self._chunks[number], self._firsts[number], self._ranks[number:]
         self._changed(position)
 
-    def _changed(self, position: bytes) -> None:
+    def _changed(self, position: Position) -> None:
         self.version += 1
         if position < self._sketched:
             self._sketch.toggle(position)
@@ -311,14 +326,14 @@ class RecordSet:
             ranks.append(ranks[-1] + len(chunks[len(ranks) - 1]))
         return ranks[number]
 
-    def rank(self, bound: bytes) -> int:
+    def rank(self, bound: Bound) -> int:
         """How many entries lie below `bound`."""
         if bound >= END:
             return self._count
         number, index = self._locate(bound)
         return self._ranked(number) + index
 
-    def count(self, low: bytes = START, high: bytes = END) -> int:
+    def count(self, low: Bound = START, high: Bound = END) -> int:
         """How many entries lie in the range."""
         return max(0, self.rank(high) - self.rank(low))
 
@@ -328,27 +343,27 @@ class RecordSet:
         number = bisect_right(self._ranks, rank) - 1
         return number, rank - self._ranks[number]
 
-    def at_rank(self, rank: int) -> bytes:
+    def at_rank(self, rank: int) -> Position:
         """The position of the entry with `rank` entries below it; raises IndexError beyond the last."""
         if not 0 <= rank < self._count:
             raise IndexError(rank)
         number, index = self._find(rank)
         return self._chunks[number].key(index)
 
-    def positions(self, low: bytes = START, high: bytes = END) -> Iterator[bytes]:
+    def positions(self, low: Bound = START, high: Bound = END) -> Iterator[Position]:
         """The positions in the range, in order. The set must not change meanwhile."""
         for chunk, first, last in self._pieces(low, high):
             for index in range(first, last):
                 yield chunk.key(index)
 
-    def entries(self, low: bytes = START, high: bytes = END) -> Iterator[Entry]:
+    def entries(self, low: Bound = START, high: Bound = END) -> Iterator[Entry]:
         """The entries in the range, in order. The set must not change meanwhile."""
         for chunk, first, last in self._pieces(low, high):
             for index in range(first, last):
                 yield chunk.entry(index)
 
     def in_room(
-        self, room: int, low: bytes = START, high: bytes = END, *, newest_first: bool = False
+        self, room: int, low: Bound = START, high: Bound = END, *, newest_first: bool = False
     ) -> Iterator[Entry]:
         """The entries in the range that carry this room number, in order or the other way round."""
         step = -1 if newest_first else 1
@@ -358,7 +373,7 @@ class RecordSet:
                 if packed[index] >> _SIZE_BITS & _ROOM_MASK == room:
                     yield chunk.entry(index)
 
-    def _pieces(self, low: bytes, high: bytes) -> Iterator[tuple[_Chunk, int, int]]:
+    def _pieces(self, low: Bound, high: Bound) -> Iterator[tuple[_Chunk, int, int]]:
         """The chunks that hold the range, with the indices of the first entry in it and of the one behind."""
         number, index = self._locate(low)
         while number < len(self._chunks):
@@ -369,7 +384,7 @@ class RecordSet:
                 return
             number, index = number + 1, 0
 
-    def summary(self, low: bytes = START, high: bytes = END) -> Summary:
+    def summary(self, low: Bound = START, high: Bound = END) -> Summary:
         """Count and fingerprint of the range."""
         view = self._views.get((low, high))
         if view is None:
@@ -388,16 +403,16 @@ class RecordSet:
 
         So the load at a start costs nothing for it, and the first router that differs does not wait.
         """
-        for place in self.positions(self._sketched):
+        for position in self.positions(self._sketched):
             if not steps:
-                self._sketched = place
+                self._sketched = position
                 return True
-            self._sketch.toggle(place)
+            self._sketch.toggle(position)
             steps -= 1
         self._sketched = END
         return False
 
-    def sketch(self, ranges: Sequence[tuple[bytes, bytes]]) -> SetSketch | None:
+    def sketch(self, ranges: Sequence[Span]) -> SetSketch | None:
         """The sketch of the ranges, given in order; not to be changed.
 
         None while it is not complete, and where more than `SKETCH_OUTSIDE` entries lie outside.
@@ -411,29 +426,29 @@ class RecordSet:
             return self._sketch
         sketch = self._sketch.copy()
         for low, high in gaps:
-            for place in self.positions(low, high):
-                sketch.toggle(place)
+            for position in self.positions(low, high):
+                sketch.toggle(position)
         return sketch
 
-    def find_place(self, place: bytes) -> bytes | None:
-        """The position of the entry that a sketch knows by this place, or None."""
+    def find_sketched(self, key: SketchKey) -> Position | None:
+        """The position of the entry that a sketch knows by this key, or None."""
         for stratum in (b"\x00", b"\x01"):
-            start = stratum + place
-            position = next(self.positions(start.ljust(POSITION_SIZE, b"\x00")), b"")
-            if position.startswith(start):
+            start = stratum + key
+            position = next(self.positions(Bound(start.ljust(POSITION_SIZE, b"\x00"))), None)
+            if position is not None and position.startswith(start):
                 return position
         return None
 
     # --- Fingerprints -----------------------------------------------------------------------------------
 
-    def _fingerprint(self, first: int, last: int, slot: tuple[int, int] | None = None) -> bytes:
+    def _fingerprint(self, first: int, last: int, slot: tuple[int, int] | None = None) -> Fingerprint:
         """The fingerprint of the entries with ranks from `first` up to `last`.
 
         `slot` is how many leading bits these entries share, and which, where no others do: only then is the
         fingerprint remembered, until an entry with these bits comes or goes.
         """
         if last - first <= LEAF:
-            return hashlib.blake2b(b"\x00" + self._ids(first, last), digest_size=FINGERPRINT_SIZE).digest()
+            return _hash(b"\x00" + self._ids(first, last))
         known = self._nodes.get(slot[0], {}).get(slot[1]) if slot else None
         if known is not None:
             return known
@@ -444,10 +459,10 @@ class RecordSet:
         whole = slot is not None or self._is_whole(first, last, shared, prefix)
         lower, upper = prefix << 1, prefix << 1 | 1
         split = upper << (POSITION_BITS - shared - 1)
-        middle = self.rank(split.to_bytes(POSITION_SIZE, "big"))
-        halves = self._fingerprint(first, middle, (shared + 1, lower) if whole else None)
-        halves += self._fingerprint(middle, last, (shared + 1, upper) if whole else None)
-        fingerprint = hashlib.blake2b(b"\x01" + halves, digest_size=FINGERPRINT_SIZE).digest()
+        middle = self.rank(Bound(split.to_bytes(POSITION_SIZE, "big")))
+        left = self._fingerprint(first, middle, (shared + 1, lower) if whole else None)
+        right = self._fingerprint(middle, last, (shared + 1, upper) if whole else None)
+        fingerprint = _hash(b"\x01" + left + right)
         if slot is not None:
             self._nodes.setdefault(slot[0], {})[slot[1]] = fingerprint
         return fingerprint

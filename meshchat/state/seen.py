@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from meshchat.wire.records import RECORD_ID_SIZE
+from meshchat.wire.ids import Position, RecordId, SenderRun, record_id_of
 
 REPLAY_WINDOW = 64
 """Datagrams of one sender that may overtake each other (RFC 6479 uses the same idea)."""
@@ -13,17 +13,17 @@ class SeenCache:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._places: OrderedDict[bytes, bytes] = OrderedDict()
+        self._positions: OrderedDict[RecordId, Position] = OrderedDict()
 
-    def place(self, record_id: bytes) -> bytes | None:
+    def position(self, record_id: RecordId) -> Position | None:
         """The record's position, None where it was not seen lately."""
-        return self._places.get(record_id)
+        return self._positions.get(record_id)
 
-    def add(self, place: bytes) -> None:
+    def add(self, position: Position) -> None:
         """Remembers the record at this position, and forgets the oldest one where there are too many."""
-        self._places[place[-RECORD_ID_SIZE:]] = place
-        if len(self._places) > self._limit:
-            self._places.popitem(last=False)
+        self._positions[record_id_of(position)] = position
+        if len(self._positions) > self._limit:
+            self._positions.popitem(last=False)
 
 
 class ReplayGuard:
@@ -31,9 +31,9 @@ class ReplayGuard:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._runs: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._runs: OrderedDict[SenderRun, tuple[int, int]] = OrderedDict()
 
-    def fresh(self, run: bytes, counter: int) -> bool:
+    def fresh(self, run: SenderRun, counter: int) -> bool:
         """Whether datagram number `counter` of `run` (sender and boot id) is new; remembers it."""
         highest, window = self._runs.pop(run, (-1, 0))
         if counter > highest:

@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Sequence
 
 from meshchat.constants import SKETCH_CELLS
-from meshchat.wire.packets import CELL_SIZE, PLACE_SIZE
+from meshchat.wire.ids import CELL_SIZE, SKETCH_KEY_SIZE, Cell, Position, SketchKey, sketch_key_of
 
 _PERSON = b"meshchat sketch"
 _CHECK = 2
@@ -27,14 +27,9 @@ _ABSENT_BELOW = 77
 """Of 256: in so many cases a record is in no cell of an octave."""
 
 
-def place_of(position: bytes) -> bytes:
-    """The 10 bytes by which a sketch knows a record: its stamp and the first 2 bytes of its id."""
-    return position[1 : 1 + PLACE_SIZE]
-
-
-def _mixed(place: bytes) -> tuple[int, list[int]]:
+def _mixed(key: SketchKey) -> tuple[int, list[int]]:
     """What is mixed into cells for a record, and the cells in order, each once."""
-    digest = hashlib.blake2b(place, digest_size=_CHECK + 3 * _OCTAVES, person=_PERSON).digest()
+    digest = hashlib.blake2b(key, digest_size=_CHECK + 3 * _OCTAVES, person=_PERSON).digest()
     cells = [0]
     at, size = _CHECK, 1
     while size < SKETCH_CELLS:
@@ -44,7 +39,7 @@ def _mixed(place: bytes) -> tuple[int, list[int]]:
             if other != one:
                 cells.append(other)
         at, size = at + 3, size * 2
-    return int.from_bytes(place + digest[:_CHECK], "big"), cells
+    return int.from_bytes(key + digest[:_CHECK], "big"), cells
 
 
 class SetSketch:
@@ -53,9 +48,9 @@ class SetSketch:
     def __init__(self, cells: Sequence[int] = (0,) * SKETCH_CELLS) -> None:
         self.cells = list(cells)
 
-    def toggle(self, position: bytes) -> None:
+    def toggle(self, position: Position) -> None:
         """Puts the record at this position in, or takes it out."""
-        value, cells = _mixed(place_of(position))
+        value, cells = _mixed(sketch_key_of(position))
         mine = self.cells
         for number in cells:
             mine[number] ^= value
@@ -64,27 +59,27 @@ class SetSketch:
         """Another one of the same set."""
         return SetSketch(self.cells)
 
-    def encoded(self, first: int, last: int) -> tuple[bytes, ...]:
+    def encoded(self, first: int, last: int) -> tuple[Cell, ...]:
         """The cells from `first` up to `last` as they go on the wire."""
-        return tuple(cell.to_bytes(CELL_SIZE, "big") for cell in self.cells[first:last])
+        return tuple(Cell(cell.to_bytes(CELL_SIZE, "big")) for cell in self.cells[first:last])
 
-    def difference(self, cells: Sequence[bytes]) -> list[bytes] | None:
-        """The places in one of the two sets only, given the other's first cells; None where it stays open.
+    def difference(self, cells: Sequence[Cell]) -> list[SketchKey] | None:
+        """The keys in one of the two sets only, given the other's first cells; None where it stays open.
 
         Takes at most as many steps as there are cells, whatever is in them.
         """
         left = [mine ^ int.from_bytes(theirs, "big") for mine, theirs in zip(self.cells, cells, strict=False)]
-        found: dict[bytes, None] = {}
+        found: dict[SketchKey, None] = {}
         waiting = list(range(len(left)))
         while waiting and len(found) <= len(left):
             number = waiting.pop()
-            place = (left[number] >> 8 * _CHECK).to_bytes(PLACE_SIZE, "big")
-            if not left[number] or place in found:
+            key = SketchKey((left[number] >> 8 * _CHECK).to_bytes(SKETCH_KEY_SIZE, "big"))
+            if not left[number] or key in found:
                 continue
-            value, where = _mixed(place)
+            value, where = _mixed(key)
             if value != left[number] or number not in where:
                 continue
-            found[place] = None
+            found[key] = None
             for each in where:
                 if each < len(left):
                     left[each] ^= value

@@ -10,8 +10,8 @@ from struct import Struct
 from typing import NamedTuple
 
 from meshchat.state.recordset import RecordSet
-from meshchat.wire.packets import FINGERPRINT_SIZE
-from meshchat.wire.records import POSITION_SIZE, position, position_stamp
+from meshchat.wire.ids import FINGERPRINT_SIZE, POSITION_SIZE, Bound, Position
+from meshchat.wire.records import make_position, position_stamp
 
 _HEAD = 6
 """Bytes of a position that say its span: the stratum, and the stamp's milliseconds less the last 8 bits."""
@@ -37,12 +37,12 @@ _MAX_STALE = 1024
 """Spans to be counted anew: where nobody asks for rooms, strangers' odd stamps must not pile them up."""
 
 
-def _span(place: bytes) -> int:
-    return int.from_bytes(place[:_HEAD], "big") >> _SHIFT
+def _span(position: Position) -> int:
+    return int.from_bytes(position[:_HEAD], "big") >> _SHIFT
 
 
-def _bound(span: int) -> bytes:
-    return (span << _SHIFT).to_bytes(_HEAD, "big").ljust(POSITION_SIZE, b"\x00")
+def _bound(span: int) -> Bound:
+    return Bound((span << _SHIFT).to_bytes(_HEAD, "big").ljust(POSITION_SIZE, b"\x00"))
 
 
 class RoomTally:
@@ -53,11 +53,11 @@ class RoomTally:
         self._rows: dict[int, bytes] = {}
         self._stale: set[int] = set()
 
-    def changed(self, place: bytes) -> None:
+    def changed(self, position: Position) -> None:
         """A record of history at this position came, went, or is only remembered from now on."""
         if len(self._stale) >= _MAX_STALE:
             self._recount()
-        self._stale.add(_span(place))
+        self._stale.add(_span(position))
 
     def _recount(self) -> None:
         for span in self._stale:
@@ -85,21 +85,21 @@ class RoomTally:
         """The rows of each span in order, of the one that the ceiling falls into what lies below it."""
         for span in sorted(self._rows):
             low = _bound(span)
-            top = position(low[0], ceiling)
+            top = make_position(low[0], ceiling)
             if top >= _bound(span + 1):
                 yield self._rows[span]
             elif top > low:
                 yield self._counted(low, top)
 
-    def _counted(self, low: bytes, high: bytes) -> bytes:
-        places: dict[int, list[bytes]] = {}
+    def _counted(self, low: Bound, high: Bound) -> bytes:
+        positions: dict[int, list[Position]] = {}
         for entry in self._records.entries(low, high):
             if entry.room and not entry.absent:
-                places.setdefault(entry.room, []).append(entry.position)
+                positions.setdefault(entry.room, []).append(entry.position)
         return b"".join(
             _ROW.pack(
                 *(room, len(held), position_stamp(held[-1])),
                 hashlib.blake2b(b"".join(held), digest_size=FINGERPRINT_SIZE).digest(),
             )
-            for room, held in places.items()
+            for room, held in positions.items()
         )

@@ -6,14 +6,21 @@ from typing import NamedTuple
 from meshchat.constants import WIRE_VERSION
 from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, uint
-from meshchat.wire.records import MESH_ID_SIZE, ROUTER_ID_SIZE
+from meshchat.wire.ids import (
+    MESH_ID_SIZE,
+    ROUTER_ID_SIZE,
+    SEAL_NONCE_SIZE,
+    BootId,
+    MeshId,
+    RouterId,
+    SealNonce,
+)
 
 MAGIC = 0x6D
 PLAIN, SEALED = 0, 1
-NONCE_SIZE = 24
 TAG_SIZE = 16
 PLAIN_OVERHEAD = 3 + MESH_ID_SIZE + ROUTER_ID_SIZE
-SEALED_OVERHEAD = 3 + NONCE_SIZE + TAG_SIZE
+SEALED_OVERHEAD = 3 + SEAL_NONCE_SIZE + TAG_SIZE
 
 PLAIN_HEADER = bytes((MAGIC, WIRE_VERSION, PLAIN))
 SEALED_HEADER = bytes((MAGIC, WIRE_VERSION, SEALED))
@@ -24,8 +31,8 @@ _SEALED = Struct(">3x8s8sQ")
 class PlainDatagram(NamedTuple):
     """Packets of mesh `mesh` in the open."""
 
-    mesh: bytes
-    sender: bytes
+    mesh: MeshId
+    sender: RouterId
     packets: bytes
 
     def encode(self) -> bytes:
@@ -39,15 +46,15 @@ class SealedDatagram(NamedTuple):
     The three header bytes and the mesh id, which does not travel, are authenticated with it.
     """
 
-    sender: bytes
-    boot: bytes
+    sender: RouterId
+    boot: BootId
     counter: int
     ciphertext: bytes
 
     @property
-    def nonce(self) -> bytes:
+    def nonce(self) -> SealNonce:
         """24 bytes, never used twice: the boot id is new at each start, the counter at each datagram."""
-        return self.sender + self.boot + uint(self.counter, 8)
+        return SealNonce(self.sender + self.boot + uint(self.counter, 8))
 
     def encode(self) -> bytes:
         """magic u8, version u8, form u8 = 1, nonce 24, ciphertext with its 16-byte tag."""

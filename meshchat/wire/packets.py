@@ -11,51 +11,57 @@ from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import NamedTuple, Protocol, Self
 
-from meshchat.constants import MAX_RECORD, SHORT_ID
+from meshchat.constants import MAX_RECORD
 from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, uint
-from meshchat.wire.records import (
-    EPHEMERAL,
-    MAX_STAMP,
+from meshchat.wire.ids import (
+    ASK_NONCE_SIZE,
+    BOOT_ID_SIZE,
+    CELL_SIZE,
+    CONFIRM_KEY_SIZE,
+    END,
+    FINGERPRINT_SIZE,
+    HEARS_NOBODY,
+    HEARS_SIZE,
     POSITION_SIZE,
     RECORD_ID_SIZE,
     ROUTER_ID_SIZE,
-    UNKNOWN_GRADE,
-    Grade,
-    is_ephemeral,
+    SALT_SIZE,
+    SHORT_ID_SIZE,
+    SKETCH_KEY_SIZE,
+    START,
+    TOKEN_SIZE,
+    VIEW_SIZE,
+    AskNonce,
+    BootId,
+    Bound,
+    Cell,
+    ConfirmKey,
+    Fingerprint,
+    HearsFilter,
+    RecordId,
+    RouterId,
+    Salt,
+    ShortId,
+    SketchKey,
+    Token,
+    View,
 )
+from meshchat.wire.records import EPHEMERAL, MAX_STAMP, UNKNOWN_GRADE, Grade, is_ephemeral
 
 _HEADER = Struct(">BH")
 PACKET_HEADER = _HEADER.size
 RECORDS_FIELDS = PACKET_HEADER + 1
 NO_NUMBER, MAX_NUMBER = 0, 255
-BOOT_ID_SIZE = 8
-NONCE_SIZE = 8
-TOKEN_SIZE = 8
-NO_TOKEN = bytes(TOKEN_SIZE)
-SALT_SIZE = 8
-FINGERPRINT_SIZE = 16
-PLACE_SIZE = 10
-"""Bytes by which a sketch names a record: its stamp and the first 2 bytes of its id."""
-CELL_SIZE = PLACE_SIZE + 2
-"""Bytes of a cell of a sketch: places and checks, mixed."""
 _ITEM = Struct(">H")
 ITEM_HEADER = _ITEM.size
 AGE_SIZE = 4
-HEARS_SIZE = 8
-CONFIRM_ID_SIZE = 8
-CONFIRM_KEY = slice(POSITION_SIZE - RECORD_ID_SIZE, POSITION_SIZE - RECORD_ID_SIZE + CONFIRM_ID_SIZE)
-"""Where in a position the first bytes of the id stand, by which a CONFIRM names a record."""
 MAX_AGE = 2**32 - 1
 MIN_PIECE = 256
 """No piece of a record but its last is shorter, at the smallest MTU served too: so whoever puts one together
 keeps 64 pieces at most, not 16,384 of one byte."""
 FRAGMENT_FIELDS = 1 + RECORD_ID_SIZE + 2 + 2 + AGE_SIZE
 
-START = b""
-"""The bound below every position."""
-END = b"\xff" * (POSITION_SIZE + 1)
-"""The bound above every position."""
 _END_MARK = 255
 
 
@@ -178,7 +184,7 @@ def _decode_items(reader: Reader) -> tuple[Carried, ...]:
     return tuple(items)
 
 
-def _encode_bound(bound: bytes) -> bytes:
+def _encode_bound(bound: Bound) -> bytes:
     """A position less its trailing zero bytes, behind a length byte; 255 alone is the end."""
     if bound >= END:
         return uint(_END_MARK, 1)
@@ -186,30 +192,46 @@ def _encode_bound(bound: bytes) -> bytes:
     return uint(len(short), 1) + short
 
 
-def bound_size(bound: bytes) -> int:
+def bound_size(bound: Bound) -> int:
     """Bytes that a bound takes in a packet."""
     return len(_encode_bound(bound))
 
 
-def _decode_bound(reader: Reader) -> bytes:
+def _decode_bound(reader: Reader) -> Bound:
     length = reader.uint(1)
     if length == _END_MARK:
         return END
     if length > POSITION_SIZE:
         raise Malformed("bound")
-    return reader.take(length).ljust(POSITION_SIZE, b"\x00")
+    return Bound(reader.take(length).ljust(POSITION_SIZE, b"\x00"))
 
 
-def _encode_short_ids(ids: tuple[bytes, ...]) -> bytes:
+def _router_id(reader: Reader) -> RouterId:
+    return RouterId(reader.take(ROUTER_ID_SIZE))
+
+
+def _token(reader: Reader) -> Token:
+    return Token(reader.take(TOKEN_SIZE))
+
+
+def _salt(reader: Reader) -> Salt:
+    return Salt(reader.take(SALT_SIZE))
+
+
+def _view(reader: Reader) -> View:
+    return View(reader.take(VIEW_SIZE))
+
+
+def _encode_short_ids(ids: tuple[ShortId, ...]) -> bytes:
     return uint(len(ids), 2) + b"".join(ids)
 
 
-def _decode_short_ids(reader: Reader) -> tuple[bytes, ...]:
-    return _split(reader.take(reader.uint(2) * SHORT_ID), SHORT_ID)
+def _decode_short_ids(reader: Reader) -> tuple[ShortId, ...]:
+    return tuple(map(ShortId, _split(reader.take(reader.uint(2) * SHORT_ID_SIZE), SHORT_ID_SIZE)))
 
 
-def _split(raw: bytes, size: int) -> tuple[bytes, ...]:
-    return tuple(raw[at : at + size] for at in range(0, len(raw), size))
+def _split(raw: bytes, size: int) -> Iterator[bytes]:
+    return (raw[at : at + size] for at in range(0, len(raw), size))
 
 
 _CLOCK = Struct(">BBI6s")
@@ -246,7 +268,7 @@ class Summary:
     """How many records a router accounts for in a stratum, and their fingerprint."""
 
     count: int
-    fingerprint: bytes
+    fingerprint: Fingerprint
 
     def encode(self) -> bytes:
         """count u32, fingerprint 16."""
@@ -261,15 +283,15 @@ class Summary:
 class Skip(NamedTuple):
     """A range of which nothing is said."""
 
-    low: bytes
-    high: bytes
+    low: Bound
+    high: Bound
 
 
 class Fingerprinted(NamedTuple):
     """A range, by count and fingerprint. `open`: where it differs, a sketch may answer it."""
 
-    low: bytes
-    high: bytes
+    low: Bound
+    high: Bound
     summary: Summary
     open: bool = False
 
@@ -277,18 +299,18 @@ class Fingerprinted(NamedTuple):
 class Listed(NamedTuple):
     """A range, by the salted short ids of all its records: those held, and those only remembered."""
 
-    low: bytes
-    high: bytes
-    ids: tuple[bytes, ...]
-    gone: tuple[bytes, ...] = ()
+    low: Bound
+    high: Bound
+    ids: tuple[ShortId, ...]
+    gone: tuple[ShortId, ...] = ()
 
 
 class Having(NamedTuple):
     """A range, by the salted short ids of records in it that the receiver seems to lack."""
 
-    low: bytes
-    high: bytes
-    ids: tuple[bytes, ...]
+    low: Bound
+    high: Bound
+    ids: tuple[ShortId, ...]
 
 
 Range = Skip | Fingerprinted | Listed | Having
@@ -314,7 +336,7 @@ def _encode_range(part: Range) -> bytes:
             return bound + uint(_HAVING, 1) + _encode_short_ids(part.ids)
 
 
-def _decode_range(low: bytes, reader: Reader) -> Range:
+def _decode_range(low: Bound, reader: Reader) -> Range:
     high, mode = _decode_bound(reader), reader.uint(1)
     if high <= low:
         raise Malformed("bound")
@@ -335,10 +357,10 @@ class Block(NamedTuple):
     With `but`, all of the range but those with these short ids: the sender's own.
     """
 
-    low: bytes
-    high: bytes
-    ids: tuple[bytes, ...] | None
-    but: tuple[bytes, ...] = ()
+    low: Bound
+    high: Bound
+    ids: tuple[ShortId, ...] | None
+    but: tuple[ShortId, ...] = ()
 
     def encode(self) -> bytes:
         """lower bound, upper bound, mode u8 (1 all, 2 listed, 3 all but listed), short ids where listed."""
@@ -348,18 +370,18 @@ class Block(NamedTuple):
         return bounds + (uint(3, 1) + _encode_short_ids(self.but) if self.but else uint(1, 1))
 
 
-class Places(NamedTuple):
-    """Records that are wanted, each by its stamp and the first 2 bytes of its id, as a sketch named them."""
+class BySketchKey(NamedTuple):
+    """Records that are wanted, each as a sketch named it."""
 
-    places: tuple[bytes, ...]
+    keys: tuple[SketchKey, ...]
 
     def encode(self) -> bytes:
         """The bounds of everything, mode u8 4, count u16, 10 bytes each."""
         everything = _encode_bound(START) + _encode_bound(END)
-        return everything + uint(4, 1) + uint(len(self.places), 2) + b"".join(self.places)
+        return everything + uint(4, 1) + uint(len(self.keys), 2) + b"".join(self.keys)
 
 
-Wanted = Block | Places
+Wanted = Block | BySketchKey
 
 
 def _decode_wanted(reader: Reader) -> Wanted:
@@ -373,7 +395,9 @@ def _decode_wanted(reader: Reader) -> Wanted:
     if mode == 3:
         return Block(low, high, None, _decode_short_ids(reader))
     if mode == 4:
-        return Places(_split(reader.take(reader.uint(2) * PLACE_SIZE), PLACE_SIZE))
+        return BySketchKey(
+            tuple(map(SketchKey, _split(reader.take(reader.uint(2) * SKETCH_KEY_SIZE), SKETCH_KEY_SIZE)))
+        )
     raise Malformed("block-mode")
 
 
@@ -410,7 +434,7 @@ class Confirm:
     neighbours could not be sure of it otherwise. `number` as in RECORDS.
     """
 
-    keys: tuple[bytes, ...]
+    keys: tuple[ConfirmKey, ...]
     number: int = 0
     type = PacketType.CONFIRM
 
@@ -422,11 +446,9 @@ class Confirm:
     def decode(cls, reader: Reader) -> "Confirm":
         """Reads it; raises `Malformed("confirm")` where it does not end with a whole id."""
         number, raw = reader.uint(1), reader.rest()
-        if len(raw) % CONFIRM_ID_SIZE:
+        if len(raw) % CONFIRM_KEY_SIZE:
             raise Malformed("confirm")
-        return cls(
-            tuple(raw[at : at + CONFIRM_ID_SIZE] for at in range(0, len(raw), CONFIRM_ID_SIZE)), number
-        )
+        return cls(tuple(map(ConfirmKey, _split(raw, CONFIRM_KEY_SIZE))), number)
 
 
 _DIGEST = Struct(
@@ -444,15 +466,15 @@ class Digest:
     is a Bloom filter of the neighbours that the sender hears here, `number` as in RECORDS.
     """
 
-    boot: bytes
-    echo: bytes
+    boot: BootId
+    echo: BootId
     release: bytes
     clock: ClockClaim
     scope: Scope
     floor: int
     undated: Summary
     history: Summary
-    hears: bytes = bytes(HEARS_SIZE)
+    hears: HearsFilter = HEARS_NOBODY
     until: int = MAX_STAMP
     number: int = 0
     type = PacketType.DIGEST
@@ -478,7 +500,7 @@ class Digest:
 class Ask:
     """ASK-FILE: "send me what I lack". Multicast by a router that starts or lags; neighbours OFFER."""
 
-    nonce: bytes
+    nonce: AskNonce
     digest: Digest
     type = PacketType.ASK
 
@@ -489,7 +511,7 @@ class Ask:
     @classmethod
     def decode(cls, reader: Reader) -> "Ask":
         """Reads it."""
-        return cls(reader.take(NONCE_SIZE), Digest.decode(reader))
+        return cls(AskNonce(reader.take(ASK_NONCE_SIZE)), Digest.decode(reader))
 
 
 @dataclass(frozen=True)
@@ -499,9 +521,9 @@ class Offer:
     `token` must come back in a WANT, so that a recorded request cannot be replayed.
     """
 
-    to: bytes
-    nonce: bytes
-    token: bytes
+    to: RouterId
+    nonce: AskNonce
+    token: Token
     records: int
     size: int
     streams: int
@@ -515,7 +537,8 @@ class Offer:
     @classmethod
     def decode(cls, reader: Reader) -> "Offer":
         """Reads it."""
-        to, nonce, token = reader.take(ROUTER_ID_SIZE), reader.take(NONCE_SIZE), reader.take(TOKEN_SIZE)
+        to, nonce = _router_id(reader), AskNonce(reader.take(ASK_NONCE_SIZE))
+        token = _token(reader)
         return cls(to, nonce, token, reader.uint(4), reader.uint(4), reader.uint(1))
 
 
@@ -528,11 +551,11 @@ class Ranges:
     `view` is the sender's whole set in 8 bytes: a neighbour with the same one need not say the same.
     """
 
-    to: bytes
-    token: bytes
-    salt: bytes
-    view: bytes
-    low: bytes
+    to: RouterId
+    token: Token
+    salt: Salt
+    view: View
+    low: Bound
     parts: tuple[Range, ...]
     type = PacketType.RANGES
 
@@ -544,8 +567,8 @@ class Ranges:
     @classmethod
     def decode(cls, reader: Reader) -> "Ranges":
         """Reads it."""
-        to, token = reader.take(ROUTER_ID_SIZE), reader.take(TOKEN_SIZE)
-        salt, view, low = reader.take(SALT_SIZE), reader.take(8), _decode_bound(reader)
+        to, token, salt = _router_id(reader), _token(reader), _salt(reader)
+        view, low = _view(reader), _decode_bound(reader)
         parts: list[Range] = []
         at = low
         while reader.remaining():
@@ -558,9 +581,9 @@ class Ranges:
 class Want:
     """The records that the sender lacks, for the named source, which answers with DUMPs."""
 
-    to: bytes
-    token: bytes
-    salt: bytes
+    to: RouterId
+    token: Token
+    salt: Salt
     blocks: tuple[Wanted, ...]
     type = PacketType.WANT
 
@@ -571,7 +594,7 @@ class Want:
     @classmethod
     def decode(cls, reader: Reader) -> "Want":
         """Reads it."""
-        to, token, salt = reader.take(ROUTER_ID_SIZE), reader.take(TOKEN_SIZE), reader.take(SALT_SIZE)
+        to, token, salt = _router_id(reader), _token(reader), _salt(reader)
         blocks = []
         while reader.remaining():
             blocks.append(_decode_wanted(reader))
@@ -586,10 +609,10 @@ class Dump:
     settled; where the bounds are equal it says nothing of a range. `last`: no more is coming to `to`.
     """
 
-    to: bytes
+    to: RouterId
     last: bool
-    low: bytes
-    high: bytes
+    low: Bound
+    high: Bound
     items: tuple[Carried, ...]
     type = PacketType.DUMP
 
@@ -601,7 +624,7 @@ class Dump:
     @classmethod
     def decode(cls, reader: Reader) -> "Dump":
         """Reads it; flag bits not known here are ignored."""
-        to, flags = reader.take(ROUTER_ID_SIZE), reader.uint(1)
+        to, flags = _router_id(reader), reader.uint(1)
         low, high = _decode_bound(reader), _decode_bound(reader)
         return cls(to, bool(flags & 1), low, high, _decode_items(reader))
 
@@ -611,7 +634,7 @@ class Fragment:
     """A piece of a record that is larger than a datagram, in place of RECORDS or, with `repair`, of DUMP."""
 
     repair: bool
-    id: bytes
+    id: RecordId
     total: int
     offset: int
     age: int
@@ -626,7 +649,7 @@ class Fragment:
     @classmethod
     def decode(cls, reader: Reader) -> "Fragment":
         """Reads it; raises `Malformed("fragment")` where it lies outside a record, or is a crumb of one."""
-        flags, record_id = reader.uint(1), reader.take(RECORD_ID_SIZE)
+        flags, record_id = reader.uint(1), RecordId(reader.take(RECORD_ID_SIZE))
         total, offset, age = reader.uint(2), reader.uint(2), reader.uint(AGE_SIZE)
         data = reader.rest()
         end = offset + len(data)
@@ -645,16 +668,16 @@ class Sketch:
     once. `count` is how many records are mixed in. These cells are those from `first` on of `total`.
     """
 
-    to: bytes
-    token: bytes
-    proof: bytes
-    view: bytes
+    to: RouterId
+    token: Token
+    proof: Token
+    view: View
     floor: int
     ceiling: int
     count: int
     total: int
     first: int
-    cells: tuple[bytes, ...]
+    cells: tuple[Cell, ...]
     type = PacketType.SKETCH
 
     def encode(self) -> bytes:
@@ -666,13 +689,13 @@ class Sketch:
     @classmethod
     def decode(cls, reader: Reader) -> "Sketch":
         """Reads it; raises `Malformed("sketch")` where it has no cells, or more than it may."""
-        to, token, proof = reader.take(ROUTER_ID_SIZE), reader.take(TOKEN_SIZE), reader.take(TOKEN_SIZE)
-        view, floor, ceiling = reader.take(8), reader.uint(8), reader.uint(8)
+        to, token, proof, view = _router_id(reader), _token(reader), _token(reader), _view(reader)
+        floor, ceiling = reader.uint(8), reader.uint(8)
         count, total, first = reader.uint(4), reader.uint(1) + 1, reader.uint(1)
         raw = reader.rest()
         if not raw or len(raw) % CELL_SIZE or first + len(raw) // CELL_SIZE > total:
             raise Malformed("sketch")
-        cells = _split(raw, CELL_SIZE)
+        cells = tuple(map(Cell, _split(raw, CELL_SIZE)))
         return cls(to, token, proof, view, floor, ceiling, count, total, first, cells)
 
 

@@ -19,6 +19,20 @@ from struct import Struct
 from meshchat.constants import MAX_NAME_BYTES, MAX_NAME_CHARS, MAX_RECORD
 from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, text
+from meshchat.wire.ids import (
+    MESH_ID_SIZE,
+    PUBLIC_KEY_SIZE,
+    RECORD_ID_SIZE,
+    ROUTER_ID_SIZE,
+    SIGNATURE_SIZE,
+    Bound,
+    MeshId,
+    Position,
+    PublicKey,
+    RecordId,
+    RouterId,
+    Signature,
+)
 
 RECORD_VERSION = 1
 UNASSIGNED = "Cn"
@@ -27,12 +41,6 @@ UNASSIGNED = "Cn"
 SIGNATURE_CONTEXT = b"meshchat record\x00"
 """Goes before the signed bytes, so that no signature made for another purpose passes for a record."""
 
-MESH_ID_SIZE = 8
-ROUTER_ID_SIZE = 8
-RECORD_ID_SIZE = 16
-PUBLIC_KEY_SIZE = 32
-SIGNATURE_SIZE = 64
-POSITION_SIZE = 1 + 8 + RECORD_ID_SIZE
 STAMP_COUNTER_BITS = 16
 MAX_STAMP = 2**64 - 1
 
@@ -79,20 +87,23 @@ UNKNOWN_GRADE = int(Grade.UNKNOWN)
 _GRADES = tuple(Grade)
 _HEAD = Struct(f">BBBBQ{ROUTER_ID_SIZE}s{PUBLIC_KEY_SIZE}s")
 """Version, kind, space, grade, stamp, router and key: all in front of the names."""
-_PLACE = Struct(">BQ")
+_ORDER = Struct(">BQ")
+_LOWEST_ID = RecordId(bytes(RECORD_ID_SIZE))
 _UNDATED, _DATED = b"\x00", b"\x01"
 _STAMP_SIZE = 8
 _FIXED_SIZE = _HEAD.size + 2 + SIGNATURE_SIZE
 
 
-def mesh_id(name: str) -> bytes:
+def mesh_id(name: str) -> MeshId:
     """The 8 bytes by which datagrams and records name the mesh called `name`."""
-    return hashlib.blake2b(name.encode("utf-8"), digest_size=MESH_ID_SIZE, person=b"meshchat mesh").digest()
+    digest = hashlib.blake2b(name.encode("utf-8"), digest_size=MESH_ID_SIZE, person=b"meshchat mesh")
+    return MeshId(digest.digest())
 
 
-def router_id(public_key: bytes) -> bytes:
+def router_id(public_key: PublicKey) -> RouterId:
     """The 8 bytes by which a router with this Ed25519 public key is known."""
-    return hashlib.blake2b(public_key, digest_size=ROUTER_ID_SIZE, person=b"meshchat router").digest()
+    digest = hashlib.blake2b(public_key, digest_size=ROUTER_ID_SIZE, person=b"meshchat router")
+    return RouterId(digest.digest())
 
 
 def make_stamp(milliseconds: int, counter: int = 0) -> int:
@@ -127,17 +138,17 @@ def is_name(name: str) -> bool:
 class Record:
     """One record. `stamp` is milliseconds << 16 | counter; `router` is the router that took it."""
 
-    mesh: bytes
+    mesh: MeshId
     space: int
     log: str
     kind: int
     author: str
-    key: bytes
-    router: bytes
+    key: PublicKey
+    router: RouterId
     stamp: int
     grade: Grade
     body: bytes
-    signature: bytes
+    signature: Signature
 
     @cached_property
     def carried(self) -> bytes:
@@ -156,7 +167,7 @@ class Record:
         return head + text(self.log) + text(self.author) + self.body
 
     @cached_property
-    def id(self) -> bytes:
+    def id(self) -> RecordId:
         """16 bytes of BLAKE2b over the signed bytes."""
         return _hash(self.signed)
 
@@ -176,12 +187,12 @@ class Record:
         return is_dated(self.space, self.grade)
 
     @cached_property
-    def position(self) -> bytes:
-        """Its place in the one order: stratum, stamp, id, as 25 bytes that compare as they sort."""
-        return position(1 if self.dated else 0, self.stamp, self.id)
+    def position(self) -> Position:
+        """Where it stands in the one order: stratum, stamp, id, as 25 bytes that compare as they sort."""
+        return make_position(1 if self.dated else 0, self.stamp, self.id)
 
     @property
-    def order(self) -> tuple[int, bytes]:
+    def order(self) -> tuple[int, RecordId]:
         """What people see records sorted by: (stamp, id)."""
         return self.stamp, self.id
 
@@ -201,39 +212,39 @@ def carried_size(log: str, author: str, body: bytes) -> int:
     return _FIXED_SIZE + len(log.encode("utf-8")) + len(author.encode("utf-8")) + len(body)
 
 
-def _signed(mesh: bytes, unsigned: bytes) -> bytes:
+def _signed(mesh: MeshId, unsigned: bytes) -> bytes:
     return SIGNATURE_CONTEXT + mesh + unsigned
 
 
-def _hash(signed: bytes) -> bytes:
-    return hashlib.blake2b(signed, digest_size=RECORD_ID_SIZE).digest()
+def _hash(signed: bytes) -> RecordId:
+    return RecordId(hashlib.blake2b(signed, digest_size=RECORD_ID_SIZE).digest())
 
 
-def record_id(mesh: bytes, carried: bytes) -> bytes:
+def record_id(mesh: MeshId, carried: bytes) -> RecordId:
     """The id of a record of mesh `mesh` as carried, without decoding it."""
     return _hash(_signed(mesh, carried[:-SIGNATURE_SIZE]))
 
 
-def position(stratum: int, stamp: int, record_id: bytes = bytes(RECORD_ID_SIZE)) -> bytes:
-    """The place of a record in the one order; with no id, the lowest place at that stamp."""
-    return _PLACE.pack(stratum, stamp) + record_id
+def make_position(stratum: int, stamp: int, record_id: RecordId = _LOWEST_ID) -> Position:
+    """The position of a record in the one order; with no id, the lowest one at that stamp."""
+    return Position(Bound(_ORDER.pack(stratum, stamp) + record_id))
 
 
-def carried_position(mesh: bytes, carried: bytes) -> bytes:
+def carried_position(mesh: MeshId, carried: bytes) -> Position:
     """The position of a record of mesh `mesh` as carried, at least 4 bytes of it, without decoding it.
 
     What is no record yields what is no record's position, for no other bytes have its id.
     """
     stratum = _DATED if is_dated(carried[2], carried[3]) else _UNDATED
-    return stratum + carried[4 : 4 + _STAMP_SIZE] + record_id(mesh, carried)
+    return Position(Bound(stratum + carried[4 : 4 + _STAMP_SIZE] + record_id(mesh, carried)))
 
 
-def position_stamp(place: bytes) -> int:
-    """The stamp inside a position."""
-    return int.from_bytes(place[1:9], "big")
+def position_stamp(position: Bound) -> int:
+    """The stamp inside a position, or a bound that is as long as one."""
+    return int.from_bytes(position[1:9], "big")
 
 
-def decode_record(mesh: bytes, carried: bytes) -> Record:
+def decode_record(mesh: MeshId, carried: bytes) -> Record:
     """The record of mesh `mesh` in `carried`; its signature is not checked here.
 
     Raises `Malformed`: "record-version" for a later version, "size", "name" for a log or author name that
@@ -253,7 +264,7 @@ def decode_record(mesh: bytes, carried: bytes) -> Record:
     if reader.remaining() < SIGNATURE_SIZE:
         raise Malformed("truncated")
     body = reader.take(reader.remaining() - SIGNATURE_SIZE)
-    signature = reader.rest()
+    signature = Signature(reader.rest())
     record = Record(mesh, space, log, kind, author, key, router, stamp, _GRADES[grade], body, signature)
     # What was read need not be put together again.
     record.__dict__.update(carried=carried, signed=_signed(mesh, carried[:-SIGNATURE_SIZE]))

@@ -10,6 +10,7 @@ from random import Random
 from threading import Event, Thread
 
 from meshchat.constants import DEFAULT_GROUP, DEFAULT_PORT
+from meshchat.wire.ids import Signature
 from tests.bench import load
 from tests.bench.figures import Effort, Figure, Peer, percentile
 from tests.bench.place import DAEMON, inside, multicast_socket, start_all
@@ -44,7 +45,7 @@ def rows(effort: Effort) -> Iterator[Figure]:
 
 def _attacks() -> dict[str, list[bytes]]:
     random = Random(1)
-    forged = [replace(record, signature=random.randbytes(64)) for record in load.messages(2_000)]
+    forged = [replace(record, signature=Signature(random.randbytes(64))) for record in load.messages(2_000)]
     return {
         "garbage": [random.randbytes(200) for _ in range(2_000)],
         "forged signatures": load.datagrams(forged, 1),

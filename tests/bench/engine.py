@@ -32,6 +32,7 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import AirShare, LinkProfile
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
+from meshchat.wire.ids import BootId, TokenSecret
 from tests.bench import load
 
 INTERFACE = "wlan0"
@@ -100,8 +101,8 @@ def _running(home: Path) -> Iterator[tuple[Node, LogStore, Deaf]]:
         limits=LIMITS,
         wipe_moment=lambda ms: last_wipe(ms, config.wipe_time, zone),
         retention_ms=None,
-        boot=random.randbytes(8),
-        secret=random.randbytes(16),
+        boot=BootId(random.randbytes(8)),
+        secret=TokenSecret(random.randbytes(16)),
         boot_id="bench",
     )
     listener = Deaf()

@@ -12,6 +12,7 @@ import nacl.bindings
 
 from meshchat.constants import FORGERY_BURST, FORGERY_RATE
 from meshchat.wire.datagram import PlainDatagram
+from meshchat.wire.ids import MeshId, RouterId, Signature
 from meshchat.wire.records import Record
 from tests.bench import load
 from tests.bench.engine import feed, rate, running, scratch
@@ -84,7 +85,7 @@ def _garbage(record: Record, count: int) -> dict[str, list[bytes]]:
     """Datagrams that no signature is checked of, by name."""
     random = Random(1)
     whole = load.datagrams([record])[0]
-    other = PlainDatagram(bytes(8), bytes(8), whole[19:]).encode()
+    other = PlainDatagram(MeshId(bytes(8)), RouterId(bytes(8)), whole[19:]).encode()
     return {
         "random bytes": [random.randbytes(200) for _ in range(count)],
         "another mesh's": [other] * count,
@@ -105,7 +106,7 @@ def _drop(datagrams: Sequence[bytes]) -> tuple[float, float]:
 
 
 def _forgeries(records: Sequence[Record], count: int) -> Iterator[Figure]:
-    forged = load.datagrams([replace(record, signature=bytes(64)) for record in records], 1)
+    forged = load.datagrams([replace(record, signature=Signature(bytes(64))) for record in records], 1)
     with scratch() as home, running(home) as (node, listener):
         started = time.monotonic()
         by_wall, by_processor = rate(count, lambda: feed(node, listener, forged))

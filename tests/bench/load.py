@@ -8,8 +8,9 @@ from string import ascii_letters, digits
 
 from meshchat.adapters.storage.logline import encode_line
 from meshchat.constants import IP_UDP_HEADERS, MAX_MTU
-from meshchat.identity import SigningKey, sign_record
+from meshchat.identity import KeySeed, SigningKey, sign_record
 from meshchat.wire.datagram import PlainDatagram
+from meshchat.wire.ids import MeshId, PublicKey, RouterId
 from meshchat.wire.packets import RECORDS_FIELDS, Carried, Records, encode_packet
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id, router_id
 
@@ -32,14 +33,14 @@ def text(number: int) -> str:
     return start + "".join(Random(number).choices(_LETTERS, k=TEXT_BYTES - len(start)))
 
 
-def messages(count: int, *, seed: int = 1, until_ms: int | None = None, mesh: bytes = MESH) -> list[Record]:
+def messages(count: int, *, seed: int = 1, until_ms: int | None = None, mesh: MeshId = MESH) -> list[Record]:
     """`count` messages of `PEOPLE` people in one room, in order, the last one stamped `until_ms` or now.
 
     The same seed gives the same people.
     """
     random = Random(seed)
-    people = [SigningKey.from_seed(random.randbytes(32)) for _ in range(PEOPLE)]
-    router = router_id(random.randbytes(32))
+    people = [SigningKey.from_seed(KeySeed(random.randbytes(32))) for _ in range(PEOPLE)]
+    router = router_id(PublicKey(random.randbytes(32)))
     last = int(time.time() * 1000) if until_ms is None else until_ms
     first = last - (count - 1) * _SPACING_MS
     return [
@@ -77,8 +78,10 @@ def write_logs(records: Sequence[Record], home: Path) -> Path:
 
 def datagrams(records: Sequence[Record], each: int | None = None) -> list[bytes]:
     """The records as another router's new ones: `each` a datagram, or as many as fit."""
-    room = MAX_MTU - IP_UDP_HEADERS - len(PlainDatagram(MESH, bytes(8), b"").encode()) - RECORDS_FIELDS
-    sender = router_id(b"the bench")
+    room = (
+        MAX_MTU - IP_UDP_HEADERS - len(PlainDatagram(MESH, RouterId(bytes(8)), b"").encode()) - RECORDS_FIELDS
+    )
+    sender = router_id(PublicKey(b"the bench"))
     batches: list[list[Carried]] = [[]]
     used = 0
     for record in records:

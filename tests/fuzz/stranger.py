@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from meshchat.errors import Malformed
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
+from meshchat.wire.ids import END, POSITION_SIZE, AskNonce, Bound, Fingerprint, Position
 from meshchat.wire.packets import (
-    END,
     MAX_AGE,
     Ask,
     Block,
@@ -38,7 +38,7 @@ from meshchat.wire.packets import (
     decode_packets,
     encode_packet,
 )
-from meshchat.wire.records import POSITION_SIZE, Grade, Kind, Record, Space, decode_record, make_stamp
+from meshchat.wire.records import Grade, Kind, Record, Space, decode_record, make_stamp
 from tests.sim.people import statement
 from tests.sim.world import MESH, Stranger
 
@@ -93,7 +93,7 @@ class Overheard:
         return self._values.get(name, [])
 
     @property
-    def places(self) -> list[bytes]:
+    def positions(self) -> list[Position]:
         """Where records were heard to lie."""
         found = []
         for carried in self.records:
@@ -148,7 +148,7 @@ def bounds(overheard: Overheard) -> st.SearchStrategy[bytes]:
     stamps = st.builds(
         lambda stratum, rest: bytes((stratum,)) + rest, st.integers(0, 2), st.binary(min_size=24, max_size=24)
     )
-    return st.sampled_from([LOWEST, END, b"\x01" + LOWEST[1:]]) | _known(overheard.places, stamps)
+    return st.sampled_from([LOWEST, END, b"\x01" + LOWEST[1:]]) | _known(overheard.positions, stamps)
 
 
 @st.composite
@@ -157,20 +157,20 @@ def ranges(draw: st.DrawFn, overheard: Overheard) -> tuple[bytes, tuple[Any, ...
     cuts = sorted(draw(st.sets(bounds(overheard), min_size=2, max_size=12)))
     ids = st.lists(_known(_short_ids(overheard), st.binary(min_size=6, max_size=6)), max_size=40).map(tuple)
     summaries = _known(
-        [*overheard.values("undated"), *overheard.values("history"), Summary(0, bytes(16))],
+        [*overheard.values("undated"), *overheard.values("history"), Summary(0, Fingerprint(bytes(16)))],
         st.builds(Summary, st.integers(0, 2**32 - 1), st.binary(min_size=16, max_size=16)),
     )
     parts: list[Any] = []
     for low, high in pairwise(cuts):
         kind = draw(st.integers(0, 3))
         if kind == 0:
-            parts.append(Skip(low, high))
+            parts.append(Skip(Bound(low), Bound(high)))
         elif kind == 1:
-            parts.append(Fingerprinted(low, high, draw(summaries)))
+            parts.append(Fingerprinted(Bound(low), Bound(high), draw(summaries)))
         elif kind == 2:
-            parts.append(Listed(low, high, draw(ids), draw(ids)))
+            parts.append(Listed(Bound(low), Bound(high), draw(ids), draw(ids)))
         else:
-            parts.append(Having(low, high, draw(ids)))
+            parts.append(Having(Bound(low), Bound(high), draw(ids)))
     return cuts[0], tuple(parts)
 
 
@@ -189,13 +189,13 @@ def made_up(draw: st.DrawFn, overheard: Overheard, stranger: Stranger) -> Packet
     if kind is Records:
         return Records(draw(_items(overheard, stranger)))
     if kind is Ask:
-        return Ask(draw(eight), draw(_digests(overheard, stranger)))
+        return Ask(AskNonce(draw(eight)), draw(_digests(overheard, stranger)))
     if kind is Offer:
         counts = st.sampled_from([0, 1, 1000, 2**32 - 1])
         return Offer(to, draw(_known(overheard.values("nonce"), eight)), token, draw(counts), draw(counts), 0)
     if kind is Ranges:
         low, parts = draw(ranges(overheard))
-        return Ranges(to, token, salt, draw(_known(overheard.values("view"), eight)), low, parts)
+        return Ranges(to, token, salt, draw(_known(overheard.values("view"), eight)), Bound(low), parts)
     if kind is Want:
         cuts = st.sets(bounds(overheard), min_size=2, max_size=2).map(sorted)
         ids = st.none() | st.lists(
@@ -205,7 +205,7 @@ def made_up(draw: st.DrawFn, overheard: Overheard, stranger: Stranger) -> Packet
         return Want(to, token, salt, tuple(blocks))
     if kind is Dump:
         low, high = draw(bounds(overheard)), draw(bounds(overheard))
-        return Dump(to, draw(st.booleans()), low, high, draw(_items(overheard, stranger)))
+        return Dump(to, draw(st.booleans()), Bound(low), Bound(high), draw(_items(overheard, stranger)))
     if kind is Fragment:
         return draw(_fragments(overheard, stranger))
     return draw(_digests(overheard, stranger))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from meshchat.errors import Malformed
 from meshchat.identity import verify_record
 from meshchat.wire.datagram import PlainDatagram, SealedDatagram, decode_datagram
+from meshchat.wire.ids import RouterId
 from meshchat.wire.packets import Carried, Packet, Records, decode_packets, encode_packet
 from meshchat.wire.presence import read_statement
 from meshchat.wire.records import Record, decode_record
@@ -57,7 +58,7 @@ def everything(body: bytes) -> list[Packet]:
     """All that a router reads of a datagram before it knows who signed what."""
     found: list[Packet] = []
     with suppress(Malformed):
-        datagram = decode_datagram(PlainDatagram(MESH, bytes(8), body).encode())
+        datagram = decode_datagram(PlainDatagram(MESH, RouterId(bytes(8)), body).encode())
         assert isinstance(datagram, PlainDatagram)
         found += (packet for packet in decode_packets(datagram.packets) if not isinstance(packet, int))
     for packet in found:

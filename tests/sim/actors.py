@@ -8,6 +8,7 @@ from random import Random
 
 from meshchat.errors import Malformed
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
+from meshchat.wire.ids import Token
 from meshchat.wire.packets import Ask, Carried, Offer, Packet, Records, Want, decode_packets
 from meshchat.wire.records import Grade, make_stamp
 from tests.sim.world import Stranger, World
@@ -107,7 +108,7 @@ class Villain(Stranger):
         if isinstance(packet, Ask):
             router = self.world.routers[sender].node
             if router is not None:
-                self._later(Offer(router.router, packet.nonce, bytes(8), 10**6, 10**9, 0), sender)
+                self._later(Offer(router.router, packet.nonce, Token(bytes(8)), 10**6, 10**9, 0), sender)
         elif packet.to == self.id and self._heard:
             self._replay()
 

@@ -6,7 +6,8 @@ from meshchat.chat.access import PEOPLE
 from meshchat.chat.accounts import Account, Login
 from meshchat.chat.attendance import Attendance
 from meshchat.chat.sessions import OWN, Connection, Origin, Session
-from meshchat.identity import SigningKey, sign_record
+from meshchat.identity import KeySeed, SigningKey, sign_record
+from meshchat.wire.ids import RouterId
 from meshchat.wire.presence import Statement
 from meshchat.wire.records import Grade, Kind, Record, Space
 from tests.sim.world import MESH, SimRouter, World
@@ -81,12 +82,12 @@ class Person:
 
 def someone(number: int) -> SigningKey:
     """A key pair that is the same in every run."""
-    return SigningKey.from_seed(number.to_bytes(32, "big"))
+    return SigningKey.from_seed(KeySeed(number.to_bytes(32, "big")))
 
 
 def statement(
     signer: SigningKey,
-    router: bytes,
+    router: RouterId,
     stamp: int,
     rooms: tuple[str, ...] = ("1",),
     *,

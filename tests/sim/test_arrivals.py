@@ -16,10 +16,11 @@ from meshchat.adapters.storage.logstore import FsyncPolicy
 from meshchat.chat.access import OPERATOR
 from meshchat.chat.answers import Answer, Work
 from meshchat.chat.sessions import OWN, Origin
-from meshchat.identity import SigningKey, sign_record
+from meshchat.identity import KeySeed, SigningKey, sign_record
 from meshchat.protocol.events import Deliver
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
+from meshchat.wire.ids import PublicKey
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, router_id
 from tests.sim.disk import PowerCut
 from tests.sim.world import EPOCH_MS, MESH, RouterModel, SimRouter, World
@@ -27,7 +28,7 @@ from tests.unit.fakes import service_over
 
 ROOM = "1"
 MINUTE = 60_000
-STRANGER = SigningKey.from_seed(bytes(31) + b"\x07")
+STRANGER = SigningKey.from_seed(KeySeed(bytes(31) + b"\x07"))
 TINY = StoreLimits(CapLimits(1_500, 2_500, 3_000), 100_000)
 """Room for some 15 messages: each further one pushes an older one out."""
 
@@ -59,7 +60,7 @@ def old(number: int, age_ms: int, *, room: str = ROOM, grade: Grade = Grade.GOOD
         log=room,
         kind=Kind.MESSAGE,
         author="stranger",
-        router=router_id(bytes(32)),
+        router=router_id(PublicKey(bytes(32))),
         stamp=make_stamp(EPOCH_MS - age_ms, number % 65536),
         grade=grade,
         body=f"old {number}".encode(),
@@ -416,7 +417,7 @@ def test_a_page_is_full_though_some_of_it_can_not_be_shown() -> None:
         log=ROOM,
         kind=Kind.MESSAGE,
         author="stranger",
-        router=router_id(bytes(32)),
+        router=router_id(PublicKey(bytes(32))),
         stamp=make_stamp(EPOCH_MS),
         grade=Grade.GOOD,
         body=b"\xff",

@@ -9,11 +9,12 @@ import pytest
 from meshchat.adapters.storage.logline import StoredRecord
 from meshchat.adapters.storage.logstore import LogStore
 from meshchat.constants import MIN_MTU, REPAIR_SHARE, STREAM_KEEP
-from meshchat.identity import verify_record
+from meshchat.identity import MarkKey, verify_record
 from meshchat.protocol.reconcile import short_id
 from meshchat.state.limits import TokenBucket
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
-from meshchat.wire.packets import END, START, Block, Carried, Dump, Having, Ranges, Want, decode_packets
+from meshchat.wire.ids import END, START, Salt, Token, View
+from meshchat.wire.packets import Block, Carried, Dump, Having, Ranges, Want, decode_packets
 from meshchat.wire.records import make_stamp
 from tests.sim.disk import SimFiles
 from tests.sim.network import UNICAST_TRIES, AirConditions
@@ -47,7 +48,7 @@ class Returning:
         disk = SimFiles("/full")
         logs = LogStore(disk, SimFiles("/state"), MESH)
         logs.open()
-        assert not list(logs.load(bytes(32), verify_record))
+        assert not list(logs.load(MarkKey(bytes(32)), verify_record))
         logs.append([StoredRecord(record) for record in records])
         logs.close()
         for router in self.full:
@@ -160,7 +161,7 @@ def test_what_a_neighbour_lists_beyond_one_request_is_asked_for_in_two() -> None
     router.link_up(replace(WLAN0, mtu=MIN_MTU))
     salt = bytes(8)
     records = [other.record(f"listed {number}", make_stamp(world.true_ms, number)) for number in range(180)]
-    listed = {short_id(salt, record.id): record for record in records}
+    listed = {short_id(Salt(salt), record.id): record for record in records}
 
     def answer(sender: int, data: bytes) -> None:
         datagram = decode_datagram(data)
@@ -175,7 +176,16 @@ def test_what_a_neighbour_lists_beyond_one_request_is_asked_for_in_two() -> None
                     other.send(Dump(router.router, last, START, START, items[at : at + 4]))
 
     world.taps.append(answer)
-    other.send(Ranges(router.router, bytes(8), salt, bytes(8), START, (Having(START, END, tuple(listed)),)))
+    other.send(
+        Ranges(
+            router.router,
+            Token(bytes(8)),
+            Salt(salt),
+            View(bytes(8)),
+            START,
+            (Having(START, END, tuple(listed)),),
+        )
+    )
     world.run(20)
     assert router.engine.store.held == len(records)
 

@@ -7,16 +7,9 @@ import pytest
 
 from meshchat.state.reach import hears_filter
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
-from meshchat.wire.packets import (
-    CONFIRM_ID_SIZE,
-    Confirm,
-    Digest,
-    Packet,
-    Records,
-    decode_packets,
-    encode_packet,
-)
-from meshchat.wire.records import ROUTER_ID_SIZE, Grade, record_id
+from meshchat.wire.ids import CONFIRM_KEY_SIZE, ROUTER_ID_SIZE, ConfirmKey, RouterId
+from meshchat.wire.packets import Confirm, Digest, Packet, Records, decode_packets, encode_packet
+from meshchat.wire.records import Grade, record_id
 from tests.sim.checkers import agree, assert_converges, assert_idle
 from tests.sim.network import AirConditions, Link
 from tests.sim.topology import cell, line
@@ -115,7 +108,9 @@ def test_who_claims_that_all_hear_everything_only_slows_a_message_down() -> None
 
     def lie(packet: Packet) -> None:
         for liar, name in names:
-            world.transmit(liar.number, None, PlainDatagram(MESH, name, encode_packet(packet)).encode())
+            world.transmit(
+                liar.number, None, PlainDatagram(MESH, RouterId(name), encode_packet(packet)).encode()
+            )
 
     digest = liars[0].digest(Grade.UNKNOWN, world.true_ms)
     lie(Digest(**{**vars(digest), "hears": everyone}))
@@ -123,7 +118,7 @@ def test_who_claims_that_all_hear_everything_only_slows_a_message_down() -> None
     def repeat(sender: int, data: bytes) -> None:
         for packet in decode_packets(plain(data)):
             if isinstance(packet, Records) and sender == 0:
-                keys = tuple(record_id(MESH, one.data)[:CONFIRM_ID_SIZE] for one in packet.items)
+                keys = tuple(ConfirmKey(record_id(MESH, one.data)[:CONFIRM_KEY_SIZE]) for one in packet.items)
                 lie(packet)
                 lie(Confirm(keys))
 
@@ -143,7 +138,7 @@ def cost_beside_ids(*packets: Packet) -> float:
     for number in range(100):
         for name in names if packets and number % 30 == 0 else ():
             world.transmit(
-                10, None, PlainDatagram(MESH, name, b"".join(map(encode_packet, packets))).encode()
+                10, None, PlainDatagram(MESH, RouterId(name), b"".join(map(encode_packet, packets))).encode()
             )
         if number == 60:
             before = sum(world.air.octets[one.number] for one in world.alive())
@@ -156,7 +151,10 @@ def test_invented_neighbours_make_a_message_little_dearer(measured: Callable[[st
     """They count with a digest only, and then four of them; none ever says that it has a message."""
     digest = Stranger(World(1, [], 1), 0).digest(Grade.UNKNOWN, EPOCH_MS)
     alone = cost_beside_ids()
-    silent, speaking = cost_beside_ids(Confirm((bytes(CONFIRM_ID_SIZE),))), cost_beside_ids(digest)
+    silent, speaking = (
+        cost_beside_ids(Confirm((ConfirmKey(bytes(CONFIRM_KEY_SIZE)),))),
+        cost_beside_ids(digest),
+    )
     measured(f"{alone:.0f} bytes a message; {silent:.0f} beside 14 ids, {speaking:.0f} if these send digests")
     assert silent <= 1.1 * alone
     assert speaking <= 1.5 * alone

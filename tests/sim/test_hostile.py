@@ -18,17 +18,32 @@ from meshchat.constants import (
     MAX_STREAMS,
     NEIGHBOUR_LIFETIME,
     REPAIR_SHARE,
-    SHORT_ID,
     TALK_SHARE,
 )
 from meshchat.errors import Malformed
-from meshchat.identity import SigningKey, sign_record
+from meshchat.identity import KeySeed, MeshKey, SigningKey, sign_record
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from meshchat.wire.datagram import PLAIN_OVERHEAD, PlainDatagram, decode_datagram
-from meshchat.wire.packets import (
+from meshchat.wire.ids import (
     CELL_SIZE,
     END,
+    NO_TOKEN,
+    POSITION_SIZE,
+    SHORT_ID_SIZE,
+    AskNonce,
+    BootId,
+    Bound,
+    Cell,
+    Fingerprint,
+    RecordId,
+    RouterId,
+    Salt,
+    ShortId,
+    Token,
+    View,
+)
+from meshchat.wire.packets import (
     Ask,
     Block,
     Carried,
@@ -52,15 +67,15 @@ from meshchat.wire.packets import (
     decode_packets,
     encode_packet,
 )
-from meshchat.wire.records import POSITION_SIZE, Grade, Kind, Record, Space, make_stamp, mesh_id, position
+from meshchat.wire.records import Grade, Kind, Record, Space, make_position, make_stamp, mesh_id
 from tests.sim.checkers import agree, assert_converges, assert_idle, assert_kept
 from tests.sim.network import AirConditions
 from tests.sim.topology import cell
 from tests.sim.world import AIR_RATE, MESH, PORT, SimRouter, Stranger, World
 
-LOW = bytes(POSITION_SIZE)
+LOW = Bound(bytes(POSITION_SIZE))
 CORPUS = Path(__file__).parent.parent / "corpus"
-MESH_KEY = bytes(range(32))
+MESH_KEY = MeshKey(bytes(range(32)))
 
 
 class Hostile(Stranger):
@@ -71,8 +86,8 @@ class Hostile(Stranger):
         self.rng = random.Random(world.rng.randrange(2**63))
         self.origin = UdpOrigin(f"10.0.0.{number}", PORT)
         self.overheard: list[bytes] = []
-        self.tokens: dict[bytes, bytes] = {}
-        self.answer: Callable[[bytes, Packet], None] | None = None
+        self.tokens: dict[RouterId, Token] = {}
+        self.answer: Callable[[RouterId, Packet], None] | None = None
         self.spent = 0
         world.taps.append(self._hear)
 
@@ -84,9 +99,9 @@ class Hostile(Stranger):
             if isinstance(packet, Ranges | Offer):
                 self.tokens[router] = packet.token
             if self.answer is not None:
-                self.answer(router, packet)
+                self.answer(RouterId(router), packet)
 
-    def datagram(self, *packets: Packet, sender: bytes | None = None) -> bytes:
+    def datagram(self, *packets: Packet, sender: RouterId | None = None) -> bytes:
         """The packets in the open, as from `sender`."""
         return PlainDatagram(MESH, sender or self.id, b"".join(map(encode_packet, packets))).encode()
 
@@ -95,43 +110,49 @@ class Hostile(Stranger):
         self.spent += len(data)
         at.up.receive(data, "wlan0", origin or self.origin)
 
-    def throw_at_all(self, *packets: Packet, sender: bytes | None = None) -> None:
+    def throw_at_all(self, *packets: Packet, sender: RouterId | None = None) -> None:
         data = self.datagram(*packets, sender=sender)
         for router in self.world.alive():
             self.throw(router, data)
 
-    def invented(self) -> bytes:
+    def invented(self) -> RouterId:
         """A router id out of thin air."""
-        return self.rng.randbytes(8)
+        return RouterId(self.rng.randbytes(8))
 
     def some_digest(self, records: int = 7, *, boot: bytes = b"hostile!", echo: bytes = bytes(8)) -> Digest:
         """Of a set that nobody has; another one each time."""
         claim = ClockClaim(Grade.GOOD, 0, 0, self.world.true_ms)
-        summary = Summary(records, self.rng.randbytes(16))
-        return Digest(boot, echo, bytes(3), claim, Scope.ALL, 0, summary, summary)
+        summary = Summary(records, Fingerprint(self.rng.randbytes(16)))
+        return Digest(BootId(boot), BootId(echo), bytes(3), claim, Scope.ALL, 0, summary, summary)
 
-    def steps(self, to: bytes, *parts: Range, token: bytes = bytes(8)) -> Ranges:
-        return Ranges(to, token, self.rng.randbytes(8), self.rng.randbytes(8), LOW, parts)
+    def steps(self, to: RouterId, *parts: Range, token: Token = NO_TOKEN) -> Ranges:
+        return Ranges(to, token, Salt(self.rng.randbytes(8)), View(self.rng.randbytes(8)), LOW, parts)
 
-    def sketch(self, at: SimRouter, promised: int, *, to: bytes | None = None, cells: int = 90) -> Sketch:
+    def sketch(self, at: SimRouter, promised: int, *, to: RouterId | None = None, cells: int = 90) -> Sketch:
         """What a router would send that has all that `at` holds, and so many records that nobody has."""
         engine = at.up.engine
         floor, ceiling = engine.keeper.floor, make_stamp(self.world.true_ms + 800_000)
-        spans = (position(0, 0), position(0, ceiling)), (position(1, floor), position(1, ceiling))
+        spans = (
+            (make_position(0, 0), make_position(0, ceiling)),
+            (make_position(1, floor), make_position(1, ceiling)),
+        )
         held = engine.store.records.sketch(spans)
         assert held is not None
         theirs = held.copy()
         for _ in range(promised):
-            theirs.toggle(position(1, ceiling - self.rng.randrange(2**40), self.rng.randbytes(16)))
+            theirs.toggle(
+                make_position(1, ceiling - self.rng.randrange(2**40), RecordId(self.rng.randbytes(16)))
+            )
         count = sum(engine.store.records.count(*span) for span in spans) + promised
-        head = (to or at.up.router, bytes(8), bytes(8), bytes(8), floor, ceiling, count)
-        return Sketch(*head, cells, 0, theirs.encoded(0, cells))
+        to, view = to or at.up.router, View(bytes(8))
+        shown = theirs.encoded(0, cells)
+        return Sketch(to, NO_TOKEN, NO_TOKEN, view, floor, ceiling, count, cells, 0, shown)
 
-    def noise(self, to: bytes, cells: int, total: int = 256) -> Sketch:
+    def noise(self, to: RouterId, cells: int, total: int = 256) -> Sketch:
         """Cells of nothing at all."""
-        noise = tuple(self.rng.randbytes(CELL_SIZE) for _ in range(cells))
+        noise = tuple(Cell(self.rng.randbytes(CELL_SIZE)) for _ in range(cells))
         now, count = make_stamp(self.world.true_ms), self.rng.randrange(10**6)
-        return Sketch(to, bytes(8), bytes(8), bytes(8), 0, now, count, total, 0, noise)
+        return Sketch(to, NO_TOKEN, NO_TOKEN, View(bytes(8)), 0, now, count, total, 0, noise)
 
     def forged(self, count: int) -> tuple[Carried, ...]:
         """Records that say ann wrote them."""
@@ -140,9 +161,9 @@ class Hostile(Stranger):
         return tuple(Carried(record.carried[:-1] + bytes((record.carried[-1] ^ 1,))) for record in true)
 
 
-def understood(data: bytes) -> list[tuple[bytes, Packet]]:
+def understood(data: bytes) -> list[tuple[RouterId, Packet]]:
     """(sender, packet) of an open datagram, as far as it goes."""
-    found: list[tuple[bytes, Packet]] = []
+    found: list[tuple[RouterId, Packet]] = []
     try:
         datagram = decode_datagram(data)
         if isinstance(datagram, PlainDatagram):
@@ -275,8 +296,8 @@ def test_every_refusal_is_counted_by_its_reason() -> None:
             MESH, hostile.id, b"\x02\x00\x62" + encode_packet(hostile.some_digest())[3:] + b"!"
         ).encode(),
         "unknown-packet": PlainDatagram(MESH, hostile.id, b"\x30\x00\x00").encode(),
-        "fragment": hostile.datagram(Fragment(False, bytes(16), 5000, 0, 0, b"crumb")),
-        "token": hostile.datagram(Want(victim.up.router, bytes(8), bytes(8), (Block(LOW, END, None),))),
+        "fragment": hostile.datagram(Fragment(False, RecordId(bytes(16)), 5000, 0, 0, b"crumb")),
+        "token": hostile.datagram(Want(victim.up.router, NO_TOKEN, Salt(bytes(8)), (Block(LOW, END, None),))),
         "signature": hostile.datagram(Records(hostile.forged(1))),
         "name": hostile.datagram(Records((Carried(unnamed.carried),))),
         "quarantine": hostile.datagram(Records((Carried(ahead.carried),))),
@@ -372,7 +393,7 @@ def test_accounts_and_rooms_without_end_stay_within_their_budget() -> None:
     world.routers[0].say("1", "this account is in use")
     world.run(5)
     for number in range(600):
-        hostile.key = SigningKey.from_seed(number.to_bytes(32, "big"))
+        hostile.key = SigningKey.from_seed(KeySeed(number.to_bytes(32, "big")))
         stamp = make_stamp(world.true_ms, number)
         account = hostile.record("x" * 93, stamp, room="", kind=Kind.ACCOUNT, space=Space.ACCOUNTS)
         room = hostile.record("", stamp, room=f"room{number}", kind=Kind.ROOM, space=Space.ROOMS)
@@ -393,7 +414,7 @@ def test_a_message_in_pieces_arrives_through_a_flood_of_pieces() -> None:
     text = "long " * 1600
     world.routers[0].say("1", text)
     for number in range(3000):
-        piece = Fragment(bool(number % 2), hostile.rng.randbytes(16), 16_000, 0, 0, bytes(300))
+        piece = Fragment(bool(number % 2), RecordId(hostile.rng.randbytes(16)), 16_000, 0, 0, bytes(300))
         hostile.throw(world.routers[1], hostile.datagram(piece, piece))
         world.run(0.001)
     assert_kept(world.routers[1], world.routers[0].acknowledged)
@@ -403,27 +424,27 @@ def test_a_message_in_pieces_arrives_through_a_flood_of_pieces() -> None:
 # --- Requests -------------------------------------------------------------------------------------------
 
 
-def requests(hostile: Hostile, victim: SimRouter, token: bytes) -> list[tuple[Packet, ...]]:
+def requests(hostile: Hostile, victim: SimRouter, token: Token) -> list[tuple[Packet, ...]]:
     """What a liar may ask of one router, in datagrams."""
     to = victim.up.router
-    ids = tuple(hostile.rng.randbytes(SHORT_ID) for _ in range(200))
+    ids = tuple(ShortId(hostile.rng.randbytes(SHORT_ID_SIZE)) for _ in range(200))
     few = make_stamp(hostile.world.true_ms)
     return [
         (hostile.some_digest(),),
         tuple(hostile.some_digest(number) for number in range(15)),
-        (Ask(hostile.rng.randbytes(8), hostile.some_digest(0)),),
+        (Ask(AskNonce(hostile.rng.randbytes(8)), hostile.some_digest(0)),),
         (hostile.steps(to, Listed(LOW, END, ids)),),
         tuple(hostile.steps(to, Listed(LOW, END, ids[:1])) for _ in range(25)),
         tuple(hostile.steps(to, Listed(LOW, END, ())) for _ in range(25)),
         (hostile.steps(to, Having(LOW, END, ids)),),
-        (hostile.steps(to, Fingerprinted(LOW, END, Summary(3, bytes(16)))),),
+        (hostile.steps(to, Fingerprinted(LOW, END, Summary(3, Fingerprint(bytes(16))))),),
         (hostile.steps(hostile.invented(), Listed(LOW, END, ids[:9])),),
-        (Want(to, token, bytes(8), (Block(LOW, END, None),) * 400),),
-        (Want(to, token, bytes(8), (Block(LOW, END, ids[:1]),) * 100),),
-        (Want(to, token, bytes(8), (Block(LOW, position(1, few), ids),)),),
-        (Offer(to, hostile.rng.randbytes(8), bytes(8), 2**32 - 1, 2**32 - 1, 0),),
+        (Want(to, token, Salt(bytes(8)), (Block(LOW, END, None),) * 400),),
+        (Want(to, token, Salt(bytes(8)), (Block(LOW, END, ids[:1]),) * 100),),
+        (Want(to, token, Salt(bytes(8)), (Block(LOW, make_position(1, few), ids),)),),
+        (Offer(to, AskNonce(hostile.rng.randbytes(8)), NO_TOKEN, 2**32 - 1, 2**32 - 1, 0),),
         (Dump(to, True, LOW, END, ()),),
-        (Dump(hostile.invented(), False, LOW, END, hostile.forged(1)),),
+        (Dump(RouterId(hostile.invented()), False, LOW, END, hostile.forged(1)),),
     ]
 
 
@@ -436,10 +457,10 @@ def test_a_flood_of_requests_gains_a_bounded_share_of_the_air(
     for _ in range(400):
         for victim in world.alive():
             asked = hostile.rng.choice(
-                requests(hostile, victim, hostile.tokens.get(victim.up.router, bytes(8)))
+                requests(hostile, victim, Token(hostile.tokens.get(victim.up.router, bytes(8))))
             )
             sender = hostile.invented() if ids == "many ids" else hostile.id
-            hostile.throw(victim, hostile.datagram(*asked, sender=sender))
+            hostile.throw(victim, hostile.datagram(*asked, sender=RouterId(sender)))
         world.run(0.05)
         if int(world.now) % 5 == 0:
             world.routers[0].say("1", f"under fire at {world.now:.2f}")
@@ -525,7 +546,7 @@ def test_invented_routers_fill_no_memory_and_are_forgotten() -> None:
     for number in range(5000):
         digest = hostile.some_digest(echo=victim.up.engine.settings.boot)
         origin = UdpOrigin(f"10.{number % 250}.{number // 250}.1", PORT)
-        hostile.throw(victim, hostile.datagram(digest, sender=hostile.invented()), origin=origin)
+        hostile.throw(victim, hostile.datagram(digest, sender=RouterId(hostile.invented())), origin=origin)
         if number % 100 == 0:
             world.run(0.5)
     assert len(list(victim.up.engine.neighbours.alive(victim.instant().mono))) <= MAX_NEIGHBOURS
@@ -544,7 +565,7 @@ def test_another_s_name_on_a_datagram_deceives_for_a_moment_only(whose: str) -> 
     name = victim.up.router if whose == "the victim's" else other.up.router
     for number in range(600):
         lies: Iterable[Packet] = hostile.rng.choice(
-            requests(hostile, victim, hostile.tokens.get(victim.up.router, bytes(8)))
+            requests(hostile, victim, Token(hostile.tokens.get(victim.up.router, bytes(8))))
         )
         hostile.throw(victim, hostile.datagram(*lies, sender=name))
         world.run(0.05)
@@ -592,11 +613,11 @@ class Deceiver:
         self.asked = 0
         hostile.answer = self.answer
 
-    def answer(self, router: bytes, packet: Packet) -> None:
+    def answer(self, router: RouterId, packet: Packet) -> None:
         """An OFFER to each ASK, and to each WANT what `deliver(asker, name)` makes of it."""
         if isinstance(packet, Ask):
             for name in self.names:
-                self.say(name, Offer(router, packet.nonce, bytes(8), 2**32 - 1, 2**32 - 1, 0))
+                self.say(name, Offer(router, packet.nonce, NO_TOKEN, 2**32 - 1, 2**32 - 1, 0))
         elif isinstance(packet, Want) and packet.to in self.names:
             self.asked += 1
             self.deliver(router, packet.to)
@@ -604,7 +625,7 @@ class Deceiver:
     def say(self, name: bytes, *packets: Packet, after: float = 0.001) -> None:
         """To the victim, after some seconds."""
         world, router = self.hostile.world, self.hostile.world.routers[self.victim]
-        data = self.hostile.datagram(*packets, sender=name)
+        data = self.hostile.datagram(*packets, sender=RouterId(name))
 
         def deliver() -> None:
             if router.node is not None:
@@ -644,15 +665,15 @@ def test_a_source_that_drips_for_ever_is_left_for_another(what: str, measured: C
     dripping: set[bytes] = set()
 
     def drop(number: int) -> Packet:
-        low = position(0, number)
+        low = make_position(0, number)
         if what == "nothing":
-            return Dump(router_id, False, b"", b"", ())
+            return Dump(router_id, False, Bound(b""), Bound(b""), ())
         if what == "crumbs":
-            return Fragment(True, hostile.rng.randbytes(16), 16_000, 0, 0, bytes(300))
+            return Fragment(True, RecordId(hostile.rng.randbytes(16)), 16_000, 0, 0, bytes(300))
         if what == "settled slivers":
-            return Dump(router_id, False, low, position(0, number + 1), ())
+            return Dump(router_id, False, low, make_position(0, number + 1), ())
         record = hostile.record(f"drip {number}", make_stamp(world.true_ms))
-        return Dump(router_id, False, b"", b"", (Carried(record.carried),))
+        return Dump(router_id, False, Bound(b""), Bound(b""), (Carried(record.carried),))
 
     def deliver(asker: bytes, name: bytes) -> None:
         if name not in dripping:
@@ -678,17 +699,17 @@ def test_who_names_other_sources_does_not_lead_a_fetch_astray(
     everything = (Block(LOW, END, None),)
     named = 0
 
-    def speak(sender: bytes, packet: Packet) -> None:
+    def speak(sender: RouterId, packet: Packet) -> None:
         nonlocal named
         if not isinstance(packet, Want | Dump) or router.node is None or named >= 2000:
             return
         named += 1
         source = b"\xff" + hostile.invented()[1:] if lie.startswith("a source") else max(honest)
         origin = UdpOrigin(f"10.9.{named % 200}.1", PORT)
-        empty = Dump(bytes(8), False, LOW, LOW, ())
-        hostile.throw(router, hostile.datagram(empty, sender=source), origin=origin)
-        want = Want(source, hostile.rng.randbytes(8), bytes(8), everything)
-        hostile.throw(router, hostile.datagram(want, sender=hostile.invented()), origin=origin)
+        empty = Dump(RouterId(bytes(8)), False, LOW, LOW, ())
+        hostile.throw(router, hostile.datagram(empty, sender=RouterId(source)), origin=origin)
+        want = Want(RouterId(source), Token(hostile.rng.randbytes(8)), Salt(bytes(8)), everything)
+        hostile.throw(router, hostile.datagram(want, sender=RouterId(hostile.invented())), origin=origin)
 
     hostile.answer = speak
     router.boot()
@@ -742,12 +763,12 @@ def test_promises_without_end_do_not_keep_two_honest_routers_apart(
             return
         sender = hostile.invented() if promise.endswith("many") else hostile.id
         for victim in world.alive():
-            ids = tuple(hostile.rng.randbytes(SHORT_ID) for _ in range(20))
+            ids = tuple(ShortId(hostile.rng.randbytes(SHORT_ID_SIZE)) for _ in range(20))
             step: Packet = hostile.steps(victim.up.router, Having(LOW, END, ids))
             if promise.startswith("a sketch"):
                 step = hostile.sketch(victim, 20)
             said = hostile.some_digest(10**6) if promise.startswith("a digest") else step
-            hostile.throw(victim, hostile.datagram(said, sender=sender))
+            hostile.throw(victim, hostile.datagram(said, sender=RouterId(sender)))
         world.at(world.now + 0.2, speak)
 
     speak()
@@ -762,7 +783,7 @@ def test_a_source_that_claims_all_is_settled_is_not_the_last_word() -> None:
     router = emptied(world, hostile, 2)
 
     def deliver(asker: bytes, name: bytes) -> None:
-        deceiver.say(name, Dump(asker, True, LOW, END, ()))
+        deceiver.say(name, Dump(RouterId(asker), True, LOW, END, ()))
 
     deceiver = Deceiver(hostile, 2, 3, deliver)
     router.boot()
@@ -784,9 +805,12 @@ def test_askers_who_take_every_stream_do_not_starve_an_honest_one(measured: Call
         for victim in world.routers[:2]:
             token = hostile.tokens.get(victim.up.router, bytes(8))
             name = hostile.rng.choice(names)
-            want = Want(victim.up.router, token, bytes(8), (Block(LOW, END, None),))
-            hostile.throw(victim, hostile.datagram(want, sender=name))
-            hostile.throw(victim, hostile.datagram(Ask(bytes(8), hostile.some_digest(0)), sender=name))
+            want = Want(victim.up.router, Token(token), Salt(bytes(8)), (Block(LOW, END, None),))
+            hostile.throw(victim, hostile.datagram(want, sender=RouterId(name)))
+            hostile.throw(
+                victim,
+                hostile.datagram(Ask(AskNonce(bytes(8)), hostile.some_digest(0)), sender=RouterId(name)),
+            )
         world.at(world.now + 0.1, demand)
 
     demand()
@@ -816,9 +840,11 @@ def test_whoever_talks_all_the_time_does_not_keep_honest_routers_from_talking(
             return
         for victim in world.alive():
             number = hostile.rng.randrange(addresses)
-            step = hostile.steps(victim.up.router, Fingerprinted(LOW, END, Summary(3, bytes(16))))
+            step = hostile.steps(
+                victim.up.router, Fingerprinted(LOW, END, Summary(3, Fingerprint(bytes(16))))
+            )
             origin, name = UdpOrigin(f"10.0.1.{number}", PORT), number.to_bytes(8, "big")
-            hostile.throw(victim, hostile.datagram(step, sender=name), origin=origin)
+            hostile.throw(victim, hostile.datagram(step, sender=RouterId(name)), origin=origin)
         world.at(world.now + 0.02, talk)
 
     talk()
@@ -840,16 +866,18 @@ def test_no_flood_grows_a_router_beyond_its_tables(measured: Callable[[str], Non
                 ahead = make_stamp(world.true_ms + 86_400_000 + number)
                 lie: tuple[Packet, ...] = (Records((Carried(hostile.record("x" * 1100, ahead).carried),)),)
             case 1:
-                lie = (Fragment(False, rng.randbytes(16), 16_384, 0, 0, bytes(1000)),)
+                lie = (Fragment(False, RecordId(rng.randbytes(16)), 16_384, 0, 0, bytes(1000)),)
             case 2:
-                lie = (hostile.some_digest(), Ask(rng.randbytes(8), hostile.some_digest()))
+                lie = (hostile.some_digest(), Ask(AskNonce(rng.randbytes(8)), hostile.some_digest()))
             case 3:
                 lie = (Records(hostile.forged(2)),)
             case _:
-                lie = rng.choice(requests(hostile, victim, hostile.tokens.get(victim.up.router, bytes(8))))
+                lie = rng.choice(
+                    requests(hostile, victim, Token(hostile.tokens.get(victim.up.router, bytes(8))))
+                )
         host = f"10.{rng.randrange(200)}.{rng.randrange(200)}.1"
         origin = UdpOrigin(host, rng.randrange(65_536))
-        hostile.throw(victim, hostile.datagram(*lie, sender=hostile.invented()), origin=origin)
+        hostile.throw(victim, hostile.datagram(*lie, sender=RouterId(hostile.invented())), origin=origin)
         if number % 100 == 0:
             hostile.overheard.clear()
             world.run(0.2)
@@ -915,27 +943,35 @@ def test_replays_on_a_mesh_with_a_key_gain_next_to_nothing(measured: Callable[[s
 def costly(hostile: Hostile, victim: SimRouter) -> dict[str, bytes]:
     """Datagrams that are as much work as one can think of."""
     to, token = victim.up.router, hostile.tokens.get(victim.up.router, bytes(8))
-    ids = tuple(hostile.rng.randbytes(SHORT_ID) for _ in range(220))
+    ids = tuple(ShortId(hostile.rng.randbytes(SHORT_ID_SIZE)) for _ in range(220))
     now = make_stamp(hostile.world.true_ms)
-    cuts = [LOW, *(position(1, now - (number << 32)) for number in range(45, 0, -1)), END]
-    parts = tuple(Fingerprinted(low, high, Summary(1, bytes(16))) for low, high in pairwise(cuts))
+    cuts = [LOW, *(make_position(1, now - (number << 32)) for number in range(45, 0, -1)), END]
+    parts = tuple(
+        Fingerprinted(Bound(low), Bound(high), Summary(1, Fingerprint(bytes(16))))
+        for low, high in pairwise(cuts)
+    )
     made: dict[str, Iterable[Packet]] = {
         "lists over all": [hostile.steps(to, Listed(LOW, END, ids[:1]))] * 28,
         "one long list over all": [hostile.steps(to, Listed(LOW, END, ids))],
         "having over all": [hostile.steps(to, Having(LOW, END, ids[:1]))] * 28,
         "overheard lists": [hostile.steps(hostile.id, Listed(LOW, END, ids[:1]))] * 28,
-        "fingerprints of all": [hostile.steps(to, Fingerprinted(LOW, END, Summary(1, bytes(16))))] * 20,
+        "fingerprints of all": [
+            hostile.steps(to, Fingerprinted(LOW, END, Summary(1, Fingerprint(bytes(16)))))
+        ]
+        * 20,
         "many fingerprints": [hostile.steps(to, *parts)],
-        "wanted over all": [Want(to, token, bytes(8), (Block(LOW, END, ids[:1]),) * 120)],
-        "everything, often": [Want(to, token, bytes(8), (Block(LOW, END, None),) * 450)],
+        "wanted over all": [Want(to, Token(token), Salt(bytes(8)), (Block(LOW, END, ids[:1]),) * 120)],
+        "everything, often": [Want(to, Token(token), Salt(bytes(8)), (Block(LOW, END, None),) * 450)],
         "cells of nothing": [hostile.noise(to, 90, 90)],
         "overheard cells of nothing": [hostile.noise(hostile.id, 90, 90)],
         "the first of many cells, often": [hostile.noise(to, 1, 1) for _ in range(20)],
         "cells that promise much": [hostile.sketch(victim, 50)],
         "digests": [hostile.some_digest(number) for number in range(16)],
-        "asks": [Ask(bytes(8), hostile.some_digest(number)) for number in range(14)],
+        "asks": [Ask(AskNonce(bytes(8)), hostile.some_digest(number)) for number in range(14)],
         "forgeries": [Records(hostile.forged(7))],
-        "crumbs": [Fragment(False, bytes(16), 16_384, 16_383 - number, 0, b"x") for number in range(50)],
+        "crumbs": [
+            Fragment(False, RecordId(bytes(16)), 16_384, 16_383 - number, 0, b"x") for number in range(50)
+        ],
     }
     return {name: hostile.datagram(*packets) for name, packets in made.items()}
 
@@ -964,7 +1000,7 @@ def test_no_datagram_is_more_work_than_a_twentieth_of_a_second(measured: Callabl
 
 def load(routers: Iterable[SimRouter], hostile: Hostile, count: int, text: str = "") -> None:
     """So many records of fifty authors into some routers, as from a neighbour's dump."""
-    keys = [SigningKey.from_seed(number.to_bytes(32, "big")) for number in range(50)]
+    keys = [SigningKey.from_seed(KeySeed(number.to_bytes(32, "big"))) for number in range(50)]
     own, records = hostile.key, []
     for number in range(count):
         hostile.key = keys[number % 50]
@@ -972,6 +1008,8 @@ def load(routers: Iterable[SimRouter], hostile: Hostile, count: int, text: str =
         records.append(Carried(hostile.record(f"{number} {text}", stamp, room=str(number % 4)).carried))
     hostile.key = own
     for at in range(0, count, 20):
-        data = hostile.datagram(Dump(bytes(8), False, b"", b"", tuple(records[at : at + 20])))
+        data = hostile.datagram(
+            Dump(RouterId(bytes(8)), False, Bound(b""), Bound(b""), tuple(records[at : at + 20]))
+        )
         for router in routers:
             router.up.receive(data, "wlan0", ("10.9.9.9", PORT))

@@ -10,8 +10,9 @@ import pytest
 
 from meshchat.adapters.storage.logline import StoredRecord
 from meshchat.adapters.storage.logstore import LogStore
-from meshchat.identity import SigningKey, sign_record, verify_record
+from meshchat.identity import KeySeed, MarkKey, SigningKey, sign_record, verify_record
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
+from meshchat.wire.ids import RouterId
 from meshchat.wire.packets import Digest, Dump, Packet, Sketch, decode_packets
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp
 from tests.sim.checkers import assert_idle, assert_same_history
@@ -19,7 +20,7 @@ from tests.sim.network import FRAME_HEADERS, AirConditions
 from tests.sim.topology import cell
 from tests.sim.world import EPOCH_MS, MESH, World
 
-_USERS = [SigningKey.from_seed(bytes([number]) * 32) for number in range(20)]
+_USERS = [SigningKey.from_seed(KeySeed(bytes([number]) * 32)) for number in range(20)]
 
 
 def history(count: int, seed: int) -> list[Record]:
@@ -37,7 +38,7 @@ def history(count: int, seed: int) -> list[Record]:
                 log=str(rng.randrange(4) + 1),
                 kind=Kind.MESSAGE,
                 author=f"user{author}",
-                router=bytes(8),
+                router=RouterId(bytes(8)),
                 stamp=make_stamp(ms),
                 grade=Grade.GOOD,
                 body=rng.randbytes(50).hex().encode(),
@@ -54,7 +55,7 @@ def parted(holdings: list[list[Record]], seed: int, loss: float = 0.0) -> World:
         router.model.fsync, router.model.retention_s = "never", None
         store = LogStore(router.logs, router.state, MESH, fsync="never")
         store.open()
-        assert not list(store.load(bytes(32), verify_record))
+        assert not list(store.load(MarkKey(bytes(32)), verify_record))
         store.append([StoredRecord(record) for record in records])
         store.close()
         world.air.separate([number], range(number))

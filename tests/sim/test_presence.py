@@ -19,7 +19,8 @@ from meshchat.constants import (
     STATEMENT_BURST,
 )
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
-from meshchat.wire.packets import START, Carried, Dump, Fragment, Records, decode_packets
+from meshchat.wire.ids import START, RouterId
+from meshchat.wire.packets import Carried, Dump, Fragment, Records, decode_packets
 from meshchat.wire.records import Grade, Record, make_stamp
 from tests.sim.checkers import digests, disk_holds
 from tests.sim.network import AirConditions
@@ -284,7 +285,7 @@ def floods(draw: st.DrawFn) -> list[Record]:
     )
     drawn = draw(st.lists(choices, min_size=1, max_size=int(STATEMENT_BURST), unique=True))
     return [
-        statement(signer, router, base + offset, rooms, idle=idle)
+        statement(signer, RouterId(router), base + offset, rooms, idle=idle)
         for signer, router, offset, rooms, idle in drawn
     ]
 
@@ -397,7 +398,7 @@ def test_one_key_is_present_on_few_routers_and_states_little() -> None:
     world.boot([0])
     stranger = Stranger(world, 1)
     for number in range(60):
-        record = statement(EVE, number.to_bytes(8, "big"), make_stamp(world.true_ms), name="eve")
+        record = statement(EVE, RouterId(number.to_bytes(8, "big")), make_stamp(world.true_ms), name="eve")
         stranger.send(Records((Carried(record.carried),)))
         world.run(10 if number > 30 else 0.1)
     present = world.routers[0].mesh.present()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshchat.protocol.source import NOBODY
+from meshchat.wire.ids import NOBODY, Bound
 from meshchat.wire.packets import MAX_AGE, Carried, Dump, Records
 from meshchat.wire.records import MAX_STAMP, Grade, Kind, Record, Space, make_stamp
 from tests.sim.checkers import (
@@ -186,7 +186,7 @@ def test_what_was_wiped_is_refused_from_whoever_kept_a_recording() -> None:
     until(world, FOUR_UTC + DAY + 60)
     for record in said:
         recorder.send(Records((Carried(record.carried),)))
-        recorder.send(Dump(NOBODY, True, b"", b"", (Carried(record.carried),)))
+        recorder.send(Dump(NOBODY, True, Bound(b""), Bound(b""), (Carried(record.carried),)))
     world.run(60)
     assert_nowhere(world.routers[:2], "recorded")
     assert_idle(world)
@@ -361,7 +361,13 @@ def test_no_neighbours_claim_wipes(clocks: str, retention_s: int | None) -> None
     )
     liar.send(Records(tuple(Carried(record.carried, MAX_AGE) for record in (*said, mine))))
     liar.send(
-        Dump(NOBODY, True, b"", b"", (Carried(ageless.carried, MAX_AGE), Carried(account.carried, MAX_AGE)))
+        Dump(
+            NOBODY,
+            True,
+            Bound(b""),
+            Bound(b""),
+            (Carried(ageless.carried, MAX_AGE), Carried(account.carried, MAX_AGE)),
+        )
     )
     world.run(12 * HOUR)
     for router in routers:

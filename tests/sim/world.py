@@ -27,7 +27,7 @@ from meshchat.constants import (
     TALK_SHARE,
 )
 from meshchat.errors import StoreError
-from meshchat.identity import SigningKey, sign_record, verify_record
+from meshchat.identity import KeySeed, MeshKey, SigningKey, sign_record, verify_record
 from meshchat.protocol.events import Deliver, Held, MeshState, PresenceChanged, Restate, Send
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import AirShare, LinkProfile
@@ -37,8 +37,9 @@ from meshchat.state.presence import Present
 from meshchat.state.recordset import RecordSet
 from meshchat.state.store import StoreLimits
 from meshchat.wire.datagram import PlainDatagram
+from meshchat.wire.ids import BootId, TokenSecret, record_id_of
 from meshchat.wire.packets import ClockClaim, Digest, Packet, Scope, encode_packet
-from meshchat.wire.records import RECORD_ID_SIZE, Grade, Kind, Record, Space, make_stamp, mesh_id, router_id
+from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id, router_id
 from tests.sim.disk import PowerCut, SimFiles
 from tests.sim.network import Air, AirConditions, Link, Medium
 from tests.sim.radio import Radio, RadioModel
@@ -94,7 +95,7 @@ class RouterModel:
     )
     zone: str = "UTC"
     wipe_time: str = "04:00"
-    mesh_keys: tuple[bytes, ...] = ()
+    mesh_keys: tuple[MeshKey, ...] = ()
     link: LinkProfile = WLAN0
 
 
@@ -105,7 +106,7 @@ class SimRouter:
         self.world, self.number, self.model = world, number, model
         self.logs = SimFiles(f"/logs{number}")
         self.state = SimFiles(f"/state{number}")
-        self.user = SigningKey.from_seed(world.rng.randbytes(32))
+        self.user = SigningKey.from_seed(KeySeed(world.rng.randbytes(32)))
         self.node: Node | None = None
         self._view: MeshView | None = None
         self.shown: set[bytes] = set()
@@ -155,11 +156,11 @@ class SimRouter:
             limits=model.limits,
             wipe_moment=lambda ms: last_wipe(ms, model.wipe_time, zone),
             retention_ms=None if model.retention_s is None else model.retention_s * 1000,
-            boot=rng.randbytes(8),
-            secret=rng.randbytes(16),
+            boot=BootId(rng.randbytes(8)),
+            secret=TokenSecret(rng.randbytes(16)),
             boot_id=f"{self.number}-{self._boots}",
         )
-        state = StateStore(self.state, new_key=lambda: SigningKey.from_seed(rng.randbytes(32)))
+        state = StateStore(self.state, new_key=lambda: SigningKey.from_seed(KeySeed(rng.randbytes(32))))
         self.node = Node(settings, store, state, self.instant, rng, self)
         self._view = MeshView(self.node, store)
         self.node.start()
@@ -222,7 +223,7 @@ class SimRouter:
             case Wiped():
                 # Should it be fetched again one day, it may be shown again.
                 held = self.up.engine.store.held_entries()
-                self.shown = {entry.position[-RECORD_ID_SIZE:] for entry in held}
+                self.shown = {record_id_of(entry.position) for entry in held}
             case PresenceChanged(present):
                 for watcher in self.world.watchers:
                     watcher(self.number, present)
@@ -399,7 +400,7 @@ class Stranger:
 
     def __init__(self, world: World, number: int) -> None:
         self.world, self.number = world, number
-        self.key = SigningKey.from_seed(world.rng.randbytes(32))
+        self.key = SigningKey.from_seed(KeySeed(world.rng.randbytes(32)))
         self.id = router_id(self.key.public)
         self.boot = bytes(8)
         self._talking = 0
@@ -413,7 +414,16 @@ class Stranger:
         """That of a router that holds nothing and claims this clock and this floor."""
         nothing = RecordSet().summary()
         claim = ClockClaim(grade, 0, 0, ms)
-        return Digest(self.boot, bytes(8), bytes(3), claim, Scope.ALL, make_stamp(floor_ms), nothing, nothing)
+        return Digest(
+            BootId(self.boot),
+            BootId(bytes(8)),
+            bytes(3),
+            claim,
+            Scope.ALL,
+            make_stamp(floor_ms),
+            nothing,
+            nothing,
+        )
 
     def lie(self, grade: Grade, ahead_ms: int, *, floor_ms: int = 0, every: float = 10.0) -> None:
         """Claims a clock that is `ahead_ms` before the truth, again and again until it is `quiet`."""

@@ -15,7 +15,7 @@ from meshchat.chat.service import Event, Service
 from meshchat.chat.sessions import OWN, Connection, Origin
 from meshchat.chat.tickets import Tickets
 from meshchat.chat.watching import WatchCodes
-from meshchat.identity import SigningKey, sign_record
+from meshchat.identity import BoxKey, SigningKey, sign_record
 from meshchat.wire.presence import Statement, read_statement
 from meshchat.wire.records import Grade, Kind, Record, Space
 from tests.sim.disk import SimFiles
@@ -68,7 +68,7 @@ def service_over(
         operator or Router(disk=SimFiles()).operator,
         Zone("UTC"),
         Random(1),
-        tickets=tickets or Tickets(bytes(32), mesh.mesh),
+        tickets=tickets or Tickets(BoxKey(bytes(32)), mesh.mesh),
         codes=codes or WatchCodes(),
         personal=personal or Personal(),
         sealing=CHEAP,
@@ -98,7 +98,7 @@ class Chat:
         self.router = router or Router(number=number, disk=SimFiles())
         self.mesh = Spoken(self.router)
         self.personal = Personal()
-        self.tickets = Tickets(bytes(32), self.mesh.mesh)
+        self.tickets = Tickets(BoxKey(bytes(32)), self.mesh.mesh)
         self.codes = WatchCodes()
         self.service = service_over(
             self.mesh,

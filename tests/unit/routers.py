@@ -21,15 +21,15 @@ from meshchat.adapters.storage.statestore import StateStore
 from meshchat.chat.notices import Notice
 from meshchat.config import Config
 from meshchat.constants import CAP_ACCOUNTS, DEFAULT_PORT, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE
-from meshchat.identity import SigningKey, sign_record
+from meshchat.identity import KeySeed, SigningKey, sign_record
 from meshchat.protocol.events import Send
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import AirShare, LinkProfile
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from meshchat.wire.datagram import PlainDatagram
+from meshchat.wire.ids import CONFIRM_KEY_SIZE, BootId, ConfirmKey, Fingerprint, TokenSecret
 from meshchat.wire.packets import (
-    CONFIRM_ID_SIZE,
     Carried,
     ClockClaim,
     Confirm,
@@ -53,12 +53,12 @@ START = 1000.0
 NOWHERE = Path("/nowhere")
 WLAN0 = "wlan0"
 LOOPBACK = list_interfaces()["lo"]
-NOTHING = Summary(0, bytes(16))
+NOTHING = Summary(0, Fingerprint(bytes(16)))
 
 
 def key(number: int) -> SigningKey:
     """A key pair that is the same in every run."""
-    return SigningKey.from_seed(number.to_bytes(32, "big"))
+    return SigningKey.from_seed(KeySeed(number.to_bytes(32, "big")))
 
 
 def interface_link(name: str, mtu: int = 1500) -> LinkProfile:
@@ -101,8 +101,8 @@ class Router:
             limits=limits or StoreLimits(caps, CAP_ACCOUNTS),
             wipe_moment=lambda now_ms: now_ms,
             retention_ms=None,
-            boot=number.to_bytes(8, "big"),
-            secret=bytes(16),
+            boot=BootId(number.to_bytes(8, "big")),
+            secret=TokenSecret(bytes(16)),
             boot_id=str(number),
         )
         self.node = Node(settings, logs, self.state, self._now, Random(number), self)
@@ -221,7 +221,7 @@ class Neighbour:
 
     def differs(self) -> None:
         """It says that it holds something else."""
-        self.sends(self._digest(self._of.ms, Summary(7, bytes(16))))
+        self.sends(self._digest(self._of.ms, Summary(7, Fingerprint(bytes(16)))))
 
     def shows(self, ms: int) -> None:
         """It holds nothing, and has a good clock that shows this time."""
@@ -229,11 +229,11 @@ class Neighbour:
 
     def _digest(self, ms: int, history: Summary) -> Digest:
         claim = ClockClaim(Grade.GOOD, 0, 0, ms)
-        return Digest(self.id, bytes(8), bytes(3), claim, Scope.ALL, 0, NOTHING, history)
+        return Digest(BootId(self.id), BootId(bytes(8)), bytes(3), claim, Scope.ALL, 0, NOTHING, history)
 
     def confirms(self, record: Record) -> None:
         """It has the record."""
-        self.sends(Confirm((record.id[:CONFIRM_ID_SIZE],)))
+        self.sends(Confirm((ConfirmKey(record.id[:CONFIRM_KEY_SIZE]),)))
 
     def states(self, signer: SigningKey, name: str, *rooms: str, idle: int = 0) -> None:
         """Somebody is present there, who last typed so many seconds ago."""

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from meshchat.adapters.storage.accessfile import WRITE_EVERY, AccessFile, decode_access
 from meshchat.adapters.storage.diskfiles import DiskFiles
 from meshchat.errors import TicketVoid
+from meshchat.identity import BoxKey
+from meshchat.wire.ids import MeshId
 from tests.unit.routers import START_MS, key
 
 MESH = b"the mesh"
 
 
 def opened(folder: Path, now: float = 0.0) -> AccessFile:
-    return AccessFile(DiskFiles(folder), MESH, now, START_MS)
+    return AccessFile(DiskFiles(folder), MeshId(MESH), now, START_MS)
 
 
 def test_tickets_logouts_and_codes_outlive_a_restart_and_are_nobody_else_s(tmp_path: Path) -> None:
@@ -106,7 +108,7 @@ json_values = st.recursive(
 )
 def test_whatever_the_file_says_it_is_read_or_refused(content: dict[str, object]) -> None:
     try:
-        tickets, _ = decode_access(json.dumps(content).encode(), bytes(32), MESH)
+        tickets, _ = decode_access(json.dumps(content).encode(), BoxKey(bytes(32)), MeshId(MESH))
     except ValueError:
         return
     assert tickets.floor_ms >= -1

@@ -23,6 +23,7 @@ from meshchat.chat.ports import Mesh
 from meshchat.constants import MAX_LOGIN_CANDIDATES
 from meshchat.errors import Malformed, PasswordRefused
 from meshchat.identity import SigningKey
+from meshchat.wire.ids import Position
 from meshchat.wire.records import Kind, Record, Space
 from tests.sim.disk import SimFiles
 from tests.unit.fakes import CHEAP, Chat, written
@@ -63,7 +64,7 @@ def test_bodies_round_trip_and_anything_else_is_malformed() -> None:
     for broken in (b"", b"123", b"12345"):
         with pytest.raises(Malformed):
             decode_retirement(broken)
-    assert signer.public not in body
+    assert bytes(signer.public) not in body
 
 
 def test_the_highest_sequence_and_a_retirement_win_in_any_order() -> None:
@@ -190,7 +191,7 @@ class Unreadable(MeshView):
         until: int | None = None,
         limit: int | None = None,
         *,
-        before: bytes | None = None,
+        before: Position | None = None,
     ) -> Iterator[Record]:
         assert not self.sealed
         return super().messages(room, since, until, limit, before=before)

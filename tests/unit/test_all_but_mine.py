@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from meshchat.protocol.reconcile import all_but_mine
 from meshchat.state.recordset import Entry, RecordSet
-from meshchat.wire.packets import END, START, Block
-from meshchat.wire.records import position
+from meshchat.wire.ids import END, START, Salt
+from meshchat.wire.packets import Block
+from meshchat.wire.records import make_position
 
 
 @given(
@@ -19,10 +20,10 @@ def test_what_is_here_is_left_out_as_far_as_there_is_room(
 ) -> None:
     records = RecordSet()
     for stamp in stamps:
-        records.put(Entry(position(1, stamp), 1, 0, 0, 0, absent=False))
-    inner = Block(position(1, min(bounds)), position(1, max(bounds) + 1), None)
+        records.put(Entry(make_position(1, stamp), 1, 0, 0, 0, absent=False))
+    inner = Block(make_position(1, min(bounds)), make_position(1, max(bounds) + 1), None)
     for block in (inner, Block(START, END, None)):
-        asked = all_but_mine(records, block, bytes(8), most)
+        asked = all_but_mine(records, block, Salt(bytes(8)), most)
         assert isinstance(asked, Block)
         assert block.low <= asked.low < asked.high == block.high
         assert asked.ids is None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from meshchat.constants import IP_UDP_HEADERS, MAX_MTU
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
+from meshchat.wire.ids import RouterId, Salt, Token
 from meshchat.wire.packets import Carried, Packet, Records, Want, decode_packets, encode_packet
 from tests.bench import first_generation, load
 from tests.bench.differences import Cost
@@ -103,12 +104,12 @@ def test_datagrams_hold_each_record_once_and_fit_the_mtu(count: int, each: int |
 
 
 def frame(*packets: Packet) -> bytes:
-    return PlainDatagram(load.MESH, bytes(8), b"".join(map(encode_packet, packets))).encode()
+    return PlainDatagram(load.MESH, RouterId(bytes(8)), b"".join(map(encode_packet, packets))).encode()
 
 
 def test_a_frame_that_brings_records_is_no_search_but_for_what_else_is_in_it() -> None:
     brings = Records(tuple(Carried(record.carried) for record in load.messages(2)))
-    asks = Want(bytes(8), bytes(8), bytes(8), ())
+    asks = Want(RouterId(bytes(8)), Token(bytes(8)), Salt(bytes(8)), ())
     cost = Cost()
     cost.add(frame(brings))
     assert (cost.total, cost.search) == (42 + len(frame(brings)), 0)

@@ -21,6 +21,7 @@ from meshchat.chat.places import Occupant, Turns, who_gives_way
 from meshchat.chat.sessions import Connection, Origin
 from meshchat.constants import ORIGIN_BURST, PERSON_BURST
 from meshchat.errors import MeshchatError, TooFast
+from meshchat.wire.ids import PublicKey
 from tests.unit.fakes import Chat
 
 HOUR = 3600.0
@@ -177,7 +178,7 @@ def test_sign_ups_are_bounded_for_the_router_and_nobody_uses_them_up_alone() -> 
     assert sum(sign_ups(budgets, Origin(f"later {each}"), HOUR) for each in range(20)) == 20
 
 
-# --- Places ---------------------------------------------------------------------------------------------
+# --- Places -------------------------------------------------------------------------------------------
 
 
 def test_sixty_four_idle_connections_shut_nobody_out() -> None:
@@ -277,6 +278,6 @@ def test_a_connection_s_place_is_its_user_s_or_else_its_origin_s() -> None:
 def test_refusals_name_the_wait() -> None:
     budgets = Budgets()
     for _ in range(int(PERSON_BURST)):
-        budgets.write(b"user", Origin("x"), 0.0)
+        budgets.write(PublicKey(b"user"), Origin("x"), 0.0)
     with pytest.raises(MeshchatError, match="wait 1 s"):
-        budgets.write(b"user", Origin("x"), 0.0)
+        budgets.write(PublicKey(b"user"), Origin("x"), 0.0)

@@ -6,14 +6,15 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshchat.identity import SigningKey, sign_record
+from meshchat.identity import KeySeed, SigningKey, sign_record
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import RecordStore, StoreLimits
+from meshchat.wire.ids import Position, PublicKey, RouterId
 from meshchat.wire.packets import MAX_AGE
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id
 
 MESH = mesh_id("caps")
-KEYS = [SigningKey.from_seed(bytes([number]) * 32) for number in range(4)]
+KEYS = [SigningKey.from_seed(KeySeed(bytes([number]) * 32)) for number in range(4)]
 OVERHEAD = 117
 """About what a record takes beside its text."""
 
@@ -26,7 +27,7 @@ def record(author: int, room: str, stamp: int, size: int = 0, grade: Grade = Gra
         log=room,
         kind=Kind.MESSAGE,
         author=f"user{author}",
-        router=bytes(8),
+        router=RouterId(bytes(8)),
         stamp=stamp,
         grade=grade,
         body=b"x" * size,
@@ -41,14 +42,14 @@ def account(number: int) -> Record:
         log="",
         kind=Kind.ACCOUNT,
         author=f"user{number}",
-        router=bytes(8),
+        router=RouterId(bytes(8)),
         stamp=7,
         grade=Grade.GOOD,
         body=b"",
     )
 
 
-def kept(limits: CapLimits, records: list[Record]) -> set[bytes]:
+def kept(limits: CapLimits, records: list[Record]) -> set[Position]:
     """What a store holds after the records came in this order."""
     store = RecordStore(StoreLimits(limits, 10**6))
     for one in records:
@@ -56,10 +57,10 @@ def kept(limits: CapLimits, records: list[Record]) -> set[bytes]:
     return {entry.position for entry in store.held_entries()}
 
 
-def rule(limits: CapLimits, records: list[Record]) -> set[bytes]:
+def rule(limits: CapLimits, records: list[Record]) -> set[Position]:
     """The rule in one breath: a record stays while less than each limit lies above it."""
-    authors: dict[tuple[str, bytes], int] = defaultdict(int)
-    stay = set()
+    authors: dict[tuple[str, PublicKey], int] = defaultdict(int)
+    stay: set[Position] = set()
 
     def in_room(room: str) -> int:
         own = sum(min(limits.author, size) for (name, _), size in authors.items() if name == room)

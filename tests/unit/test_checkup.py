@@ -13,8 +13,9 @@ from meshchat.adapters.host.firewall import Packet, findings, refusal
 from meshchat.adapters.host.machine import Machine
 from meshchat.adapters.links.interfaces import Interface, list_interfaces
 from meshchat.adapters.links.udp import UdpOrigin
-from meshchat.identity import Sealer
+from meshchat.identity import MeshKey, Sealer
 from meshchat.wire.datagram import PlainDatagram
+from meshchat.wire.ids import MeshId, RouterId
 from meshchat.wire.packets import Digest, decode_packets, encode_packet
 from meshchat.wire.records import mesh_id
 from tests.unit.routers import Router, interface_link
@@ -192,7 +193,9 @@ def test_a_clock_that_nobody_vouches_for_is_told_and_then_whose_it_follows(
 def digests(router: Router, release: tuple[int, int, int]) -> Iterator[bytes]:
     """What a router of that version would say instead."""
     for data in router.says():
-        for packet in decode_packets(data[len(PlainDatagram(bytes(8), bytes(8), b"").encode()) :]):
+        for packet in decode_packets(
+            data[len(PlainDatagram(MeshId(bytes(8)), RouterId(bytes(8)), b"").encode()) :]
+        ):
             if isinstance(packet, Digest):
                 said = encode_packet(replace(packet, release=bytes(release)))
                 yield PlainDatagram(mesh_id("meshchat"), router.node.router, said).encode()
@@ -240,19 +243,19 @@ def test_neighbours_that_differ_for_long_are_told(router: Router, other: Router)
 
 
 def test_two_meshes_on_one_group_are_told_with_numbers(router: Router, other: Router) -> None:
-    hear(router, *[PlainDatagram(mesh_id("another"), b"neighbor", b"").encode()] * 3)
+    hear(router, *[PlainDatagram(mesh_id("another"), RouterId(b"neighbor"), b"").encode()] * 3)
     ((level, text, cure),) = router.finds("mesh")
     assert (level, text) == (
         "warn",
         "3 of 3 datagrams are of a mesh with another name than meshchat: two meshes share the group.",
     )
     assert "group or port of its own" in cure
-    other.node.use_keys((bytes(32),))
+    other.node.use_keys((MeshKey(bytes(32)),))
     sealed = other.says()
     hear(router, *sealed)
     assert f"{len(sealed)} of {3 + len(sealed)} datagrams are sealed" in router.finds("mesh")[1][1]
-    router.node.engine.use_sealer(Sealer((bytes(32),)))
-    hear(router, PlainDatagram(mesh_id("meshchat"), b"neighbor", b"").encode())
+    router.node.engine.use_sealer(Sealer((MeshKey(bytes(32)),)))
+    hear(router, PlainDatagram(mesh_id("meshchat"), RouterId(b"neighbor"), b"").encode())
     assert any("1 of" in text and "carry no mesh key" in text for _, text, _ in router.finds("mesh"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshchat.client.connection import ControlClient
-from meshchat.identity import mesh_key_text
+from meshchat.identity import MeshKey, mesh_key_text
 from tests.unit.fakeserver import PATIENCE, FakeDaemon
 from tests.unit.people import TOP, Terminal, command, environment, run
 
@@ -196,7 +196,9 @@ def test_lists_for_people_and_scripts(daemon: FakeDaemon) -> None:
     assert "good" in out(chat(daemon, "clock", "show"))
     assert json.loads(out(chat(daemon, "clock", "set", "2026-11-22", "10:00", "--json")))["quality"] == "good"
     assert "no mesh key" in out(chat(daemon, "key", "show"))
-    assert "sends" in out(chat(daemon, "key", "add", "-", stdin=mesh_key_text(bytes(32)).encode() + b"\n"))
+    assert "sends" in out(
+        chat(daemon, "key", "add", "-", stdin=mesh_key_text(MeshKey(bytes(32))).encode() + b"\n")
+    )
     assert "mesh key" in failed(chat(daemon, "key", "add", "bad"))
 
 
@@ -211,7 +213,7 @@ def test_check_fails_when_something_is_bad(daemon: FakeDaemon, monkeypatch: pyte
 
 
 def test_a_new_key_comes_first_and_the_last_one_is_not_dropped_by_mistake(daemon: FakeDaemon) -> None:
-    old = mesh_key_text(bytes(32))
+    old = mesh_key_text(MeshKey(bytes(32)))
     out(chat(daemon, "key", "add", old))
     done = chat(daemon, "key", "new")
     first, second = done.stdout.decode().splitlines()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from meshchat.constants import AHEAD_MS, CLOCK_SETTLE_MS, RELEASED_MS
 from meshchat.protocol.clock import LATEST_MS, Heard, MeshClock
 from meshchat.protocol.instant import Instant
+from meshchat.wire.ids import RouterId
 from meshchat.wire.packets import ClockClaim
 from meshchat.wire.records import Grade, make_stamp, stamp_ms
 
@@ -24,7 +25,7 @@ def good(mono: float) -> Instant:
 
 
 def claim(time_ms: int, grade: Grade = Grade.GOOD, *, name: int = 1, hops: int = 0, age: int = 0) -> Heard:
-    return Heard(bytes([name]) * 8, ClockClaim(grade, hops, age, time_ms), 0.0)
+    return Heard(RouterId(bytes([name]) * 8), ClockClaim(grade, hops, age, time_ms), 0.0)
 
 
 # --- Stamps ---------------------------------------------------------------------------------------------
@@ -231,7 +232,7 @@ def test_two_routers_that_follow_each_other_grow_old_together(pauses: list[float
     for turn, pause in enumerate(pauses):
         now += pause
         speaker, listener = clocks[turn % 2], clocks[1 - turn % 2]
-        heard = Heard(bytes([turn % 2]) * 8, speaker.claim(at(now)), now)
+        heard = Heard(RouterId(bytes([turn % 2]) * 8), speaker.claim(at(now)), now)
         listener.follow(at(now + 0.002), [heard])
     for clock in clocks:
         told = clock.claim(at(now + 1))

@@ -33,7 +33,7 @@ from meshchat.constants import (
     MAX_WAITING,
 )
 from meshchat.errors import DaemonGone, MeshchatError, StoreError
-from meshchat.identity import SealedKey
+from meshchat.identity import BoxKey, PasswordSalt, SealedKey
 from meshchat.wire.records import Kind, Record, Space
 from tests.unit.fakes import Chat, service_over, written
 from tests.unit.routers import key
@@ -109,7 +109,7 @@ class Running:
 def account(chat: Chat, number: int) -> Record:
     """An account that was made elsewhere; nobody needs its password."""
     signer = key(number + 1)
-    sealed = SealedKey(1, 8 * 1024, bytes(16), bytes(24), bytes(48))
+    sealed = SealedKey(1, 8 * 1024, PasswordSalt(bytes(16)), bytes(24), bytes(48))
     body = encode_account(1, sealed)
     return written(chat.mesh, signer, f"user{number}", body, room="", space=Space.ACCOUNTS, kind=Kind.ACCOUNT)
 
@@ -528,7 +528,7 @@ class Slow(Service):
         chat = Chat()
         super().__init__(
             *(chat.mesh, chat.router.operator, Zone("UTC"), Random(1)),
-            tickets=Tickets(bytes(32), chat.mesh.mesh),
+            tickets=Tickets(BoxKey(bytes(32)), chat.mesh.mesh),
             codes=WatchCodes(),
             personal=Personal(),
         )

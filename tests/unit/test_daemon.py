@@ -17,8 +17,9 @@ import pytest
 
 from meshchat.client.connection import ControlClient
 from meshchat.errors import MeshchatError
-from meshchat.identity import SigningKey, sign_record
+from meshchat.identity import KeySeed, SigningKey, sign_record
 from meshchat.wire.datagram import PlainDatagram
+from meshchat.wire.ids import RouterId, Signature
 from meshchat.wire.packets import Carried, Records, encode_packet
 from meshchat.wire.records import Grade, Kind, Space, make_stamp, mesh_id
 
@@ -145,7 +146,7 @@ for data in itertools.cycle(flood):
 
 def said_over_the_air(text: str, number: int) -> tuple[bytes, bytes]:
     """A datagram of a neighbour with a message of bob's, and the same one forged."""
-    mesh, bob = mesh_id("meshchat"), SigningKey.from_seed(bytes(32))
+    mesh, bob = mesh_id("meshchat"), SigningKey.from_seed(KeySeed(bytes(32)))
     record = sign_record(
         bob,
         mesh=mesh,
@@ -153,14 +154,14 @@ def said_over_the_air(text: str, number: int) -> tuple[bytes, bytes]:
         log="1",
         kind=Kind.MESSAGE,
         author="bob",
-        router=bytes(8),
+        router=RouterId(bytes(8)),
         stamp=make_stamp(int(time.time() * 1000), number),
         grade=Grade.GOOD,
         body=text.encode(),
     )
-    forged = replace(record, signature=bytes(64))
+    forged = replace(record, signature=Signature(bytes(64)))
     true, false = (
-        PlainDatagram(mesh, b"neighbor", encode_packet(Records((Carried(each.carried),)))).encode()
+        PlainDatagram(mesh, RouterId(b"neighbor"), encode_packet(Records((Carried(each.carried),)))).encode()
         for each in (record, forged)
     )
     return true, false

@@ -6,28 +6,30 @@ from hypothesis import strategies as st
 
 from meshchat.constants import IP_UDP_HEADERS, MAX_MTU, MIN_MTU
 from meshchat.errors import Malformed
-from meshchat.identity import Sealer
+from meshchat.identity import MeshKey, Sealer
 from meshchat.protocol.envelope import Envelope
 from meshchat.state.seen import REPLAY_WINDOW, ReplayGuard
 from meshchat.wire.datagram import SEALED_HEADER, SEALED_OVERHEAD, PlainDatagram, SealedDatagram
+from meshchat.wire.ids import BootId, MeshId, RouterId, SenderRun
 from meshchat.wire.packets import RECORDS_FIELDS, Carried, Records, encode_packet
 from meshchat.wire.records import mesh_id
 
 MESH, OTHER_MESH = mesh_id("ours"), mesh_id("theirs")
-OLD, NEW, STRANGE = (bytes([number]) * 32 for number in (1, 2, 3))
+OLD, NEW, STRANGE = (MeshKey(bytes([number]) * 32) for number in (1, 2, 3))
+US = RouterId(b"router-1")
 SECRET_TEXT = b"at nine, under the bridge"
 HELLO = Records((Carried(b"\x01\x01\x01\x02" + SECRET_TEXT),))
 BODY = encode_packet(HELLO)
 
 
 def envelope(
-    *keys: bytes, router: bytes = b"router-1", boot: bytes = b"boot-one", mesh: bytes = MESH
+    *keys: MeshKey, router: RouterId = US, boot: bytes = b"boot-one", mesh: MeshId = MESH
 ) -> Envelope:
-    return Envelope(mesh, router, boot, Sealer(keys))
+    return Envelope(mesh, router, BootId(boot), Sealer(keys))
 
 
-def receiver(*keys: bytes, mesh: bytes = MESH) -> Envelope:
-    return envelope(*keys, router=b"router-2", boot=b"boot-two", mesh=mesh)
+def receiver(*keys: MeshKey, mesh: MeshId = MESH) -> Envelope:
+    return envelope(*keys, router=RouterId(b"router-2"), boot=b"boot-two", mesh=mesh)
 
 
 def assert_refused(at: Envelope, data: bytes, reason: str) -> None:
@@ -36,14 +38,14 @@ def assert_refused(at: Envelope, data: bytes, reason: str) -> None:
 
 
 @pytest.mark.parametrize("keys", [(), (NEW,)])
-def test_members_understand_each_other(keys: tuple[bytes, ...]) -> None:
-    assert receiver(*keys).unwrap(envelope(*keys).wrap([HELLO])) == (b"router-1", BODY)
+def test_members_understand_each_other(keys: tuple[MeshKey, ...]) -> None:
+    assert receiver(*keys).unwrap(envelope(*keys).wrap([HELLO])) == (US, BODY)
 
 
 def test_a_stranger_reads_nothing() -> None:
     data = envelope(NEW).wrap([HELLO])
     assert SECRET_TEXT not in data
-    assert MESH not in data
+    assert bytes(MESH) not in data
     assert_refused(receiver(STRANGE), data, "sealed")
     assert_refused(receiver(), data, "sealed")
 
@@ -51,7 +53,7 @@ def test_a_stranger_reads_nothing() -> None:
 def test_a_stranger_injects_nothing() -> None:
     assert_refused(receiver(NEW), envelope(STRANGE).wrap([HELLO]), "sealed")
     assert_refused(receiver(NEW), envelope().wrap([HELLO]), "unsealed")
-    assert_refused(receiver(NEW), PlainDatagram(MESH, b"router-1", BODY).encode(), "unsealed")
+    assert_refused(receiver(NEW), PlainDatagram(MESH, US, BODY).encode(), "unsealed")
 
 
 @given(st.data())
@@ -76,7 +78,7 @@ def test_another_mesh_is_not_ours_with_a_key_or_without() -> None:
 
 
 @pytest.mark.parametrize("keys", [(), (NEW,)])
-def test_a_router_does_not_listen_to_itself(keys: tuple[bytes, ...]) -> None:
+def test_a_router_does_not_listen_to_itself(keys: tuple[MeshKey, ...]) -> None:
     own = envelope(*keys)
     assert_refused(own, own.wrap([HELLO]), "own")
     assert_refused(envelope(*keys, boot=b"after it"), own.wrap([HELLO]), "own")
@@ -94,9 +96,9 @@ def test_a_replay_is_refused() -> None:
 def test_a_forgery_does_not_use_up_the_number_of_the_true_one() -> None:
     at = receiver(NEW)
     true = envelope(NEW).wrap([HELLO])
-    forged = SealedDatagram(b"router-1", b"boot-one", 1, bytes(40))
+    forged = SealedDatagram(US, BootId(b"boot-one"), 1, bytes(40))
     assert_refused(at, forged.encode(), "sealed")
-    assert at.unwrap(true) == (b"router-1", BODY)
+    assert at.unwrap(true) == (US, BODY)
 
 
 @pytest.mark.parametrize("sends_new", [False, True])
@@ -105,7 +107,7 @@ def test_two_keys_are_understood_while_a_mesh_changes_over(sends_new: bool) -> N
     sender = ahead if sends_new else behind
     data = sender.wrap([HELLO])
     for keys in ((NEW, OLD), (OLD, NEW), (NEW,) if sends_new else (OLD,)):
-        assert receiver(*keys).unwrap(data) == (b"router-1", BODY)
+        assert receiver(*keys).unwrap(data) == (US, BODY)
     assert_refused(receiver(OLD if sends_new else NEW), data, "sealed")
 
 
@@ -113,7 +115,7 @@ def test_a_restarted_router_is_heard_although_its_numbers_start_again() -> None:
     at = receiver(NEW)
     before = envelope(NEW, boot=b"before..").wrap([HELLO])
     at.unwrap(before)
-    assert at.unwrap(envelope(NEW, boot=b"after...").wrap([HELLO])) == (b"router-1", BODY)
+    assert at.unwrap(envelope(NEW, boot=b"after...").wrap([HELLO])) == (US, BODY)
     assert_refused(at, before, "replay")
 
 
@@ -121,7 +123,7 @@ def test_a_member_s_counter_may_leap_to_its_end() -> None:
     """Whoever has the key may still be a fool: a leap of 2**64 - 2 once asked for as many bits of memory."""
     at, sealer = receiver(NEW), Sealer((NEW,))
     for counter in (1, 2**63, 2**64 - 1):
-        draft = SealedDatagram(b"router-9", b"leaping!", counter, b"")
+        draft = SealedDatagram(RouterId(b"router-9"), BootId(b"leaping!"), counter, b"")
         sealed = sealer.seal(draft.nonce, SEALED_HEADER + MESH, BODY)
         assert at.unwrap(draft.encode() + sealed) == (b"router-9", BODY)
         assert_refused(at, draft.encode() + sealed, "replay")
@@ -129,7 +131,7 @@ def test_a_member_s_counter_may_leap_to_its_end() -> None:
 
 @pytest.mark.parametrize("keys", [(), (NEW,)])
 @pytest.mark.parametrize("mtu", [0, MIN_MTU, 1280, MAX_MTU, 65_536])
-def test_a_full_datagram_fits_the_mtu(mtu: int, keys: tuple[bytes, ...]) -> None:
+def test_a_full_datagram_fits_the_mtu(mtu: int, keys: tuple[MeshKey, ...]) -> None:
     sender = envelope(*keys)
     capacity = sender.capacity(mtu)
     fill = Records((Carried(b"\x01\x01\x01\x02".ljust(capacity - RECORDS_FIELDS - 2, b"x")),))
@@ -141,7 +143,7 @@ def test_a_full_datagram_fits_the_mtu(mtu: int, keys: tuple[bytes, ...]) -> None
 def test_no_number_passes_twice_whatever_the_order(counters: list[int]) -> None:
     guard, passed, highest = ReplayGuard(4), set[int](), -1
     for counter in counters:
-        fresh = guard.fresh(b"run", counter)
+        fresh = guard.fresh(SenderRun(b"run"), counter)
         if counter > highest - REPLAY_WINDOW:
             assert fresh == (counter not in passed)
         else:
@@ -154,6 +156,6 @@ def test_no_number_passes_twice_whatever_the_order(counters: list[int]) -> None:
 def test_the_run_not_heard_for_longest_is_forgotten_first() -> None:
     guard = ReplayGuard(2)
     for run in (b"first", b"second", b"first", b"third"):
-        guard.fresh(run, len(run) + (run == b"third"))
-    assert not guard.fresh(b"third", 6)
-    assert not guard.fresh(b"first", 5)
+        guard.fresh(SenderRun(run), len(run) + (run == b"third"))
+    assert not guard.fresh(SenderRun(b"third"), 6)
+    assert not guard.fresh(SenderRun(b"first"), 5)

@@ -9,24 +9,25 @@ from hypothesis import strategies as st
 from meshchat.constants import MAX_REASSEMBLIES, MAX_RECORD, REASSEMBLY_LIFETIME
 from meshchat.protocol.source import fragments
 from meshchat.state.fragments import Reassembly
+from meshchat.wire.ids import RecordId, RouterId
 from meshchat.wire.packets import MIN_PIECE, Carried, Fragment
 
 ANN, BEN = b"router-a", b"router-b"
 
 
 def piece(record: int, offset: int, total: int, data: bytes) -> Fragment:
-    return Fragment(False, record.to_bytes(16, "big"), total, offset, 0, data)
+    return Fragment(False, RecordId(record.to_bytes(16, "big")), total, offset, 0, data)
 
 
 def cut(record: int, data: bytes, capacity: int = 600) -> list[Fragment]:
-    return fragments(record.to_bytes(16, "big"), Carried(data), capacity, repair=False)
+    return fragments(RecordId(record.to_bytes(16, "big")), Carried(data), capacity, repair=False)
 
 
 def some_bytes(seed: int, size: int = 5000) -> bytes:
     return b"\x01\x01\x01\x02" + random.Random(seed).randbytes(size - 4)
 
 
-def feed(table: Reassembly, sender: bytes, pieces: list[Fragment], now: float = 0.0) -> list[bytes]:
+def feed(table: Reassembly, sender: RouterId, pieces: list[Fragment], now: float = 0.0) -> list[bytes]:
     whole = [table.add(sender, one, now) for one in pieces]
     return [one for one in whole if one is not None]
 
@@ -40,25 +41,25 @@ def test_pieces_in_any_order_and_doubled_make_the_record(
     assert all(len(one.data) >= MIN_PIECE for one in pieces[:-1])
     doubled = pieces + pieces[:-1]
     order.shuffle(doubled)
-    assert feed(table, ANN, doubled)[0] == data
+    assert feed(table, RouterId(ANN), doubled)[0] == data
 
 
 def test_a_second_sending_with_another_mtu_fills_the_gaps() -> None:
     data, table = some_bytes(1), Reassembly()
     first = cut(1, data, 600)
     del first[3]
-    assert feed(table, ANN, first) == []
-    assert feed(table, ANN, cut(1, data, 1000)) == [data]
+    assert feed(table, RouterId(ANN), first) == []
+    assert feed(table, RouterId(ANN), cut(1, data, 1000)) == [data]
 
 
 def test_nobody_spoils_another_s_record() -> None:
     data, table = some_bytes(1), Reassembly()
     for one in cut(1, data):
-        assert table.add(BEN, piece(1, one.offset, one.total, bytes(len(one.data))), 0.0) in (
+        assert table.add(RouterId(BEN), piece(1, one.offset, one.total, bytes(len(one.data))), 0.0) in (
             None,
             bytes(5000),
         )
-        whole = table.add(ANN, one, 0.0)
+        whole = table.add(RouterId(ANN), one, 0.0)
     assert whole == data
 
 
@@ -66,8 +67,8 @@ def test_a_sender_s_flood_costs_only_his_own() -> None:
     data, table = some_bytes(1), Reassembly()
     for count, one in enumerate(cut(1, data)):
         for other in range(100):
-            table.add(BEN, piece(1000 * count + other, 0, MAX_RECORD, bytes(400)), 0.0)
-        whole = table.add(ANN, one, 0.0)
+            table.add(RouterId(BEN), piece(1000 * count + other, 0, MAX_RECORD, bytes(400)), 0.0)
+        whole = table.add(RouterId(ANN), one, 0.0)
     assert whole == data
     assert len(table) <= MAX_REASSEMBLIES
 
@@ -75,15 +76,15 @@ def test_a_sender_s_flood_costs_only_his_own() -> None:
 def test_what_is_never_finished_makes_room_after_a_minute() -> None:
     table = Reassembly()
     first, last = cut(1, some_bytes(1, 800))
-    assert table.add(ANN, first, 0.0) is None
-    assert table.add(ANN, last, REASSEMBLY_LIFETIME + 1) is None
+    assert table.add(RouterId(ANN), first, 0.0) is None
+    assert table.add(RouterId(ANN), last, REASSEMBLY_LIFETIME + 1) is None
 
 
 def test_another_length_is_another_record() -> None:
     table = Reassembly()
-    assert table.add(ANN, piece(1, 0, 600, b"a" * 300), 0.0) is None
-    assert table.add(ANN, piece(1, 300, 700, b"b" * 400), 0.0) is None
-    assert table.add(ANN, piece(1, 0, 700, b"c" * 300), 0.0) == b"c" * 300 + b"b" * 400
+    assert table.add(RouterId(ANN), piece(1, 0, 600, b"a" * 300), 0.0) is None
+    assert table.add(RouterId(ANN), piece(1, 300, 700, b"b" * 400), 0.0) is None
+    assert table.add(RouterId(ANN), piece(1, 0, 700, b"c" * 300), 0.0) == b"c" * 300 + b"b" * 400
 
 
 @given(
@@ -98,7 +99,7 @@ def test_any_pieces_at_all_give_records_of_the_length_they_claim(
     for sender, record, offset, size in sent:
         total = 2000 + record % 3 * 500
         if offset + size <= total:
-            whole = table.add(sender, piece(record, offset, total, bytes(size)), 0.0)
+            whole = table.add(RouterId(sender), piece(record, offset, total, bytes(size)), 0.0)
             assert whole is None or len(whole) == total
         assert len(table) <= MAX_REASSEMBLIES
 
@@ -109,7 +110,7 @@ def test_the_memory_is_bounded_whatever_is_sent() -> None:
     for number in range(30_000):
         offset = rng.randrange(MAX_RECORD - 300)
         sender = rng.choice([ANN, BEN, number.to_bytes(8, "big")])
-        table.add(sender, piece(rng.randrange(64), offset, MAX_RECORD, bytes(256)), number / 1000)
+        table.add(RouterId(sender), piece(rng.randrange(64), offset, MAX_RECORD, bytes(256)), number / 1000)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(table) <= MAX_REASSEMBLIES

@@ -11,6 +11,9 @@ from meshchat.errors import ConfigError, Malformed
 from meshchat.identity import (
     MESH_KEY_SIZE,
     SEAL_OVERHEAD,
+    KeySeed,
+    MeshKey,
+    PasswordSalt,
     RouterIdentity,
     SealedKey,
     Sealer,
@@ -24,9 +27,10 @@ from meshchat.identity import (
     verify_record,
 )
 from meshchat.wire.codec import Reader
+from meshchat.wire.ids import RouterId, SealNonce, Signature
 from meshchat.wire.records import Grade, Kind, Record, Space, mesh_id, router_id
 
-ANN, BEN = (SigningKey.from_seed(bytes([number]) * 32) for number in (1, 2))
+ANN, BEN = (SigningKey.from_seed(KeySeed(bytes([number]) * 32)) for number in (1, 2))
 LIGHT = {"operations": 1, "memory": 8 * 1024}
 
 
@@ -38,7 +42,7 @@ def signed(signer: SigningKey = ANN) -> Record:
         log="1",
         kind=Kind.MESSAGE,
         author="ann",
-        router=b"router-1",
+        router=RouterId(b"router-1"),
         stamp=1 << 56,
         grade=Grade.GOOD,
         body=b"hello",
@@ -76,7 +80,7 @@ def test_a_record_can_be_neither_altered_nor_moved(change: dict[str, object]) ->
 
 def test_two_signatures_over_one_text_are_one_record() -> None:
     record = signed()
-    assert replace(record, signature=bytes(64)).id == record.id
+    assert replace(record, signature=Signature(bytes(64))).id == record.id
 
 
 def test_a_router_is_known_by_the_hash_of_its_key() -> None:
@@ -133,7 +137,7 @@ def test_sealing_twice_gives_nothing_to_compare() -> None:
     ],
 )
 def test_no_account_makes_a_router_work_beyond_its_bounds(operations: int, memory: int) -> None:
-    greedy = SealedKey(operations, memory, bytes(16), bytes(24), bytes(48))
+    greedy = SealedKey(operations, memory, PasswordSalt(bytes(16)), bytes(24), bytes(48))
     with pytest.raises(Malformed, match="argon"):
         SealedKey.decode(Reader(greedy.encode()))
 
@@ -152,7 +156,7 @@ def test_any_bytes_are_a_sealed_key_or_refused(data: bytes) -> None:
 
 @given(st.binary(min_size=MESH_KEY_SIZE, max_size=MESH_KEY_SIZE))
 def test_a_mesh_key_survives_being_copied_by_hand(key: bytes) -> None:
-    written = mesh_key_text(key)
+    written = mesh_key_text(MeshKey(key))
     assert len(written) == 52
     assert written.isalnum()
     by_hand = " ".join(written[at : at + 4] for at in range(0, 52, 4)).upper() + "\n"
@@ -167,19 +171,19 @@ def test_what_is_no_mesh_key_is_refused_in_words(written: str) -> None:
 
 @given(st.binary(max_size=80))
 def test_any_bytes_under_a_key_are_opened_or_none(data: bytes) -> None:
-    assert Sealer((bytes(32),)).open(bytes(24), b"header", data) is None
-    assert Sealer(()).open(bytes(24), b"header", data) is None
+    assert Sealer((MeshKey(bytes(32)),)).open(SealNonce(bytes(24)), b"header", data) is None
+    assert Sealer(()).open(SealNonce(bytes(24)), b"header", data) is None
 
 
 def test_the_header_is_sealed_with_the_rest() -> None:
-    sealer = Sealer((bytes(32),))
-    sealed = sealer.seal(bytes(24), b"header", b"plain")
+    sealer = Sealer((MeshKey(bytes(32)),))
+    sealed = sealer.seal(SealNonce(bytes(24)), b"header", b"plain")
     assert len(sealed) == len(b"plain") + SEAL_OVERHEAD
-    assert sealer.open(bytes(24), b"header", sealed) == b"plain"
-    assert sealer.open(bytes(24), b"Header", sealed) is None
-    assert sealer.open(bytes(23) + b"\x01", b"header", sealed) is None
+    assert sealer.open(SealNonce(bytes(24)), b"header", sealed) == b"plain"
+    assert sealer.open(SealNonce(bytes(24)), b"Header", sealed) is None
+    assert sealer.open(SealNonce(bytes(23) + b"\x01"), b"header", sealed) is None
 
 
 def test_no_key_seals_nothing() -> None:
     assert not Sealer(())
-    assert Sealer((bytes(32),))
+    assert Sealer((MeshKey(bytes(32)),))

@@ -11,7 +11,8 @@ from meshchat.state.limits import BucketTable, TokenBucket
 from meshchat.state.neighbours import Backoff, Neighbours
 from meshchat.state.seen import SeenCache
 from meshchat.state.timers import Timers
-from meshchat.wire.records import position
+from meshchat.wire.ids import RecordId, RouterId
+from meshchat.wire.records import make_position
 
 HERE = ("10.0.0.1", 8888)
 
@@ -76,10 +77,10 @@ def test_each_key_has_a_bucket_of_its_own_and_the_table_is_bounded() -> None:
 def test_the_last_records_are_remembered_and_no_more() -> None:
     cache = SeenCache(3)
     ids = [bytes([number]) * 16 for number in range(5)]
-    places = [position(1, number, record_id) for number, record_id in enumerate(ids)]
+    places = [make_position(1, number, RecordId(record_id)) for number, record_id in enumerate(ids)]
     for place in places:
         cache.add(place)
-    assert [cache.place(record_id) for record_id in ids] == [None, None, *places[2:]]
+    assert [cache.position(RecordId(record_id)) for record_id in ids] == [None, None, *places[2:]]
 
 
 # --- Neighbours -----------------------------------------------------------------------------------------
@@ -88,25 +89,25 @@ def test_the_last_records_are_remembered_and_no_more() -> None:
 def test_invented_routers_do_not_fill_the_memory() -> None:
     table = Neighbours()
     for number in range(5000):
-        table.heard(number.to_bytes(8, "big"), "wlan0", HERE, number / 1000)
-        table.heard(b"honest!!", "wlan0", HERE, number / 1000)
+        table.heard(RouterId(number.to_bytes(8, "big")), "wlan0", HERE, number / 1000)
+        table.heard(RouterId(b"honest!!"), "wlan0", HERE, number / 1000)
     alive = list(table.alive(5.0))
     assert len(alive) == MAX_NEIGHBOURS
-    assert table.get(b"honest!!", "wlan0") in alive
+    assert table.get(RouterId(b"honest!!"), "wlan0") in alive
 
 
 def test_a_neighbour_not_heard_for_long_starts_afresh() -> None:
     table = Neighbours()
-    first = table.heard(b"router-a", "wlan0", HERE, 0.0)
-    assert table.heard(b"router-a", "wlan0", HERE, NEIGHBOUR_LIFETIME) is first
+    first = table.heard(RouterId(b"router-a"), "wlan0", HERE, 0.0)
+    assert table.heard(RouterId(b"router-a"), "wlan0", HERE, NEIGHBOUR_LIFETIME) is first
     assert not list(table.alive(2 * NEIGHBOUR_LIFETIME + 1))
-    assert table.heard(b"router-a", "wlan0", HERE, 2 * NEIGHBOUR_LIFETIME + 1) is not first
+    assert table.heard(RouterId(b"router-a"), "wlan0", HERE, 2 * NEIGHBOUR_LIFETIME + 1) is not first
 
 
 def test_a_router_on_two_interfaces_is_two_neighbours() -> None:
     table = Neighbours()
     for interface in ("wlan0", "eth0"):
-        table.heard(b"router-a", interface, HERE, 0.0)
+        table.heard(RouterId(b"router-a"), interface, HERE, 0.0)
     assert len(list(table.alive(0.0))) == 2
     table.forget_link("wlan0")
     assert [one.link for one in table.alive(0.0)] == ["eth0"]

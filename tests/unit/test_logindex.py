@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from meshchat.adapters.storage import logindex
 from meshchat.adapters.storage.logindex import Arrived, Entry, LogIndex, Place, pack, unpack
-from meshchat.wire.records import position, position_stamp
+from meshchat.wire.ids import Bound, Position
+from meshchat.wire.records import make_position, position_stamp
 
-positions = st.integers(0, 300).map(lambda stamp: position(stamp % 2, stamp))
+positions = st.integers(0, 300).map(lambda stamp: make_position(stamp % 2, stamp))
 places = st.builds(
     Place,
     st.integers(0, 3),
@@ -33,39 +34,41 @@ def test_it_holds_what_a_dictionary_would(steps: list[tuple[bytes, Place | None,
     index, model = LogIndex(), dict[bytes, Place]()
     for key, place, only_new in steps:
         if place is None:
-            index.discard(key)
+            index.discard(Position(Bound(key)))
             model.pop(key, None)
         elif only_new:
-            assert index.add(key, place) == (key not in model)
+            assert index.add(Position(Bound(key)), place) == (key not in model)
             model.setdefault(key, place)
         else:
-            index.put(key, place)
+            index.put(Position(Bound(key)), place)
             model[key] = place
     assert len(index) == len(model)
     for stamp in range(301):
-        key = position(stamp % 2, stamp)
+        key = make_position(stamp % 2, stamp)
         assert index.get(key) == model.get(key)
         assert (key in index) == (key in model)
     for file in range(4):
-        wanted = [Entry(key, place) for key, place in sorted(model.items()) if place.file == file]
+        wanted = [
+            Entry(Position(Bound(key)), place) for key, place in sorted(model.items()) if place.file == file
+        ]
         assert [unpack(entry) for entry in index.in_file(file)] == wanted
 
 
 @given(positions, places)
 def test_an_entry_is_packed_and_unpacked(key: bytes, place: Place) -> None:
-    assert unpack(pack(Entry(key, place))) == Entry(key, place)
+    assert unpack(pack(Entry(Position(Bound(key)), place))) == Entry(Position(Bound(key)), place)
 
 
 def test_the_lowest_entries_may_go_and_lower_ones_come() -> None:
     index, place = LogIndex(), Place(0, 0, 1, 2)
     for stamp in range(10, 40):
-        index.put(position(1, stamp), place)
+        index.put(make_position(1, stamp), place)
     for stamp in range(10, 30):
-        index.discard(position(1, stamp))
-    index.put(position(1, 5), place)
-    wanted = [position(1, stamp) for stamp in (5, *range(30, 40))]
+        index.discard(make_position(1, stamp))
+    index.put(make_position(1, 5), place)
+    wanted = [make_position(1, stamp) for stamp in (5, *range(30, 40))]
     assert [unpack(entry).position for entry in index.in_file(0)] == wanted
-    assert index.get(position(1, 5)) == place
+    assert index.get(make_position(1, 5)) == place
 
 
 @given(
@@ -84,17 +87,17 @@ def test_it_finds_what_arrived_since(
         for number, (key, place) in enumerate(model.items())
     }
     for key, place in model.items():
-        index.put(key, place)
+        index.put(Position(Bound(key)), place)
     for key in gone & model.keys():
-        index.discard(key)
+        index.discard(Position(Bound(key)))
         del model[key]
     wanted = sorted(
-        Arrived(place.number, key)
+        Arrived(place.number, Position(Bound(key)))
         for key, place in model.items()
         if place.number is not None
         and place.number > after
         and place.file in (0, 2)
-        and (since is None or place.late or position_stamp(key) >= since)
+        and (since is None or place.late or position_stamp(Bound(key)) >= since)
     )
     assert index.arrived(after, {0, 2}, since=since, limit=limit) == wanted[:limit]
     assert index.newest >= max((place.number or 0 for place in model.values()), default=0)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from meshchat.adapters.storage.logline import MAX_LINE, StoredRecord, decode_line, encode_line
 from meshchat.constants import MAX_RECORD
 from meshchat.errors import Malformed
-from meshchat.identity import SigningKey, sign_record, verify_record
+from meshchat.identity import KeySeed, SigningKey, sign_record, verify_record
+from meshchat.wire.ids import RouterId
 from meshchat.wire.records import MAX_STAMP, Grade, Kind, Record, Space, is_name, make_stamp, mesh_id
 
 MESH = mesh_id("test")
-SIGNER = SigningKey.from_seed(bytes(range(32)))
+SIGNER = SigningKey.from_seed(KeySeed(bytes(range(32))))
 
 names = st.text("abcXYZ0189-_.äßñяنあ", min_size=1, max_size=32).filter(is_name)
 bodies = st.one_of(st.text(max_size=300).map(lambda text: text.encode("utf-8")), st.binary(max_size=300))
@@ -31,7 +32,7 @@ def records(draw: st.DrawFn) -> Record:
         log=log,
         kind=draw(st.one_of(st.just(int(Kind.MESSAGE)), st.integers(0, 255))),
         author=draw(names),
-        router=draw(st.binary(min_size=8, max_size=8)),
+        router=RouterId(draw(st.binary(min_size=8, max_size=8))),
         stamp=draw(st.one_of(st.integers(0, MAX_STAMP), st.just(make_stamp(1_795_219_200_000)))),
         grade=draw(st.sampled_from(Grade)),
         body=draw(bodies),
@@ -46,7 +47,7 @@ def message(text: str, *, room: str = "1", stamp: int = make_stamp(1_795_219_200
         log=room,
         kind=Kind.MESSAGE,
         author="ja",
-        router=bytes(8),
+        router=RouterId(bytes(8)),
         stamp=stamp,
         grade=Grade.GOOD,
         body=text.encode("utf-8"),

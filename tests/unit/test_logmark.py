@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from meshchat.adapters.storage.logline import Outline, StoredRecord, encode_line
 from meshchat.adapters.storage.logmark import MARK_SIZE
 from meshchat.adapters.storage.logstore import LogStore
-from meshchat.identity import RouterIdentity, SigningKey, sign_record, verify_record
+from meshchat.identity import KeySeed, RouterIdentity, SigningKey, sign_record, verify_record
+from meshchat.wire.ids import Bound, Position, RouterId, Signature
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id
 from tests.sim.disk import SimFiles
 from tests.sim.world import MESH as SIMULATED
@@ -21,9 +22,9 @@ from tests.sim.world import World
 
 MESH = mesh_id("test")
 START_MS = 1_795_219_200_000
-AUTHORS = [SigningKey.from_seed(bytes([number]) * 32) for number in range(3)]
-ROUTER = RouterIdentity(SigningKey.from_seed(b"r" * 32))
-ANOTHER = RouterIdentity(SigningKey.from_seed(b"s" * 32))
+AUTHORS = [SigningKey.from_seed(KeySeed(bytes([number]) * 32)) for number in range(3)]
+ROUTER = RouterIdentity(SigningKey.from_seed(KeySeed(b"r" * 32)))
+ANOTHER = RouterIdentity(SigningKey.from_seed(KeySeed(b"s" * 32)))
 LOG = "rooms/1.log"
 
 
@@ -42,7 +43,7 @@ def message(
         log=room,
         kind=Kind.MESSAGE,
         author=("ja", "Åse", "𝔅ob")[number % 3],
-        router=bytes(8),
+        router=RouterId(bytes(8)),
         stamp=make_stamp(START_MS + 1000 * number),
         grade=grade,
         body=f"message {number}".encode() if body is None else body,
@@ -68,7 +69,7 @@ class Machine:
         store.open()
         return store, list(store.load(self.identity.mark_key(MESH), self._verify))
 
-    def found(self) -> list[bytes]:
+    def found(self) -> list[Position]:
         """The positions that a start finds, in order of arrival."""
         return [item.position for item in self.start()[1]]
 
@@ -88,7 +89,7 @@ def machine() -> Machine:
     return machine
 
 
-def numbered(*numbers: int) -> list[bytes]:
+def numbered(*numbers: int) -> list[Position]:
     return [message(number).position for number in numbers]
 
 
@@ -122,8 +123,8 @@ def test_a_forgery_with_a_right_id_and_a_mark_taken_from_elsewhere_is_set_aside(
 
 def test_a_bad_signature_does_not_push_out_the_genuine_record(machine: Machine) -> None:
     # The id covers no signature: both lines name the same record.
-    forged = replace(message(4), signature=bytes(64))
-    machine.edit([encode_line(forged)[:-1], *machine.lines()])
+    forged = replace(message(4), signature=Signature(bytes(64)))
+    machine.edit([Position(Bound(encode_line(forged)[:-1])), *machine.lines()])
     store, _ = machine.start()
     assert store.read(message(4).position) == message(4)
 
@@ -132,7 +133,7 @@ def test_an_edited_age_is_checked_like_a_stranger_s_record() -> None:
     machine = Machine()
     store, _ = machine.start()
     store.append([StoredRecord(message(1, grade=Grade.UNKNOWN), 100, 50)])
-    machine.edit([machine.lines()[0].replace(b'"age":100', b'"age":999')])
+    machine.edit([Position(Bound(machine.lines()[0].replace(b'"age":100', b'"age":999')))])
     assert len(machine.found()) == 1
     assert machine.verified == 1
 

@@ -20,6 +20,8 @@ from meshchat.adapters.storage.logline import StoredRecord, encode_line
 from meshchat.adapters.storage.logmark import MARK_SIZE
 from meshchat.adapters.storage.logstore import AppendFailed, FsyncPolicy, LogStore
 from meshchat.errors import StoreError
+from meshchat.identity import MarkKey
+from meshchat.wire.ids import Position, PublicKey, RouterId, Signature
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id
 from tests.sim.disk import PowerCut, SimFiles
 
@@ -34,7 +36,19 @@ def record(
     body = (text or f"message {number}").encode()
     stamp = make_stamp(START_MS + 1000 * number)
     author = SIGNER_KEY
-    return Record(MESH, space, room, Kind.MESSAGE, "ja", author, bytes(8), stamp, grade, body, bytes(64))
+    return Record(
+        MESH,
+        space,
+        room,
+        Kind.MESSAGE,
+        "ja",
+        PublicKey(author),
+        RouterId(bytes(8)),
+        stamp,
+        grade,
+        body,
+        Signature(bytes(64)),
+    )
 
 
 SIGNER_KEY = bytes(range(32))
@@ -47,7 +61,7 @@ def stored(*numbers: int, room: str = "1") -> list[StoredRecord]:
 
 def loaded(store: LogStore, key: bytes = KEY) -> list[StoredRecord]:
     """What the store finds at its start, whole. Whatever it checks passes: records here are not signed."""
-    found = list(store.load(key, lambda record: True))
+    found = list(store.load(MarkKey(key), lambda record: True))
     whole = []
     for item in found:
         kept = store.read(item.position)
@@ -546,10 +560,10 @@ class Lives:
     fsync: FsyncPolicy
     files: SimFiles = field(default_factory=SimFiles)
     given: dict[bytes, StoredRecord] = field(default_factory=dict)
-    written: set[bytes] = field(default_factory=set)
-    safe: set[bytes] = field(default_factory=set)
-    gone: set[bytes] = field(default_factory=set)
-    gone_safely: set[bytes] = field(default_factory=set)
+    written: set[Position] = field(default_factory=set)
+    safe: set[Position] = field(default_factory=set)
+    gone: set[Position] = field(default_factory=set)
+    gone_safely: set[Position] = field(default_factory=set)
 
     def live(self) -> None:
         """Opens, checks every promise, works until it is killed or the power goes."""

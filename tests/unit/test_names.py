@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from meshchat.chat.names import Strangers, fold, key_tag, room_name, split_tag, tagged, user_name
 from meshchat.errors import NameRefused
+from meshchat.wire.ids import PublicKey
 from meshchat.wire.records import is_name
 
 
@@ -75,19 +76,19 @@ def test_folding_twice_changes_nothing_more(text: str) -> None:
 
 
 def test_a_tag_has_40_bits_of_the_key_and_can_be_typed_at_login() -> None:
-    tag = key_tag(bytes(32))
+    tag = key_tag(PublicKey(bytes(32)))
     assert len(tag) == 8
     assert set(tag) <= set(string.ascii_lowercase + "234567")
-    assert split_tag(tagged("ja", bytes(32)).upper()) == ("JA", tag)
+    assert split_tag(tagged("ja", PublicKey(bytes(32))).upper()) == ("JA", tag)
     assert split_tag("ja") == ("ja", None)
-    assert key_tag(b"\x01" * 32) != tag
+    assert key_tag(PublicKey(b"\x01" * 32)) != tag
 
 
 def test_strangers_are_bounded_and_the_oldest_goes_first() -> None:
     strangers = Strangers(limit=2)
     for number in range(3):
-        strangers.add("ja", bytes([number]))
+        strangers.add("ja", PublicKey(bytes([number])))
     assert strangers.keys("ja") == {b"\x01", b"\x02"}
-    strangers.add("bo", b"\x03")
-    strangers.add("bo", b"\x04")
+    strangers.add("bo", PublicKey(b"\x03"))
+    strangers.add("bo", PublicKey(b"\x04"))
     assert strangers.keys("ja") == frozenset()

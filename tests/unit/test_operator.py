@@ -8,7 +8,7 @@ import pytest
 from meshchat.adapters.links.udp import UdpOrigin
 from meshchat.chat.localtime import Zone
 from meshchat.errors import ConfigError
-from meshchat.identity import mesh_key_text
+from meshchat.identity import MeshKey, mesh_key_text
 from meshchat.terminal import tables
 from tests.unit.routers import Router, interface_link
 
@@ -51,7 +51,7 @@ def test_keys_are_those_in_use_until_they_are_read_again(tmp_path: Path) -> None
     router = Router(tmp_path)
     router.node.link_up(interface_link("mesh0"))
     assert router.operator.status()["sealed"] is False
-    file, written = tmp_path / "0" / "mesh.keys", mesh_key_text(bytes(32))
+    file, written = tmp_path / "0" / "mesh.keys", mesh_key_text(MeshKey(bytes(32)))
     file.write_text(f"{written}\n")
     assert router.operator.status()["sealed"] is False
     assert router.operator.keys() == []

@@ -7,6 +7,7 @@ import pytest
 from meshchat.protocol.link import LinkProfile
 from meshchat.state.origin import Origin
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
+from meshchat.wire.ids import AskNonce, RouterId
 from meshchat.wire.packets import Ask, Digest, decode_packets, encode_packet
 from meshchat.wire.records import mesh_id
 from tests.unit.routers import Router, interface_link
@@ -42,9 +43,9 @@ def asks(router: Router, folder: Path, link: str, origin: Origin, *, times: int)
     digest = digest_of_another(folder)
     before = router.node.engine.drops["answer-budget"]
     for number in range(times):
-        body = encode_packet(Ask(number.to_bytes(8, "big"), digest))
+        body = encode_packet(Ask(AskNonce(number.to_bytes(8, "big")), digest))
         sender = f"sender{number:02}".encode()[:8]
-        router.node.receive(PlainDatagram(mesh_id("meshchat"), sender, body).encode(), link, origin)
+        router.node.receive(PlainDatagram(mesh_id("meshchat"), RouterId(sender), body).encode(), link, origin)
     return router.node.engine.drops["answer-budget"] - before
 
 

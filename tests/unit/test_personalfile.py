@@ -21,6 +21,7 @@ from meshchat.constants import (
     MAX_PERSONAL,
     PERSONAL_EVERY,
 )
+from meshchat.wire.ids import PublicKey
 from meshchat.wire.records import MAX_STAMP
 from tests.sim.disk import PowerCut, SimFiles
 
@@ -63,50 +64,52 @@ def test_what_people_left_comes_back_as_it_was(persons: list[Person]) -> None:
 def test_it_is_written_when_who_changed_something_leaves_or_after_minutes_and_else_not() -> None:
     files = SimFiles()
     kept = PersonalFile(files, 0.0)
-    kept.people.put(Person(KEYS[1]).marked("1", mark(1)))
-    kept.people.left(KEYS[2])
+    kept.people.put(Person(PublicKey(KEYS[1])).marked("1", mark(1)))
+    kept.people.left(PublicKey(KEYS[2]))
     kept.keep(10.0)
     assert people(files) == []
-    kept.people.left(KEYS[1])
+    kept.people.left(PublicKey(KEYS[1]))
     kept.keep(11.0)
     assert len(people(files)) == 1
     operations = files.operations
     for second in range(12, 10_000):
-        kept.people.put(Person(KEYS[1]).marked("1", mark(1)))
-        kept.people.left(KEYS[1])
+        kept.people.put(Person(PublicKey(KEYS[1])).marked("1", mark(1)))
+        kept.people.left(PublicKey(KEYS[1]))
         kept.keep(float(second))
     assert files.operations == operations, "nothing has changed"
-    kept.people.put(Person(KEYS[1]).marked("1", mark(2)))
+    kept.people.put(Person(PublicKey(KEYS[1])).marked("1", mark(2)))
     for second in range(10_000, 10_000 + int(PERSONAL_EVERY)):
-        kept.people.put(Person(KEYS[1]).marked("1", mark(second)))
+        kept.people.put(Person(PublicKey(KEYS[1])).marked("1", mark(second)))
         kept.keep(float(second))
-    assert people(files) == [Person(KEYS[1]).marked("1", mark(10_000))], "it was written once, at the first"
+    assert people(files) == [Person(PublicKey(KEYS[1])).marked("1", mark(10_000))], (
+        "it was written once, at the first"
+    )
 
 
 def test_everything_is_bounded_and_what_was_used_least_lately_goes_first() -> None:
     files = SimFiles()
     kept = PersonalFile(files, 0.0)
     for number in range(MAX_PEOPLE + 5):
-        kept.people.put(Person(KEYS[number], bell="all"))
-        kept.people.get(KEYS[0])
+        kept.people.put(Person(PublicKey(KEYS[number]), bell="all"))
+        kept.people.get(PublicKey(KEYS[0]))
     assert len(list(kept.people)) == MAX_PEOPLE
-    assert kept.people.get(KEYS[0]).bell == "all"
-    assert kept.people.get(KEYS[5]).bell == "mentions"
-    person = Person(KEYS[9])
+    assert kept.people.get(PublicKey(KEYS[0])).bell == "all"
+    assert kept.people.get(PublicKey(KEYS[5])).bell == "mentions"
+    person = Person(PublicKey(KEYS[9]))
     for number in range(MAX_MARKS + 1):
         person = person.marked(f"r{number}", mark(number)).marked("r0", mark(1000 + number))
     assert len(person.marks) == MAX_MARKS
     assert "r0" in person.marks
     assert "r1" not in person.marks
     for key in KEYS[: MAX_IGNORED + 3]:
-        person = person.ignoring(key, "x")
+        person = person.ignoring(PublicKey(key), "x")
     assert list(person.ignored) == KEYS[3 : MAX_IGNORED + 3]
     assert person.opening(map(str, range(100))).rooms == tuple(map(str, range(MAX_OPEN_ROOMS)))
 
 
 def test_the_file_is_bounded_too() -> None:
     files = SimFiles()
-    largest = [Person(key) for key in KEYS[:20]]
+    largest = [Person(PublicKey(key)) for key in KEYS[:20]]
     for number in range(MAX_MARKS):
         largest = [person.marked("名" * 30 + f"{number}", mark(number)) for person in largest]
     remember(files, *largest)
@@ -117,7 +120,7 @@ def test_the_file_is_bounded_too() -> None:
 
 
 def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
-    remember(DiskFiles(tmp_path), Person(KEYS[1], bell="off"))
+    remember(DiskFiles(tmp_path), Person(PublicKey(KEYS[1]), bell="off"))
     assert stat.S_IMODE((tmp_path / "personal.jsonl").stat().st_mode) == 0o600
 
 
@@ -126,9 +129,9 @@ def test_a_disk_that_takes_nothing_leaves_what_was_there_and_gets_it_when_mended
     fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     files = SimFiles()
-    remember(files, Person(KEYS[1], bell="off"))
+    remember(files, Person(PublicKey(KEYS[1]), bell="off"))
     kept = PersonalFile(files, 0.0)
-    kept.people.put(Person(KEYS[1], bell="all"))
+    kept.people.put(Person(PublicKey(KEYS[1]), bell="all"))
     if fault == "full":
         files.capacity = files.used()
     else:
@@ -137,17 +140,17 @@ def test_a_disk_that_takes_nothing_leaves_what_was_there_and_gets_it_when_mended
         for second in range(int(PERSONAL_EVERY) + 2):
             kept.keep(float(second))
     assert len(caplog.messages) == 1, "it is not tried each second"
-    assert people(files) == [Person(KEYS[1], bell="off")]
+    assert people(files) == [Person(PublicKey(KEYS[1]), bell="off")]
     files.capacity, files.read_only = None, False
     kept.keep(3 * PERSONAL_EVERY)
-    assert people(files) == [Person(KEYS[1], bell="all")]
+    assert people(files) == [Person(PublicKey(KEYS[1]), bell="all")]
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_power_cut_while_saving_leaves_the_old_or_the_new(seed: int) -> None:
     rng = random.Random(seed)
     files = SimFiles()
-    old, new = Person(KEYS[1], bell="off"), Person(KEYS[1], bell="all")
+    old, new = Person(PublicKey(KEYS[1]), bell="off"), Person(PublicKey(KEYS[1]), bell="all")
     remember(files, old)
     files.crash_at = files.operations + rng.randint(1, 4)
     with contextlib.suppress(PowerCut):
@@ -159,7 +162,7 @@ def test_a_power_cut_while_saving_leaves_the_old_or_the_new(seed: int) -> None:
 
 def test_a_damaged_line_costs_one_person_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     files = DiskFiles(tmp_path)
-    remember(files, *(Person(key, bell="all") for key in KEYS[:3]))
+    remember(files, *(Person(PublicKey(key), bell="all") for key in KEYS[:3]))
     path = tmp_path / "personal.jsonl"
     lines = path.read_bytes().splitlines()
     damaged = [

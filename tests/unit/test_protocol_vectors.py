@@ -6,25 +6,32 @@ before it. Values are hex, decimal numbers, or JSON strings in quotes.
 
 import ast
 import hashlib
+import importlib
 import json
+import pkgutil
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from pathlib import Path
+from typing import TypeVar
 
 import nacl.bindings
 import nacl.pwhash.argon2id
 import pytest
 
 import meshchat
-from meshchat import constants, errors
+from meshchat import errors
 from meshchat.adapters.storage.logline import StoredRecord, decode_line, encode_line
 from meshchat.adapters.storage.logmark import Lines
 from meshchat.adapters.storage.statestore import STATE_VERSION, State
 from meshchat.chat.accounts import decode_account, encode_account
 from meshchat.chat.requests import OPERATIONS
 from meshchat.identity import (
+    KeySeed,
+    MeshKey,
+    PasswordSalt,
     RouterIdentity,
     SealedKey,
     Sealer,
@@ -40,11 +47,31 @@ from meshchat.protocol.reconcile import short_id
 from meshchat.state.recordset import Entry, RecordSet
 from meshchat.wire.codec import Reader
 from meshchat.wire.datagram import PlainDatagram, SealedDatagram, decode_datagram
-from meshchat.wire.packets import (
+from meshchat.wire.ids import (
     END,
     START,
+    AskNonce,
+    BootId,
+    Bound,
+    Cell,
+    ConfirmKey,
+    Fingerprint,
+    HearsFilter,
+    MeshId,
+    Position,
+    PublicKey,
+    RecordId,
+    RouterId,
+    Salt,
+    ShortId,
+    SketchKey,
+    Token,
+    View,
+)
+from meshchat.wire.packets import (
     Ask,
     Block,
+    BySketchKey,
     Carried,
     ClockClaim,
     Confirm,
@@ -57,7 +84,6 @@ from meshchat.wire.packets import (
     Offer,
     Packet,
     PacketType,
-    Places,
     Range,
     Ranges,
     Records,
@@ -77,13 +103,18 @@ from meshchat.wire.records import (
     Record,
     Space,
     decode_record,
+    make_position,
     mesh_id,
-    position,
     record_id,
     router_id,
 )
 
+PACKAGES = ("constants", "protocol", "state", "wire")
+"""Where the numbers of the protocol are."""
+
 DOCUMENT = (Path(meshchat.__file__).parent / "PROTOCOL.md").read_text(encoding="utf-8")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -144,7 +175,7 @@ def test_mesh_id(vector: Vector) -> None:
 
 @_named("router-id")
 def test_router_id(vector: Vector) -> None:
-    key = SigningKey.from_seed(vector.octets("seed"))
+    key = SigningKey.from_seed(KeySeed(vector.octets("seed")))
     assert key.public == vector.octets("public")
     assert router_id(key.public) == vector.octets("router")
 
@@ -152,13 +183,13 @@ def test_router_id(vector: Vector) -> None:
 def _record(vector: Vector) -> Record:
     """The record that the fields of the vector describe, signed anew."""
     return sign_record(
-        SigningKey.from_seed(vector.octets("seed")),
-        mesh=vector.octets("mesh"),
+        SigningKey.from_seed(KeySeed(vector.octets("seed"))),
+        mesh=MeshId(vector.octets("mesh")),
         space=vector.number("space"),
         log=vector.text("log"),
         kind=vector.number("kind"),
         author=vector.text("author"),
-        router=vector.octets("router"),
+        router=RouterId(vector.octets("router")),
         stamp=vector.number("stamp"),
         grade=Grade(vector.number("grade")),
         body=vector.octets("body"),
@@ -170,10 +201,10 @@ def test_record(vector: Vector) -> None:
     made = _record(vector)
     for name in ("key", "signed", "signature", "carried", "id", "position"):
         assert getattr(made, name) == vector.octets(name), name
-    read = decode_record(vector.octets("mesh"), vector.octets("carried"))
+    read = decode_record(MeshId(vector.octets("mesh")), vector.octets("carried"))
     assert read == made
     assert verify_record(read)
-    assert record_id(vector.octets("mesh"), vector.octets("carried")) == vector.octets("id")
+    assert record_id(MeshId(vector.octets("mesh")), vector.octets("carried")) == vector.octets("id")
 
 
 @_named("statement")
@@ -189,7 +220,7 @@ def test_sealed_key(vector: Vector) -> None:
     sealed = SealedKey(
         vector.number("operations"),
         vector.number("memory"),
-        vector.octets("salt"),
+        PasswordSalt(vector.octets("salt")),
         vector.octets("nonce"),
         vector.octets("ciphertext"),
     )
@@ -197,9 +228,9 @@ def test_sealed_key(vector: Vector) -> None:
     assert SealedKey.decode(Reader(vector.octets("encoded"))) == sealed
     assert encode_account(vector.number("sequence"), sealed) == vector.octets("body")
     assert decode_account(vector.octets("body")) == (vector.number("sequence"), sealed)
-    opened = open_key(sealed, vector.octets("public"), vector.text("password"))
-    assert opened == SigningKey.from_seed(vector.octets("seed"))
-    assert open_key(sealed, vector.octets("public"), "another") is None
+    opened = open_key(sealed, PublicKey(vector.octets("public")), vector.text("password"))
+    assert opened == SigningKey.from_seed(KeySeed(vector.octets("seed")))
+    assert open_key(sealed, PublicKey(vector.octets("public")), "another") is None
 
 
 @_named("sealed-key")
@@ -223,7 +254,7 @@ def _synthetic(count: int) -> list[bytes]:
     places = []
     for number in range(count):
         name = hashlib.blake2b(number.to_bytes(4, "big"), digest_size=16).digest()
-        places.append(position(number % 2, (1_800_000_000_000 + number) * 65_536, name))
+        places.append(make_position(number % 2, (1_800_000_000_000 + number) * 65_536, RecordId(name)))
     return sorted(places)
 
 
@@ -243,8 +274,8 @@ def test_fingerprint(vector: Vector) -> None:
     assert hashlib.blake2b(b"".join(places), digest_size=16).digest() == vector.octets("positions")
     records = RecordSet()
     for place in places:
-        records.put(Entry(place, 1, 1, 1, 0, False))
-    assert records.summary() == Summary(len(places), vector.octets("fingerprint"))
+        records.put(Entry(Position(Bound(place)), 1, 1, 1, 0, False))
+    assert records.summary() == Summary(len(places), Fingerprint(vector.octets("fingerprint")))
     assert _fingerprint(places) == vector.octets("fingerprint")
 
 
@@ -267,7 +298,7 @@ def _cells(places: list[bytes]) -> list[bytes]:
 def test_sketch(vector: Vector) -> None:
     places = _synthetic(vector.number("count"))
     records = RecordSet()
-    records.put_all(Entry(place, 1, 1, 1, 0, False) for place in places)
+    records.put_all(Entry(Position(Bound(place)), 1, 1, 1, 0, False) for place in places)
     while records.sketch_on(100):
         pass
     sketch = records.sketch([(START, END)])
@@ -280,7 +311,7 @@ def test_sketch(vector: Vector) -> None:
 
 @_named("short-id")
 def test_short_id(vector: Vector) -> None:
-    assert short_id(vector.octets("salt"), vector.octets("id")) == vector.octets("short")
+    assert short_id(Salt(vector.octets("salt")), RecordId(vector.octets("id"))) == vector.octets("short")
 
 
 # --- Packets --------------------------------------------------------------------------------------------
@@ -296,17 +327,17 @@ def _items(vector: Vector) -> tuple[Carried, ...]:
     return tuple(Carried(bytes.fromhex(record), int(age)) for record, age in split)
 
 
-def _bound(written: str) -> bytes:
-    return END if written == "end" else bytes.fromhex(written)
+def _bound(written: str) -> Bound:
+    return Bound(END if written == "end" else bytes.fromhex(written))
 
 
 def _summary(written: str) -> Summary:
     count, fingerprint = written.split()
-    return Summary(int(count), bytes.fromhex(fingerprint))
+    return Summary(int(count), Fingerprint(bytes.fromhex(fingerprint)))
 
 
-def _ids(written: list[str]) -> tuple[bytes, ...]:
-    return tuple(map(bytes.fromhex, written))
+def _ids(kind: Callable[[bytes], T], written: list[str]) -> tuple[T, ...]:
+    return tuple(kind(bytes.fromhex(one)) for one in written)
 
 
 def _digest(vector: Vector) -> Digest:
@@ -317,15 +348,15 @@ def _digest(vector: Vector) -> Digest:
         vector.number("time"),
     )
     return Digest(
-        vector.octets("boot"),
-        vector.octets("echo"),
+        BootId(vector.octets("boot")),
+        BootId(vector.octets("echo")),
         vector.octets("release"),
         claim,
         Scope(vector.number("scope")),
         vector.number("floor"),
         _summary(vector.one("undated")),
         _summary(vector.one("history")),
-        vector.octets("hears"),
+        HearsFilter(vector.octets("hears")),
         vector.number("until"),
         vector.number("number"),
     )
@@ -343,20 +374,20 @@ def _parts(vector: Vector) -> Iterator[Range]:
                 yield Fingerprinted(low, high, _summary(" ".join(rest)), mode == "open")
             case "list":
                 held, _, gone = " ".join(rest).partition("gone")
-                yield Listed(low, high, _ids(held.split()), _ids(gone.split()))
+                yield Listed(low, high, _ids(ShortId, held.split()), _ids(ShortId, gone.split()))
             case _:
-                yield Having(low, high, _ids(rest))
+                yield Having(low, high, _ids(ShortId, rest))
         low = high
 
 
 def _blocks(vector: Vector) -> Iterator[Wanted]:
     for written in vector.all("block"):
         mode, *rest = written.split()
-        if mode == "places":
-            yield Places(_ids(rest))
+        if mode == "keys":
+            yield BySketchKey(_ids(SketchKey, rest))
             continue
         low, high, *ids = rest
-        wanted, but = (_ids(ids), ()) if mode == "listed" else (None, _ids(ids))
+        wanted, but = (_ids(ShortId, ids), ()) if mode == "listed" else (None, _ids(ShortId, ids))
         yield Block(_bound(low), _bound(high), wanted, but)
 
 
@@ -367,7 +398,7 @@ def test_records_packet(vector: Vector) -> None:
 
 @_named("packet-confirm")
 def test_confirm_packet(vector: Vector) -> None:
-    _both_ways(vector, Confirm(_ids(vector.all("key")), vector.number("number")))
+    _both_ways(vector, Confirm(_ids(ConfirmKey, vector.all("key")), vector.number("number")))
 
 
 @_named("packet-digest")
@@ -377,45 +408,83 @@ def test_digest_packet(vector: Vector) -> None:
 
 @_named("packet-ask")
 def test_ask_packet(vector: Vector) -> None:
-    _both_ways(vector, Ask(vector.octets("nonce"), _digest(vector)))
+    _both_ways(vector, Ask(AskNonce(vector.octets("nonce")), _digest(vector)))
 
 
 @_named("packet-offer")
 def test_offer_packet(vector: Vector) -> None:
     sizes = vector.number("records"), vector.number("bytes"), vector.number("streams")
-    _both_ways(vector, Offer(vector.octets("to"), vector.octets("nonce"), vector.octets("token"), *sizes))
+    _both_ways(
+        vector,
+        Offer(
+            RouterId(vector.octets("to")),
+            AskNonce(vector.octets("nonce")),
+            Token(vector.octets("token")),
+            *sizes,
+        ),
+    )
 
 
 @_named("packet-ranges")
 def test_ranges_packet(vector: Vector) -> None:
     to, token, salt, view = (vector.octets(name) for name in ("to", "token", "salt", "view"))
-    _both_ways(vector, Ranges(to, token, salt, view, _bound(vector.one("low")), tuple(_parts(vector))))
+    _both_ways(
+        vector,
+        Ranges(
+            RouterId(to),
+            Token(token),
+            Salt(salt),
+            View(view),
+            Bound(_bound(vector.one("low"))),
+            tuple(_parts(vector)),
+        ),
+    )
 
 
 @_named("packet-want")
 def test_want_packet(vector: Vector) -> None:
     to, token, salt = (vector.octets(name) for name in ("to", "token", "salt"))
-    _both_ways(vector, Want(to, token, salt, tuple(_blocks(vector))))
+    _both_ways(vector, Want(RouterId(to), Token(token), Salt(salt), tuple(_blocks(vector))))
 
 
 @_named("packet-dump")
 def test_dump_packet(vector: Vector) -> None:
     low, high = _bound(vector.one("low")), _bound(vector.one("high"))
-    _both_ways(vector, Dump(vector.octets("to"), bool(vector.number("last")), low, high, _items(vector)))
+    _both_ways(
+        vector,
+        Dump(
+            RouterId(vector.octets("to")),
+            bool(vector.number("last")),
+            Bound(low),
+            Bound(high),
+            _items(vector),
+        ),
+    )
 
 
 @_named("packet-sketch")
 def test_sketch_packet(vector: Vector) -> None:
     to, token, proof, view = (vector.octets(name) for name in ("to", "token", "proof", "view"))
     floor, ceiling, count = (vector.number(name) for name in ("floor", "ceiling", "count"))
-    total, first, cells = vector.number("cells-in-all"), vector.number("first"), _ids(vector.all("cell"))
-    _both_ways(vector, Sketch(to, token, proof, view, floor, ceiling, count, total, first, cells))
+    total, first, cells = (
+        vector.number("cells-in-all"),
+        vector.number("first"),
+        _ids(Cell, vector.all("cell")),
+    )
+    _both_ways(
+        vector,
+        Sketch(
+            RouterId(to), Token(token), Token(proof), View(view), floor, ceiling, count, total, first, cells
+        ),
+    )
 
 
 @_named("packet-fragment")
 def test_fragment_packet(vector: Vector) -> None:
     sizes = vector.number("total"), vector.number("offset"), vector.number("age")
-    fragment = Fragment(bool(vector.number("repair")), vector.octets("id"), *sizes, vector.octets("data"))
+    fragment = Fragment(
+        bool(vector.number("repair")), RecordId(vector.octets("id")), *sizes, vector.octets("data")
+    )
     _both_ways(vector, fragment)
 
 
@@ -424,22 +493,24 @@ def test_fragment_packet(vector: Vector) -> None:
 
 @_named("datagram-plain")
 def test_plain_datagram(vector: Vector) -> None:
-    made = PlainDatagram(vector.octets("mesh"), vector.octets("sender"), vector.octets("packets"))
+    made = PlainDatagram(
+        MeshId(vector.octets("mesh")), RouterId(vector.octets("sender")), vector.octets("packets")
+    )
     assert made.encode() == vector.octets("datagram")
     assert decode_datagram(vector.octets("datagram")) == made
 
 
 @_named("datagram-sealed")
 def test_sealed_datagram(vector: Vector) -> None:
-    key = vector.octets("mesh-key")
+    key = MeshKey(vector.octets("mesh-key"))
     assert mesh_key_text(key) == vector.text("mesh-key-text")
     assert parse_mesh_key(vector.text("mesh-key-text")) == key
     mesh, sender, boot = vector.octets("mesh"), vector.octets("sender"), vector.octets("boot")
-    ours = Envelope(mesh, sender, boot, Sealer((key,)))
+    ours = Envelope(MeshId(mesh), RouterId(sender), BootId(boot), Sealer((key,)))
     packets = [packet for packet in decode_packets(vector.octets("packets")) if not isinstance(packet, int)]
     made = [ours.wrap(packets) for _ in range(vector.number("counter"))]
     assert made[-1] == vector.octets("datagram")
-    theirs = Envelope(mesh, bytes(8), bytes(8), Sealer((key,)))
+    theirs = Envelope(MeshId(mesh), RouterId(bytes(8)), BootId(bytes(8)), Sealer((key,)))
     assert theirs.unwrap(vector.octets("datagram")) == (sender, vector.octets("packets"))
 
 
@@ -485,7 +556,9 @@ def test_log_line(vector: Vector) -> None:
     )
     assert made == line
     if any(name == "marked" for name, _ in vector.pairs):
-        key = RouterIdentity(SigningKey.from_seed(vector.octets("seed"))).mark_key(mesh_id("meshchat"))
+        key = RouterIdentity(SigningKey.from_seed(KeySeed(vector.octets("seed")))).mark_key(
+            mesh_id("meshchat")
+        )
         marked = vector.one("marked").encode("utf-8")
         lines = Lines(mesh_id("meshchat"), key, verify_record)
         assert lines.write(stored) == marked + b"\n"
@@ -522,9 +595,20 @@ def test_values_on_the_wire(heading: str, enum: type[IntEnum] | type[IntFlag]) -
     assert written == {name: int(value) for name, value in enum.__members__.items()}
 
 
+def _numbers() -> dict[str, set[object]]:
+    """The constants of the engine by name, with every value that one of its modules has for it."""
+    found: dict[str, set[object]] = defaultdict(set)
+    for module in pkgutil.walk_packages(meshchat.__path__, "meshchat."):
+        if module.name.split(".")[1] in PACKAGES:
+            for name, value in vars(importlib.import_module(module.name)).items():
+                if name.isupper() and isinstance(value, int | float | tuple | str):
+                    found[name].add(value)
+    return found
+
+
 @pytest.mark.parametrize(("name", "value"), [row[:2] for row in _table("| name | value | what |")])
 def test_numbers(name: str, value: str) -> None:
-    assert ast.literal_eval(value) == getattr(constants, name.strip("`"))
+    assert _numbers()[name.strip("`")] == {ast.literal_eval(value)}
 
 
 def test_operations_of_the_control_socket() -> None:

@@ -7,16 +7,24 @@ from hypothesis import strategies as st
 
 from meshchat.constants import MAX_NEIGHBOURS, MAX_RECEIPTS
 from meshchat.state.neighbours import Neighbour
-from meshchat.state.receipts import Receipts, Span
-from meshchat.wire.packets import CONFIRM_ID_SIZE, ClockClaim, Digest, Scope, Summary
-from meshchat.wire.records import Grade, Record, position
+from meshchat.state.receipts import Receipts
+from meshchat.wire.ids import CONFIRM_KEY_SIZE, BootId, ConfirmKey, Fingerprint, RouterId, Span
+from meshchat.wire.packets import ClockClaim, Digest, Scope, Summary
+from meshchat.wire.records import Grade, Record, make_position
 from tests.unit.fakes import Chat, written
 from tests.unit.routers import key
 
 MESH = Chat().mesh
-NOTHING = Summary(0, bytes(16))
+NOTHING = Summary(0, Fingerprint(bytes(16)))
 DIGEST = Digest(
-    b"boot-one", bytes(8), bytes(3), ClockClaim(Grade.GOOD, 0, 0, 0), Scope.ALL, 0, NOTHING, NOTHING
+    BootId(b"boot-one"),
+    BootId(bytes(8)),
+    bytes(3),
+    ClockClaim(Grade.GOOD, 0, 0, 0),
+    Scope.ALL,
+    0,
+    NOTHING,
+    NOTHING,
 )
 
 
@@ -25,12 +33,12 @@ def message(stamp: int, grade: Grade = Grade.GOOD) -> Record:
 
 
 def neighbour(number: int, interface: str = "wlan0", digest: Digest | None = DIGEST) -> Neighbour:
-    return Neighbour(number.to_bytes(8, "big"), interface, ("10.0.0.1", 8888), 0.0, 0.0, digest)
+    return Neighbour(RouterId(number.to_bytes(8, "big")), interface, ("10.0.0.1", 8888), 0.0, 0.0, digest)
 
 
 def spans(low: int, high: int) -> tuple[Span, Span]:
     """Of both strata what is stamped from `low` on and below `high`."""
-    return (position(0, low), position(0, high)), (position(1, low), position(1, high))
+    return (make_position(0, low), make_position(0, high)), (make_position(1, low), make_position(1, high))
 
 
 def by(receipts: Receipts, record: Record) -> int | None:
@@ -39,7 +47,7 @@ def by(receipts: Receipts, record: Record) -> int | None:
 
 
 def heard(receipts: Receipts, record: Record, who: Neighbour) -> None:
-    receipts.has(record.id[:CONFIRM_ID_SIZE], who)
+    receipts.has(ConfirmKey(record.id[:CONFIRM_KEY_SIZE]), who)
 
 
 def test_a_router_on_two_interfaces_is_one_holder() -> None:
@@ -75,7 +83,7 @@ def test_who_started_anew_holds_nothing_until_it_shows_it_again() -> None:
     receipts.agrees(neighbour(1), *spans(0, 9))
     heard(receipts, record, neighbour(2))
     assert [receipt.by for receipt in receipts.tell()] == [2]
-    anew = neighbour(1, digest=replace(DIGEST, boot=b"boot-two"))
+    anew = neighbour(1, digest=replace(DIGEST, boot=BootId(b"boot-two")))
     receipts.spoke(neighbour(1))
     assert by(receipts, record) == 2
     receipts.spoke(anew)
@@ -134,7 +142,7 @@ def test_a_neighbour_counts_just_as_its_words_say(steps: list[tuple[str, int, in
     written_here: list[Record] = []
     holds: set[bytes] = set()
     for number, (what, one, *more) in enumerate(steps):
-        who = neighbour(1, digest=replace(DIGEST, boot=boot.to_bytes(8, "big")))
+        who = neighbour(1, digest=replace(DIGEST, boot=BootId(boot.to_bytes(8, "big"))))
         if what == "write":
             record = written(MESH, key(1), "ja", f"{number}", stamp=one)
             written_here.append(record)
@@ -148,7 +156,7 @@ def test_a_neighbour_counts_just_as_its_words_say(steps: list[tuple[str, int, in
             holds.update(record.id for record in written_here if record.stamp < more[0])
         elif what == "restart":
             boot += 1
-            receipts.spoke(neighbour(1, digest=replace(DIGEST, boot=boot.to_bytes(8, "big"))))
+            receipts.spoke(neighbour(1, digest=replace(DIGEST, boot=BootId(boot.to_bytes(8, "big")))))
             holds.clear()
         assert [by(receipts, record) for record in written_here] == [
             int(record.id in holds) for record in written_here

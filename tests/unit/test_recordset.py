@@ -9,29 +9,34 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshchat.state.recordset import CHUNK, LEAF, Entry, RecordSet
-from meshchat.wire.packets import END, START
-from meshchat.wire.records import POSITION_SIZE, position
+from meshchat.wire.ids import END, POSITION_SIZE, START, Bound, Position, RecordId, Span
+from meshchat.wire.records import make_position
 
 _IDS = st.binary(min_size=16, max_size=16)
 _CLOSE_STAMPS = st.one_of(st.integers(0, 40), st.integers(0, 2**64 - 1), st.integers(2**40, 2**40 + 3))
-POSITIONS = st.builds(position, st.integers(0, 1), _CLOSE_STAMPS, _IDS)
-BOUNDS = st.one_of(st.just(START), st.just(END), POSITIONS, st.builds(position, st.just(1), _CLOSE_STAMPS))
+POSITIONS = st.builds(make_position, st.integers(0, 1), _CLOSE_STAMPS, _IDS)
+BOUNDS = st.one_of(
+    st.just(START), st.just(END), POSITIONS, st.builds(make_position, st.just(1), _CLOSE_STAMPS)
+)
 
 
-def entry(place: bytes, *, size: int = 1, held: int = 0, absent: bool = False) -> Entry:
+def entry(place: Position, *, size: int = 1, held: int = 0, absent: bool = False) -> Entry:
     return Entry(place, size, 0, 0, held, absent)
 
 
-def filled(places: list[bytes]) -> RecordSet:
+def filled(places: list[Position]) -> RecordSet:
     records = RecordSet()
     for place in places:
         records.put(entry(place))
     return records
 
 
-def numbered(count: int) -> list[bytes]:
+def numbered(count: int) -> list[Position]:
     """Positions as a busy minute makes them: neighbouring stamps, ids of any kind."""
-    return [position(1, 5000 + at // 3, (at * 2654435761 % 2**32).to_bytes(16, "big")) for at in range(count)]
+    return [
+        make_position(1, 5000 + at // 3, RecordId((at * 2654435761 % 2**32).to_bytes(16, "big")))
+        for at in range(count)
+    ]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -39,9 +44,9 @@ def numbered(count: int) -> list[bytes]:
     st.lists(st.tuples(st.booleans(), POSITIONS), max_size=300),
     st.lists(st.tuples(BOUNDS, BOUNDS), min_size=1, max_size=5),
 )
-def test_it_is_a_sorted_list(steps: list[tuple[bool, bytes]], ranges: list[tuple[bytes, bytes]]) -> None:
+def test_it_is_a_sorted_list(steps: list[tuple[bool, Position]], ranges: list[Span]) -> None:
     records = RecordSet()
-    model: list[bytes] = []
+    model: list[Position] = []
     for keep, place in steps:
         # Half of the removals meet something that is there.
         place = place if keep or not model else model[place[-1] % len(model)]
@@ -58,11 +63,11 @@ def test_it_is_a_sorted_list(steps: list[tuple[bool, bytes]], ranges: list[tuple
         records.at_rank(len(model))
     for low, high in ranges:
         inside = [place for place in model if low <= place < high]
-        assert records.rank(low) == bisect_left(model, low)
-        assert records.count(low, high) == len(inside)
-        assert list(records.positions(low, high)) == inside
-        assert [one.position for one in records.entries(low, high)] == inside
-        assert records.summary(low, high) == filled(inside).summary()
+        assert records.rank(Bound(low)) == bisect_left(model, low)
+        assert records.count(Bound(low), Bound(high)) == len(inside)
+        assert list(records.positions(Bound(low), Bound(high))) == inside
+        assert [one.position for one in records.entries(Bound(low), Bound(high))] == inside
+        assert records.summary(Bound(low), Bound(high)) == filled(inside).summary()
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -73,7 +78,7 @@ def test_it_is_a_sorted_list(steps: list[tuple[bool, bytes]], ranges: list[tuple
     st.tuples(BOUNDS, BOUNDS),
 )
 def test_equal_sets_have_equal_summaries_however_they_came_about(
-    kept: set[bytes], passing: set[bytes], rng: Random, bounds: tuple[bytes, bytes]
+    kept: set[Position], passing: set[Position], rng: Random, bounds: Span
 ) -> None:
     straight = filled(sorted(kept))
     order = sorted(kept | passing)
@@ -92,7 +97,7 @@ def test_equal_sets_have_equal_summaries_however_they_came_about(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sets(POSITIONS, min_size=1, max_size=3 * LEAF), st.integers(0), POSITIONS)
-def test_different_sets_have_different_summaries(places: set[bytes], which: int, other: bytes) -> None:
+def test_different_sets_have_different_summaries(places: set[Position], which: int, other: bytes) -> None:
     whole = sorted(places)
     records = filled(whole)
     before = records.summary()
@@ -100,11 +105,11 @@ def test_different_sets_have_different_summaries(places: set[bytes], which: int,
     records.discard(gone)
     assert records.summary().fingerprint != before.fingerprint
     if other[9:] not in {place[9:] for place in places}:  # an id is a hash of all else: it has one place
-        records.put(entry(other))
+        records.put(entry(Position(Bound(other))))
         swapped = records.summary()
         assert swapped.count == before.count
         assert swapped.fingerprint != before.fingerprint
-        records.discard(other)
+        records.discard(Position(Bound(other)))
     records.put(entry(gone))
     assert records.summary() == before
 
@@ -117,9 +122,9 @@ def test_a_set_of_many_chunks_answers_as_a_small_one() -> None:
     for low, high in pairwise(bounds):
         inside = [one for one in order if low <= one < high]
         # Asked of a part first, then of more: the fingerprint of the part must not pass for the rest.
-        assert forward.summary(low, high) == filled(inside).summary()
-        assert forward.summary(low) == filled([one for one in order if low <= one]).summary()
-        assert list(forward.positions(low, high)) == inside
+        assert forward.summary(Bound(low), Bound(high)) == filled(inside).summary()
+        assert forward.summary(Bound(low)) == filled([one for one in order if low <= one]).summary()
+        assert list(forward.positions(Bound(low), Bound(high))) == inside
     assert forward.summary() == backward.summary()
     for place in order[1::2]:
         forward.discard(place)
@@ -134,7 +139,7 @@ def test_a_set_of_many_chunks_answers_as_a_small_one() -> None:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(POSITIONS, max_size=200), st.lists(POSITIONS, max_size=200), st.tuples(BOUNDS, BOUNDS))
 def test_many_at_once_are_put_as_one_by_one(
-    before: list[bytes], added: list[bytes], bounds: tuple[bytes, bytes]
+    before: list[Position], added: list[Position], bounds: Span
 ) -> None:
     records, model = filled(before), filled(before)
     records.summary(*bounds)  # a fingerprint remembered too long would show
@@ -161,7 +166,7 @@ def test_many_at_once_fill_many_chunks() -> None:
 
 
 def test_an_entry_comes_back_as_it_was_put() -> None:
-    place = position(1, 77, bytes(16))
+    place = make_position(1, 77, RecordId(bytes(16)))
     records = RecordSet()
     largest = Entry(place, 2**16 - 1, 2**20 - 1, 2**27 - 1, -(2**31), True)
     records.put(largest)
@@ -170,4 +175,4 @@ def test_an_entry_comes_back_as_it_was_put() -> None:
     smaller = Entry(place, 1, 2, 3, 4, False)
     records.put(smaller)
     assert (records.get(place), len(records)) == (smaller, 1)
-    assert records.get(position(1, 78)) is None
+    assert records.get(make_position(1, 78)) is None

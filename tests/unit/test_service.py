@@ -9,8 +9,8 @@ from meshchat.chat.answers import Answer, Work
 from meshchat.chat.notices import Evicted
 from meshchat.chat.requests import OPERATIONS
 from meshchat.constants import DEFAULT_ROOMS, MAX_TEXT
-from meshchat.identity import mesh_key_text
-from meshchat.wire.records import Grade, Kind, Space, make_stamp, position
+from meshchat.identity import MeshKey, mesh_key_text
+from meshchat.wire.records import Grade, Kind, Space, make_position, make_stamp
 from tests.unit.fakes import Chat, written
 from tests.unit.routers import START_MS, Neighbour, key
 
@@ -140,7 +140,7 @@ def test_a_text_is_stored_exactly_as_typed(text: str) -> None:
         "router": chat.mesh.router.hex(),
         "grade": "good",
         "key": person.items("users")[0]["key"],
-        "position": position(1, record.stamp, record.id).hex(),
+        "position": make_position(1, record.stamp, record.id).hex(),
         "cursor": str(chat.mesh.newest()),
         "held": 0,
     }
@@ -340,7 +340,7 @@ def test_the_router_s_own_operations_pass_through() -> None:
     assert person.ask("clock_show")["clock"]["time"] == new_year
     [key] = person.ask("key_new")["keys"]
     assert key["sends"] is True
-    assert person.ask("key_add", key=mesh_key_text(bytes(32)))["keys"][0] == key
+    assert person.ask("key_add", key=mesh_key_text(MeshKey(bytes(32))))["keys"][0] == key
     assert person.refused("key_use", key="bad") == "config"
     assert len(person.ask("key_show")["keys"]) == 2
 

@@ -16,6 +16,7 @@ from meshchat.chat.tickets import (
 )
 from meshchat.constants import MAX_OWN_SESSIONS
 from meshchat.errors import MeshchatError, SessionRefused, TicketVoid, UsageError
+from meshchat.identity import BoxKey
 from tests.unit.fakes import Chat, Person
 from tests.unit.routers import START_MS, key
 
@@ -196,7 +197,7 @@ def test_a_ticket_is_of_one_router_and_cannot_be_made_or_altered() -> None:
         "A" * 999,
     ):
         assert chat.person().refused("resume", ticket=wrong) == "ticket"
-    for tickets in (Tickets(b"k" * 32, chat.mesh.mesh), Tickets(bytes(32), b"othermsh")):
+    for tickets in (Tickets(BoxKey(b"k" * 32), chat.mesh.mesh), Tickets(BoxKey(bytes(32)), b"othermsh")):
         with pytest.raises(TicketVoid):
             tickets.take(text, chat.router.ms)
 
@@ -209,7 +210,7 @@ def voided(tickets: Tickets, number: int, given_ms: int) -> tuple[str, Ticket]:
 
 def test_no_number_of_logouts_brings_a_voided_ticket_back() -> None:
     """The table is bounded: what falls out of it takes other tickets of that time with it."""
-    tickets = Tickets(bytes(32), b"the mesh")
+    tickets = Tickets(BoxKey(bytes(32)), b"the mesh")
     first, _ = voided(tickets, 1, START_MS)
     kept = [tickets.give(key(1), 1, START_MS + at)[1] for at in (0, 10_000)]
     for at in range(1, MAX_VOIDED_OF_USER + 2):

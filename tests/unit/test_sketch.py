@@ -8,29 +8,32 @@ from hypothesis import strategies as st
 
 from meshchat.constants import SKETCH_CELLS, SKETCH_OUTSIDE
 from meshchat.state.recordset import Entry, RecordSet
-from meshchat.state.sketch import SetSketch, place_of
-from meshchat.wire.packets import CELL_SIZE, END, START
-from meshchat.wire.records import position
+from meshchat.state.sketch import SetSketch
+from meshchat.wire.ids import CELL_SIZE, END, START, Bound, Cell, Position, RecordId, sketch_key_of
+from meshchat.wire.records import make_position
 
 POSITIONS = st.builds(
-    position, st.integers(0, 1), st.integers(0, 2**64 - 1), st.binary(min_size=16, max_size=16)
+    make_position, st.integers(0, 1), st.integers(0, 2**64 - 1), st.binary(min_size=16, max_size=16)
 )
 SETS = st.sets(POSITIONS, max_size=60)
 EVERYTHING = ((START, END),)
 
 
-def sketched(places: set[bytes]) -> SetSketch:
+def sketched(places: set[Position]) -> SetSketch:
     sketch = SetSketch()
     for place in places:
         sketch.toggle(place)
     return sketch
 
 
-def some_positions(rng: Random, count: int) -> list[bytes]:
-    return [position(rng.randrange(2), rng.randrange(2**64), rng.randbytes(16)) for _ in range(count)]
+def some_positions(rng: Random, count: int) -> list[Position]:
+    return [
+        make_position(rng.randrange(2), rng.randrange(2**64), RecordId(rng.randbytes(16)))
+        for _ in range(count)
+    ]
 
 
-def record_set(places: list[bytes]) -> RecordSet:
+def record_set(places: list[Position]) -> RecordSet:
     records = RecordSet()
     records.put_all(Entry(place, 1, 1, 1, 0, False) for place in places)
     return records
@@ -38,15 +41,15 @@ def record_set(places: list[bytes]) -> RecordSet:
 
 @given(SETS, SETS, SETS, st.integers(1, SKETCH_CELLS))
 def test_it_tells_just_what_differs_or_nothing(
-    common: set[bytes], mine: set[bytes], theirs: set[bytes], cells: int
+    common: set[Position], mine: set[Position], theirs: set[Position], cells: int
 ) -> None:
     told = sketched(common ^ mine).difference(sketched(common ^ theirs).encoded(0, cells))
-    differ = {place_of(place) for place in mine ^ theirs}
+    differ = {sketch_key_of(place) for place in mine ^ theirs}
     assert told is None or (set(told) == differ and len(told) == len(differ))
 
 
 @given(st.lists(POSITIONS, max_size=40), st.randoms(use_true_random=False))
-def test_what_came_and_went_leaves_no_trace(places: list[bytes], rng: Random) -> None:
+def test_what_came_and_went_leaves_no_trace(places: list[Position], rng: Random) -> None:
     order = [*places, *places]
     rng.shuffle(order)
     sketch = SetSketch()
@@ -67,8 +70,8 @@ def test_the_usual_number_of_cells_is_nearly_always_enough(differ: int, cells: i
     assert told >= 88
 
 
-@given(st.lists(st.binary(min_size=CELL_SIZE, max_size=CELL_SIZE), max_size=SKETCH_CELLS), SETS)
-def test_cells_of_whatever_content_are_read_to_an_end(cells: list[bytes], mine: set[bytes]) -> None:
+@given(st.lists(st.binary(min_size=CELL_SIZE, max_size=CELL_SIZE).map(Cell), max_size=SKETCH_CELLS), SETS)
+def test_cells_of_whatever_content_are_read_to_an_end(cells: list[Cell], mine: set[Position]) -> None:
     told = sketched(mine).difference(cells)
     assert told is None or len(told) <= len(cells)
 
@@ -76,9 +79,9 @@ def test_cells_of_whatever_content_are_read_to_an_end(cells: list[bytes], mine: 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.booleans(), POSITIONS), max_size=80), st.integers(0, 70), st.integers(1, 9))
 def test_a_set_keeps_its_sketch_whenever_it_was_begun(
-    steps: list[tuple[bool, bytes]], begin: int, slice_size: int
+    steps: list[tuple[bool, Position]], begin: int, slice_size: int
 ) -> None:
-    records, model = RecordSet(), set[bytes]()
+    records, model = RecordSet(), set[Position]()
     for number, (keep, place) in enumerate(steps):
         place = place if keep or not model else min(model)
         if keep:
@@ -89,22 +92,24 @@ def test_a_set_keeps_its_sketch_whenever_it_was_begun(
             model.discard(place)
         if number >= begin:
             records.sketch_on(slice_size)
-    more = {position(1, number) for number in range(len(steps))}
+    more = {make_position(1, number) for number in range(len(steps))}
     records.put_all(Entry(place, 1, 1, 1, 0, True) for place in more)
     while records.sketch_on(slice_size):
         assert records.sketch(EVERYTHING) is None
-    records.put(Entry(min(more, default=START.ljust(25, b"\0")), 2, 1, 1, 0, False))
+    records.put(Entry(Position(Bound(min(more, default=START.ljust(25, b"\0")))), 2, 1, 1, 0, False))
     whole = records.sketch(EVERYTHING)
     assert whole is not None
     assert whole.cells == sketched(set(records.positions())).cells
 
 
 def test_a_sketch_of_ranges_leaves_out_what_lies_outside_of_them() -> None:
-    places = [position(number % 2, 1000 + number // 2, bytes([number]) * 16) for number in range(200)]
+    places = [
+        make_position(number % 2, 1000 + number // 2, RecordId(bytes([number]) * 16)) for number in range(200)
+    ]
     records = record_set(places)
     while records.sketch_on(64):
         pass
-    ranges = (position(0, 0), position(0, 1080)), (position(1, 1010), position(1, 1090))
+    ranges = (make_position(0, 0), make_position(0, 1080)), (make_position(1, 1010), make_position(1, 1090))
     inside = {place for place in places for low, high in ranges if low <= place < high}
     assert len(places) - len(inside) <= SKETCH_OUTSIDE
     sketch, whole = records.sketch(ranges), records.sketch(EVERYTHING)
@@ -112,17 +117,19 @@ def test_a_sketch_of_ranges_leaves_out_what_lies_outside_of_them() -> None:
     assert whole is not None
     assert sketch.cells == sketched(inside).cells
     assert whole.cells == sketched(set(places)).cells
-    assert records.sketch(((position(0, 0), position(0, 1020)), ranges[1])) is None  # too much outside
+    assert (
+        records.sketch(((make_position(0, 0), make_position(0, 1020)), ranges[1])) is None
+    )  # too much outside
 
 
 @settings(max_examples=50)
 @given(st.sets(POSITIONS, min_size=1, max_size=50), POSITIONS)
-def test_a_record_is_found_by_its_place(places: set[bytes], other: bytes) -> None:
+def test_a_record_is_found_by_its_place(places: set[Position], other: bytes) -> None:
     records = record_set(sorted(places))
     for place in places:
-        found = records.find_place(place_of(place))
+        found = records.find_sketched(sketch_key_of(place))
         assert found is not None
-        assert place_of(found) == place_of(place)
+        assert sketch_key_of(found) == sketch_key_of(place)
         assert found in places
-    if place_of(other) not in set(map(place_of, places)):
-        assert records.find_place(place_of(other)) is None
+    if sketch_key_of(Position(Bound(other))) not in set(map(sketch_key_of, places)):
+        assert records.find_sketched(sketch_key_of(Position(Bound(other)))) is None

@@ -5,15 +5,16 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.protocol.spans import Span, Spans, after, between
-from meshchat.wire.packets import END, bound_size
-from meshchat.wire.records import POSITION_SIZE, position
+from meshchat.protocol.spans import Spans, after, between
+from meshchat.wire.ids import END, POSITION_SIZE, Bound, Position, Span
+from meshchat.wire.packets import bound_size
+from meshchat.wire.records import make_position
 
 LIMIT = 40
 
 
-def place(number: int) -> bytes:
-    return position(1, number)
+def place(number: int) -> Position:
+    return make_position(1, number)
 
 
 def numbers(spans: list[Span]) -> set[int]:
@@ -52,9 +53,9 @@ def test_the_bound_between_two_positions_parts_them_in_the_fewest_bytes(one: byt
     low, high = min(one, other), max(one, other)
     if low == high:
         return
-    bound = between(low, high)
+    bound = between(Bound(low), Bound(high))
     assert low < bound <= high
     same = next(at for at in range(POSITION_SIZE) if low[at] != high[at])
     assert bound_size(bound) <= 1 + same + 1
-    assert between(low, END) == END
-    assert low < after(low) <= high
+    assert between(Bound(low), END) == END
+    assert low < after(Bound(low)) <= high

@@ -12,8 +12,8 @@ from meshchat.adapters.storage import statestore
 from meshchat.adapters.storage.diskfiles import DiskFiles
 from meshchat.adapters.storage.statestore import State, StateStore
 from meshchat.errors import ConfigError, StoreError
-from meshchat.identity import mesh_key_text
-from meshchat.wire.records import position
+from meshchat.identity import MeshKey, mesh_key_text
+from meshchat.wire.records import make_position
 from tests.sim.disk import PowerCut, SimFiles
 
 STATE = State(horizon_ms=5, floor_ms=1_800_000_000_000, running_s=77, boot_id="b", clock_offset_ms=-12)
@@ -37,14 +37,14 @@ def test_a_damaged_router_key_never_makes_a_new_router(tmp_path: Path, content: 
 def test_mesh_keys_are_kept_in_order_and_private(tmp_path: Path) -> None:
     store = StateStore(DiskFiles(tmp_path))
     assert store.mesh_keys() == ()
-    keys = (bytes(32), bytes(range(32)))
+    keys = (MeshKey(bytes(32)), MeshKey(bytes(range(32))))
     store.save_mesh_keys(keys)
     assert StateStore(DiskFiles(tmp_path)).mesh_keys() == keys
     assert stat.S_IMODE((tmp_path / "mesh.keys").stat().st_mode) == 0o600
 
 
 def test_mesh_keys_may_be_written_by_hand(tmp_path: Path) -> None:
-    written = f"# ours\n\n  {mesh_key_text(bytes(32)).upper()}  \n"
+    written = f"# ours\n\n  {mesh_key_text(MeshKey(bytes(32))).upper()}  \n"
     (tmp_path / "mesh.keys").write_text(written)
     assert StateStore(DiskFiles(tmp_path)).mesh_keys() == (bytes(32),)
 
@@ -110,16 +110,16 @@ def test_a_disk_that_takes_nothing_leaves_the_old_state() -> None:
     files = SimFiles()
     store = StateStore(files)
     store.save(STATE)
-    store.add_wiped([position(1, 1)])
+    store.add_wiped([make_position(1, 1)])
     for fault in ("read_only", "capacity"):
         setattr(files, fault, True if fault == "read_only" else files.used())
         with pytest.raises(StoreError):
             store.save(State())
         with pytest.raises(StoreError):
-            store.add_wiped([position(1, 2)])
+            store.add_wiped([make_position(1, 2)])
         files.read_only = False
     assert StateStore(files).load() == STATE
-    assert StateStore(files).wiped() == [position(1, 1)]
+    assert StateStore(files).wiped() == [make_position(1, 1)]
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -127,15 +127,15 @@ def test_a_power_cut_while_saving_leaves_the_old_state_or_the_new(seed: int) -> 
     rng = random.Random(seed)
     files = SimFiles()
     StateStore(files).save(STATE)
-    StateStore(files).add_wiped([position(1, 1), position(1, 2)])
+    StateStore(files).add_wiped([make_position(1, 1), make_position(1, 2)])
     files.crash_at = files.operations + rng.randint(1, 8)
     store = StateStore(files)
     store.wiped()
     new = State(horizon_ms=9)
     try:
         store.save(new)
-        store.add_wiped([position(1, 3)])
-        store.save_wiped([position(1, 2), position(1, 3)])
+        store.add_wiped([make_position(1, 3)])
+        store.save_wiped([make_position(1, 2), make_position(1, 3)])
     except PowerCut:
         pass
     files.power_cut(rng)
@@ -143,15 +143,15 @@ def test_a_power_cut_while_saving_leaves_the_old_state_or_the_new(seed: int) -> 
     assert after.load() in (STATE, new)
     assert after.report == ()
     wiped = after.wiped()
-    assert position(1, 2) in wiped
-    assert set(wiped) <= {position(1, 1), position(1, 2), position(1, 3)}
+    assert make_position(1, 2) in wiped
+    assert set(wiped) <= {make_position(1, 1), make_position(1, 2), make_position(1, 3)}
     assert files.names() == ["state.json", "wiped.log"]
-    after.add_wiped([position(0, 4)])
-    assert StateStore(files).wiped() == [*wiped, position(0, 4)]
+    after.add_wiped([make_position(0, 4)])
+    assert StateStore(files).wiped() == [*wiped, make_position(0, 4)]
 
 
 def test_what_is_no_position_is_passed_over(tmp_path: Path) -> None:
-    good = [position(1, stamp) for stamp in range(3)]
+    good = [make_position(1, stamp) for stamp in range(3)]
     lines = [good[0].hex(), "zz", good[1].hex(), "", good[0].hex(), good[2].hex(), good[2].hex()[:20]]
     (tmp_path / "wiped.log").write_text("\n".join(lines))
     assert StateStore(DiskFiles(tmp_path)).wiped() == good
@@ -164,6 +164,6 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     store = StateStore(files)
     assert store.wiped() == []
     for stamp in range(100):
-        store.add_wiped([position(1, stamp)])
+        store.add_wiped([make_position(1, stamp)])
         assert (files.size("wiped.log") or 0) <= 20 * 51
-    assert StateStore(files).wiped() == [position(1, stamp) for stamp in range(90, 100)]
+    assert StateStore(files).wiped() == [make_position(1, stamp) for stamp in range(90, 100)]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import HistoryRow, RecordStore, StoreLimits
-from meshchat.wire.records import MAX_STAMP, RECORD_ID_SIZE, Space, make_stamp, position
+from meshchat.wire.ids import RECORD_ID_SIZE, PublicKey, RecordId
+from meshchat.wire.records import MAX_STAMP, Space, make_position, make_stamp
 
 START_MS = 1_795_219_200_000
 ROOMS = ["1", "2", "Café-2"]
@@ -19,8 +20,8 @@ def row(number: int, *, spread: int = 300_000) -> HistoryRow:
     """Message `number`, `spread` milliseconds after the one before; every fifth has no date."""
     stamp = make_stamp(START_MS + spread * number)
     identity = hashlib.blake2b(bytes([number]), digest_size=RECORD_ID_SIZE).digest()
-    place = position(0 if number % 5 == 0 else 1, stamp, identity)
-    return HistoryRow(place, 100, Space.ROOM, ROOMS[number % 3], bytes([number % 4]) * 32, 0)
+    place = make_position(0 if number % 5 == 0 else 1, stamp, RecordId(identity))
+    return HistoryRow(place, 100, Space.ROOM, ROOMS[number % 3], PublicKey(bytes([number % 4]) * 32), 0)
 
 
 def store_of(rows: Iterable[HistoryRow], room_limit: int = 10**6) -> RecordStore:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshchat.constants import IP_UDP_HEADERS, MAX_RECORD, MIN_MTU, SHORT_ID, SKETCH_CELLS, WIRE_VERSION
+from meshchat.constants import IP_UDP_HEADERS, MAX_RECORD, MIN_MTU, SKETCH_CELLS, WIRE_VERSION
 from meshchat.errors import Malformed
-from meshchat.identity import SigningKey, sign_record, verify_record
+from meshchat.identity import KeySeed, SigningKey, sign_record, verify_record
 from meshchat.wire.codec import Reader
 from meshchat.wire.datagram import (
     MAGIC,
@@ -23,13 +23,30 @@ from meshchat.wire.datagram import (
     SealedDatagram,
     decode_datagram,
 )
-from meshchat.wire.packets import (
+from meshchat.wire.ids import (
     END,
+    POSITION_SIZE,
+    SHORT_ID_SIZE,
+    START,
+    AskNonce,
+    BootId,
+    Bound,
+    Cell,
+    Fingerprint,
+    RecordId,
+    RouterId,
+    Salt,
+    ShortId,
+    SketchKey,
+    Token,
+    View,
+)
+from meshchat.wire.packets import (
     MIN_PIECE,
     RECORDS_FIELDS,
-    START,
     Ask,
     Block,
+    BySketchKey,
     Carried,
     ClockClaim,
     Confirm,
@@ -41,7 +58,6 @@ from meshchat.wire.packets import (
     Listed,
     Offer,
     Packet,
-    Places,
     Range,
     Ranges,
     Records,
@@ -58,16 +74,15 @@ from meshchat.wire.packets import (
 from meshchat.wire.presence import LONGEST_IDLE, Statement, fitting, read_statement
 from meshchat.wire.records import (
     MAX_STAMP,
-    POSITION_SIZE,
     Grade,
     Kind,
     Record,
     Space,
     decode_record,
     is_name,
+    make_position,
     make_stamp,
     mesh_id,
-    position,
     position_stamp,
     record_id,
     router_id,
@@ -82,10 +97,12 @@ CORPUS = Path(__file__).parent.parent / "corpus"
 u8, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 32, 64))
 eight = st.binary(min_size=8, max_size=8)
 positions = st.binary(min_size=POSITION_SIZE, max_size=POSITION_SIZE) | st.builds(
-    lambda stratum, stamp: position(stratum, stamp), st.integers(0, 1), u64
+    lambda stratum, stamp: make_position(stratum, stamp), st.integers(0, 1), u64
 )
-bounds = positions | st.just(END)
-short_ids = st.lists(st.binary(min_size=SHORT_ID, max_size=SHORT_ID), max_size=12).map(tuple)
+bounds = positions.map(Bound) | st.just(END)
+short_ids = st.lists(st.binary(min_size=SHORT_ID_SIZE, max_size=SHORT_ID_SIZE).map(ShortId), max_size=12).map(
+    lambda ids: tuple(ids)
+)
 summaries = st.builds(Summary, u32, st.binary(min_size=16, max_size=16))
 claims = st.builds(ClockClaim, st.sampled_from(Grade), u8, u32, st.integers(0, 2**48 - 1))
 names = st.text("abcdefXYZ0123456789", min_size=1, max_size=32) | st.sampled_from(
@@ -94,7 +111,7 @@ names = st.text("abcdefXYZ0123456789", min_size=1, max_size=32) | st.sampled_fro
 
 
 @st.composite
-def range_lists(draw: st.DrawFn) -> tuple[bytes, tuple[Range, ...]]:
+def range_lists(draw: st.DrawFn) -> tuple[Bound, tuple[Range, ...]]:
     """A lower bound and ranges that follow on one another."""
     cuts = sorted(draw(st.sets(bounds, min_size=1, max_size=6)))
     parts: list[Range] = []
@@ -114,7 +131,9 @@ def blocks(draw: st.DrawFn) -> Wanted:
     low, high = sorted(draw(st.sets(bounds, min_size=2, max_size=2)))
     ids = draw(st.none() | short_ids)
     if draw(st.booleans()):
-        return Places(draw(st.lists(st.binary(min_size=10, max_size=10), max_size=5).map(tuple)))
+        return BySketchKey(
+            tuple(draw(st.lists(st.binary(min_size=10, max_size=10).map(SketchKey), max_size=5)))
+        )
     return Block(low, high, ids, draw(short_ids) if ids is None else ())
 
 
@@ -123,9 +142,20 @@ def sketches(draw: st.DrawFn) -> Sketch:
     total = draw(st.integers(1, SKETCH_CELLS))
     first = draw(st.integers(0, min(total - 1, 255)))
     count = draw(st.integers(1, min(100, total - first)))
-    cells = draw(st.lists(st.binary(min_size=12, max_size=12), min_size=count, max_size=count))
+    cells = draw(st.lists(st.binary(min_size=12, max_size=12).map(Cell), min_size=count, max_size=count))
     to, token, proof, view = (draw(eight) for _ in range(4))
-    return Sketch(to, token, proof, view, draw(u64), draw(u64), draw(u32), total, first, tuple(cells))
+    return Sketch(
+        RouterId(to),
+        Token(token),
+        Token(proof),
+        View(view),
+        draw(u64),
+        draw(u64),
+        draw(u32),
+        total,
+        first,
+        tuple(cells),
+    )
 
 
 @st.composite
@@ -140,7 +170,12 @@ def fragments(draw: st.DrawFn) -> Fragment:
     offset = draw(st.integers(0, total - 1))
     size = draw(st.integers(min(MIN_PIECE, total - offset), min(1400, total - offset)))
     return Fragment(
-        draw(st.booleans()), draw(st.binary(min_size=16, max_size=16)), total, offset, draw(u32), bytes(size)
+        draw(st.booleans()),
+        RecordId(draw(st.binary(min_size=16, max_size=16))),
+        total,
+        offset,
+        draw(u32),
+        bytes(size),
     )
 
 
@@ -178,13 +213,13 @@ def records(draw: st.DrawFn) -> Record:
     space = draw(st.sampled_from([Space.ROOM, Space.ACCOUNTS, Space.ROOMS, 7, 200]))
     log = draw(names) if space == Space.ROOM else draw(names | st.just(""))
     return sign_record(
-        SigningKey.from_seed(draw(st.binary(min_size=32, max_size=32))),
+        SigningKey.from_seed(KeySeed(draw(st.binary(min_size=32, max_size=32)))),
         mesh=MESH,
         space=space,
         log=log,
         kind=draw(u8),
         author=draw(names),
-        router=draw(eight),
+        router=RouterId(draw(eight)),
         stamp=draw(u64),
         grade=draw(st.sampled_from(Grade)),
         body=draw(st.binary(max_size=600)),
@@ -228,13 +263,13 @@ def test_what_fits_a_statement_fits_the_smallest_datagram(author: str, rooms: li
     fit = fitting(author, rooms)
     assert fit
     record = sign_record(
-        SigningKey.from_seed(bytes(32)),
+        SigningKey.from_seed(KeySeed(bytes(32))),
         mesh=MESH,
         space=Space.PRESENCE,
         log="",
         kind=Kind.PRESENCE,
         author=author,
-        router=bytes(8),
+        router=RouterId(bytes(8)),
         stamp=1,
         grade=Grade.UNKNOWN,
         body=Statement(0, fit).encode(),
@@ -245,7 +280,7 @@ def test_what_fits_a_statement_fits_the_smallest_datagram(author: str, rooms: li
 
 
 @given(eight, st.binary(max_size=200))
-def test_an_open_datagram_comes_out_as_it_went_in(sender: bytes, body: bytes) -> None:
+def test_an_open_datagram_comes_out_as_it_went_in(sender: RouterId, body: bytes) -> None:
     sent = PlainDatagram(MESH, sender, body)
     assert decode_datagram(sent.encode()) == sent
     assert len(sent.encode()) == PLAIN_OVERHEAD + len(body)
@@ -253,9 +288,9 @@ def test_an_open_datagram_comes_out_as_it_went_in(sender: bytes, body: bytes) ->
 
 @given(eight, eight, u64, st.binary(max_size=200))
 def test_a_sealed_datagram_comes_out_as_it_went_in(
-    sender: bytes, boot: bytes, counter: int, body: bytes
+    sender: RouterId, boot: bytes, counter: int, body: bytes
 ) -> None:
-    sent = SealedDatagram(sender, boot, counter, body)
+    sent = SealedDatagram(sender, BootId(boot), counter, body)
     assert decode_datagram(sent.encode()) == sent
     assert len(sent.nonce) == 24
 
@@ -263,8 +298,16 @@ def test_a_sealed_datagram_comes_out_as_it_went_in(
 @given(range_lists())
 def test_the_size_told_of_a_range_is_what_it_takes(drawn: tuple[bytes, tuple[Range, ...]]) -> None:
     low, parts = drawn
-    empty = len(encode_packet(Ranges(bytes(8), bytes(8), bytes(8), bytes(8), low, ())))
-    whole = len(encode_packet(Ranges(bytes(8), bytes(8), bytes(8), bytes(8), low, parts)))
+    empty = len(
+        encode_packet(
+            Ranges(RouterId(bytes(8)), Token(bytes(8)), Salt(bytes(8)), View(bytes(8)), Bound(low), ())
+        )
+    )
+    whole = len(
+        encode_packet(
+            Ranges(RouterId(bytes(8)), Token(bytes(8)), Salt(bytes(8)), View(bytes(8)), Bound(low), parts)
+        )
+    )
     assert whole == empty + sum(map(encoded_range_size, parts))
 
 
@@ -275,7 +318,7 @@ def test_the_size_told_of_a_record_is_what_it_takes(sent: tuple[Carried, ...]) -
 
 @given(digests)
 def test_every_fixed_packet_fits_the_smallest_mtu_under_a_key(digest: Digest) -> None:
-    largest = encode_packet(Ask(bytes(8), digest))
+    largest = encode_packet(Ask(AskNonce(bytes(8)), digest))
     assert IP_UDP_HEADERS + SEALED_OVERHEAD + len(largest) <= MIN_MTU
 
 
@@ -284,7 +327,7 @@ def test_stamps_sort_by_time_then_counter(milliseconds: int, counter: int) -> No
     stamp = make_stamp(milliseconds, counter)
     assert stamp_ms(stamp) == milliseconds
     assert stamp <= MAX_STAMP
-    assert position(0, stamp) < position(1, 0)
+    assert make_position(0, stamp) < make_position(1, 0)
 
 
 # --- Whatever else comes --------------------------------------------------------------------------------
@@ -375,7 +418,12 @@ def test_packets_before_the_one_that_breaks_the_grammar_stand() -> None:
 
 
 def test_a_type_not_known_is_passed_over_by_its_length() -> None:
-    good = Want(bytes(8), bytes(8), bytes(8), (Block(START.ljust(POSITION_SIZE, b"\0"), END, None),))
+    good = Want(
+        RouterId(bytes(8)),
+        Token(bytes(8)),
+        Salt(bytes(8)),
+        (Block(Bound(START.ljust(POSITION_SIZE, b"\0")), END, None),),
+    )
     assert list(decode_packets(b"\x30\x00\x05hello" + encode_packet(good))) == [0x30, good]
 
 
@@ -394,16 +442,29 @@ def test_a_record_too_short_or_too_long_is_refused(size: int) -> None:
 )
 def test_a_piece_that_lies_in_no_record_or_is_a_crumb_is_refused(offset: int, size: int, total: int) -> None:
     with pytest.raises(Malformed, match="fragment"):
-        list(decode_packets(encode_packet(Fragment(False, bytes(16), total, offset, 0, bytes(size)))))
+        list(
+            decode_packets(encode_packet(Fragment(False, RecordId(bytes(16)), total, offset, 0, bytes(size))))
+        )
 
 
 @pytest.mark.parametrize(
-    "bounds", [(END, END), (position(1, 5), position(1, 5)), (position(1, 5), position(0, 9))]
+    "bounds",
+    [(END, END), (make_position(1, 5), make_position(1, 5)), (make_position(1, 5), make_position(0, 9))],
 )
 def test_bounds_out_of_order_are_refused(bounds: tuple[bytes, bytes]) -> None:
     low, high = bounds
-    ranges = Ranges(bytes(8), bytes(8), bytes(8), bytes(8), low, (Skip(low, high),))
-    for packet in (ranges, Want(bytes(8), bytes(8), bytes(8), (Block(low, high, None),))):
+    ranges = Ranges(
+        RouterId(bytes(8)),
+        Token(bytes(8)),
+        Salt(bytes(8)),
+        View(bytes(8)),
+        Bound(low),
+        (Skip(Bound(low), Bound(high)),),
+    )
+    for packet in (
+        ranges,
+        Want(RouterId(bytes(8)), Token(bytes(8)), Salt(bytes(8)), (Block(Bound(low), Bound(high), None),)),
+    ):
         with pytest.raises(Malformed, match="bound"):
             list(decode_packets(encode_packet(packet)))
 
@@ -438,7 +499,7 @@ def test_a_name_that_could_harm_is_none(name: str) -> None:
 
 
 def test_a_record_with_a_name_that_could_harm_is_refused() -> None:
-    signer = SigningKey.from_seed(bytes(32))
+    signer = SigningKey.from_seed(KeySeed(bytes(32)))
     for log, author in (("../../etc/passwd", "ann"), ("1", "a\x1b[2J"), ("", "ann")):
         record = sign_record(
             signer,
@@ -466,26 +527,38 @@ def test_a_hundred_thousand_mutations_of_true_packets() -> None:
     rng = random.Random(7)
     claim = ClockClaim(Grade.GOOD, 0, 0, 1_800_000_000_000)
     digest = Digest(
-        bytes(8), bytes(8), bytes(3), claim, Scope.ALL, 0, Summary(0, bytes(16)), Summary(5, bytes(16))
+        BootId(bytes(8)),
+        BootId(bytes(8)),
+        bytes(3),
+        claim,
+        Scope.ALL,
+        0,
+        Summary(0, Fingerprint(bytes(16))),
+        Summary(5, Fingerprint(bytes(16))),
     )
-    low, high = position(1, 0), position(1, 2**60)
+    low, high = make_position(1, 0), make_position(1, 2**60)
     true = [
         encode_packet(packet)
         for packet in (
             digest,
-            Ask(bytes(8), digest),
-            Offer(bytes(8), bytes(8), bytes(8), 1, 2, 3),
+            Ask(AskNonce(bytes(8)), digest),
+            Offer(RouterId(bytes(8)), AskNonce(bytes(8)), Token(bytes(8)), 1, 2, 3),
             Ranges(
-                bytes(8),
-                bytes(8),
-                bytes(8),
-                bytes(8),
+                RouterId(bytes(8)),
+                Token(bytes(8)),
+                Salt(bytes(8)),
+                View(bytes(8)),
                 low,
-                (Listed(low, high, (b"123456",)), Skip(high, END)),
+                (Listed(low, high, (ShortId(b"123456"),)), Skip(high, END)),
             ),
-            Want(bytes(8), bytes(8), bytes(8), (Block(low, high, (b"123456",)), Block(low, END, None))),
-            Dump(bytes(8), True, low, high, (Carried(b"\x01\x01\x01\x00" + bytes(200), 5),)),
-            Fragment(True, bytes(16), 5000, 0, 0, bytes(400)),
+            Want(
+                RouterId(bytes(8)),
+                Token(bytes(8)),
+                Salt(bytes(8)),
+                (Block(low, high, (ShortId(b"123456"),)), Block(low, END, None)),
+            ),
+            Dump(RouterId(bytes(8)), True, low, high, (Carried(b"\x01\x01\x01\x00" + bytes(200), 5),)),
+            Fragment(True, RecordId(bytes(16)), 5000, 0, 0, bytes(400)),
         )
     ]
     for _ in range(100_000):

@@ -17,8 +17,9 @@ from meshchat.adapters.storage.files import TEMP_SUFFIX, Files
 from meshchat.chat.tickets import MAX_VOIDED_OF_USER, MAX_VOIDED_USERS, TICKET_ID_SIZE, Tickets, Voided
 from meshchat.chat.watching import MAX_CODES, MAX_WATCHERS, WatchCodes
 from meshchat.errors import StoreError
-from meshchat.identity import BOX_KEY_SIZE, random_box_key
-from meshchat.wire.records import MAX_STAMP, PUBLIC_KEY_SIZE
+from meshchat.identity import BOX_KEY_SIZE, BoxKey, random_box_key
+from meshchat.wire.ids import PUBLIC_KEY_SIZE, MeshId, PublicKey
+from meshchat.wire.records import MAX_STAMP
 
 WRITE_EVERY = 30.0
 """Shortest time between two writes for logouts, in seconds: who logs in and out by a script wears the flash
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 class AccessFile:
     """Brings `tickets` and `codes` to disk. `now` is monotonic seconds."""
 
-    def __init__(self, files: Files, mesh: bytes, now: float, now_ms: int) -> None:
+    def __init__(self, files: Files, mesh: MeshId, now: float, now_ms: int) -> None:
         """Reads what there is for the mesh `mesh` (its id); what cannot be read is a line in the log.
 
         `now_ms` is mesh time. Where the logouts are lost, no ticket of before is taken any more.
@@ -61,7 +62,7 @@ class AccessFile:
         else:
             self.tickets.changed = self.codes.changed = False
 
-    def _ticket_key(self) -> bytes:
+    def _ticket_key(self) -> BoxKey:
         """The key; a new one where there is none or it is damaged, by which older tickets are void."""
         try:
             if self._files.size(_KEY) is not None:
@@ -69,16 +70,16 @@ class AccessFile:
                     self._files.read(_KEY, 0, 1024).decode("ascii", "replace").strip(), BOX_KEY_SIZE
                 )
                 if key is not None:
-                    return key
+                    return BoxKey(key)
                 log.warning("%s is damaged: everybody has to log in again.", self._files.path(_KEY))
-            key = random_box_key()
-            self._files.replace(_KEY, [key.hex().encode() + b"\n"], private=True)
+            fresh = random_box_key()
+            self._files.replace(_KEY, [fresh.hex().encode() + b"\n"], private=True)
         except StoreError as error:
             log.error("Everybody has to log in again after the next start: %s", error)
             return random_box_key()
-        return key
+        return fresh
 
-    def _load(self, key: bytes, mesh: bytes, now_ms: int) -> tuple[Tickets, WatchCodes]:
+    def _load(self, key: BoxKey, mesh: MeshId, now_ms: int) -> tuple[Tickets, WatchCodes]:
         try:
             if self._files.size(_ACCESS + TEMP_SUFFIX) is not None:
                 self._files.remove(_ACCESS + TEMP_SUFFIX)
@@ -124,7 +125,7 @@ def encode_access(tickets: Tickets, codes: WatchCodes) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def decode_access(raw: bytes, key: bytes, mesh: bytes) -> tuple[Tickets, WatchCodes]:
+def decode_access(raw: bytes, key: BoxKey, mesh: MeshId) -> tuple[Tickets, WatchCodes]:
     """What `encode_access` wrote; raises `ValueError` where anything in it is otherwise."""
     content = json.loads(raw.decode("utf-8"))
     if not isinstance(content, dict) or content.get("version") != ACCESS_VERSION:
@@ -139,7 +140,7 @@ def decode_access(raw: bytes, key: bytes, mesh: bytes) -> tuple[Tickets, WatchCo
     )
 
 
-def _voided(value: object) -> tuple[bytes, Voided]:
+def _voided(value: object) -> tuple[PublicKey, Voided]:
     fields = _dict(value, 8)
     ids = {}
     for ticket, given in _dict(fields.get("tickets"), MAX_VOIDED_OF_USER).items():
@@ -150,11 +151,11 @@ def _voided(value: object) -> tuple[bytes, Voided]:
     return _key(fields.get("user")), Voided(_moment(fields.get("floor_ms")), ids)
 
 
-def _key(value: object) -> bytes:
+def _key(value: object) -> PublicKey:
     key = _octets(value, PUBLIC_KEY_SIZE)
     if key is None:
         raise ValueError("no key")
-    return key
+    return PublicKey(key)
 
 
 def _octets(value: object, size: int) -> bytes | None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from meshchat.adapters.storage.files import Files
 from meshchat.errors import StoreError
+from meshchat.identity import MarkKey
 
 ARRIVALS_FILE = "arrivals.id"
 """One line: the epoch, 16 hex digits, a space, the limit, a newline."""
@@ -53,7 +54,7 @@ class Arrivals:
         self._next = 1
         self._limit = 1
 
-    def begin(self, key: bytes, highest: int) -> StoreError | None:
+    def begin(self, key: MarkKey, highest: int) -> StoreError | None:
         """Goes on above every number that was ever given; returns why the limit could not be saved.
 
         `key` is 32 secret bytes of this router, `highest` the highest number in its logs, 0 for none. Where a

@@ -24,7 +24,7 @@ from meshchat.adapters.storage.logline import MAX_LINE, Outline, StoredRecord
 from meshchat.adapters.storage.logmark import Lines
 from meshchat.chat.render import escape
 from meshchat.errors import Malformed, StoreError
-from meshchat.wire.records import POSITION_SIZE
+from meshchat.wire.ids import POSITION_SIZE, Position
 
 DAMAGED_SUFFIX = ".damaged"
 
@@ -64,7 +64,7 @@ class _Findings:
     torn: int | None = None
     unended: bool = False
 
-    def met(self, position: bytes) -> None:
+    def met(self, position: Position) -> None:
         """A record's line, the next one in the file."""
         order = position[_ORDER]
         self.unsorted |= order < self.last
@@ -284,7 +284,7 @@ class LogFile:
 
     # --- Use ------------------------------------------------------------------------------------------------
 
-    def append(self, lines: Sequence[tuple[bytes, int, bytes]], *, sync: bool) -> None:
+    def append(self, lines: Sequence[tuple[Position, int, bytes]], *, sync: bool) -> None:
         """Adds lines, (position, packed arrival, line with newline), in one write.
 
         With `sync` they are on the disk after it.
@@ -330,7 +330,7 @@ class LogFile:
             return None
         return line if zlib.crc32(line) == place.crc else None
 
-    def forget(self, position: bytes) -> None:
+    def forget(self, position: Position) -> None:
         """Takes a record whose line was lost out of the index; it may be appended again."""
         self._index.discard(position)
         self.records -= 1

@@ -11,7 +11,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from meshchat.wire.records import POSITION_SIZE, position_stamp
+from meshchat.wire.ids import POSITION_SIZE, Bound, Position
+from meshchat.wire.records import position_stamp
 
 CHUNK_ENTRIES = 512
 """Entries in a chunk before it is split: an insertion moves at most 23 KB."""
@@ -60,13 +61,13 @@ class Arrived(NamedTuple):
     """An arrival number, and the position of the record that has it."""
 
     number: int
-    position: bytes
+    position: Position
 
 
 class Entry(NamedTuple):
     """A record's position and its line."""
 
-    position: bytes
+    position: Position
     place: Place
 
 
@@ -79,7 +80,9 @@ def pack(entry: Entry) -> bytes:
 def unpack(packed: bytes | bytearray) -> Entry:
     """The entry that `pack` packed."""
     file, offset, length, crc, high, low = _PLACE.unpack_from(packed, POSITION_SIZE)
-    return Entry(bytes(packed[:POSITION_SIZE]), Place(file, offset, length, crc, high << 32 | low))
+    return Entry(
+        Position(Bound(bytes(packed[:POSITION_SIZE]))), Place(file, offset, length, crc, high << 32 | low)
+    )
 
 
 class _Chunk:
@@ -101,7 +104,7 @@ class _Chunk:
     def entry(self, row: int) -> bytes:
         return self.heads[row].to_bytes(_HEAD, "big") + self.rests[row * _REST : (row + 1) * _REST]
 
-    def find(self, position: bytes) -> tuple[int, bool]:
+    def find(self, position: Position) -> tuple[int, bool]:
         """The row where `position` is or would be, and whether it is there."""
         heads, rests = self.heads, self.rests
         head, rest = int.from_bytes(position[:_HEAD], "big"), position[_HEAD:]
@@ -153,21 +156,21 @@ class LogIndex:
     def __len__(self) -> int:
         return self._count
 
-    def __contains__(self, position: bytes) -> bool:
+    def __contains__(self, position: Position) -> bool:
         return self._chunk(position)[1].find(position)[1]
 
-    def _chunk(self, position: bytes) -> tuple[int, _Chunk]:
+    def _chunk(self, position: Position) -> tuple[int, _Chunk]:
         """The chunk where `position` is or would be, after its number."""
         number = bisect_right(self._firsts, position) - 1
         return number, self._chunks[number]
 
-    def get(self, position: bytes) -> Place | None:
+    def get(self, position: Position) -> Place | None:
         """Where the record is, or None."""
         _, chunk = self._chunk(position)
         row, found = chunk.find(position)
         return unpack(chunk.entry(row)).place if found else None
 
-    def add(self, position: bytes, place: Place) -> bool:
+    def add(self, position: Position, place: Place) -> bool:
         """Adds an entry, unless there is one at this position; says whether it did."""
         number, chunk = self._chunk(position)
         row, found = chunk.find(position)
@@ -175,7 +178,7 @@ class LogIndex:
             self._insert(number, row, pack(Entry(position, place)))
         return not found
 
-    def put(self, position: bytes, place: Place) -> None:
+    def put(self, position: Position, place: Place) -> None:
         """Adds or replaces an entry."""
         number, chunk = self._chunk(position)
         row, found = chunk.find(position)
@@ -195,7 +198,7 @@ class LogIndex:
             self._chunks.insert(number + 1, upper)
             self._firsts.insert(number + 1, upper.entry(0)[:POSITION_SIZE])
 
-    def discard(self, position: bytes) -> None:
+    def discard(self, position: Position) -> None:
         """Forgets an entry; one that is not there is no error."""
         number, chunk = self._chunk(position)
         row, found = chunk.find(position)
@@ -222,7 +225,8 @@ class LogIndex:
         keys = self._arrived(after << 1 | 1, files, since)
         first = sorted(keys) if limit is None else heapq.nsmallest(limit, keys)
         return [
-            Arrived(int.from_bytes(key[:_ARRIVAL_SIZE], "big") >> 1, key[_ARRIVAL_SIZE:]) for key in first
+            Arrived(int.from_bytes(key[:_ARRIVAL_SIZE], "big") >> 1, Position(Bound(key[_ARRIVAL_SIZE:])))
+            for key in first
         ]
 
     def _arrived(self, above: int, files: Collection[int], since: int | None) -> Iterator[bytes]:
@@ -232,7 +236,7 @@ class LogIndex:
                 continue
             for row, file, arrival in chunk.arrivals():
                 if arrival > above and file in files:
-                    position = chunk.entry(row)[:POSITION_SIZE]
+                    position = Bound(chunk.entry(row)[:POSITION_SIZE])
                     if since is None or arrival & 1 or position_stamp(position) >= since:
                         yield arrival.to_bytes(_ARRIVAL_SIZE, "big") + position
 

@@ -17,13 +17,21 @@ from typing import NamedTuple
 from meshchat.chat.render import escape
 from meshchat.constants import MAX_RECORD, ONCE_SIZE
 from meshchat.errors import Malformed
-from meshchat.wire.records import (
-    MAX_STAMP,
+from meshchat.wire.ids import (
     MESH_ID_SIZE,
     PUBLIC_KEY_SIZE,
     ROUTER_ID_SIZE,
-    SIGNATURE_CONTEXT,
     SIGNATURE_SIZE,
+    MeshId,
+    Position,
+    PublicKey,
+    RecordId,
+    RouterId,
+    Signature,
+)
+from meshchat.wire.records import (
+    MAX_STAMP,
+    SIGNATURE_CONTEXT,
     Grade,
     Kind,
     Record,
@@ -32,7 +40,7 @@ from meshchat.wire.records import (
     is_dated,
     is_ephemeral,
     is_name,
-    position,
+    make_position,
     stamp_ms,
 )
 
@@ -73,8 +81,8 @@ class StoredRecord:
     once: bytes | None = None
 
     @property
-    def position(self) -> bytes:
-        """The record's place in the order."""
+    def position(self) -> Position:
+        """Where the record stands in the one order."""
         return self.record.position
 
     @property
@@ -90,12 +98,12 @@ class StoredRecord:
 class Outline(NamedTuple):
     """What the engine has to know of a stored record; `size` is bytes as carried, the rest as above."""
 
-    position: bytes
+    position: Position
     size: int
     space: int
     log: str
     author: str
-    key: bytes
+    key: PublicKey
     age: int | None
     run: int | None
     arrival: int | None = None
@@ -151,7 +159,7 @@ def encode_line(
     ).encode()
 
 
-def decode_line(mesh: bytes, line: bytes) -> StoredRecord:
+def decode_line(mesh: MeshId, line: bytes) -> StoredRecord:
     """The record of mesh `mesh` (its id) in a line, with or without the newline.
 
     Keys it does not know are passed over. Raises `Malformed`, and nothing else whatever the bytes are:
@@ -184,12 +192,12 @@ def decode_line(mesh: bytes, line: bytes) -> StoredRecord:
         log,
         _uint(fields, "kind", 255),
         author,
-        _octets(fields, "key", PUBLIC_KEY_SIZE),
-        _hex(fields, "router", ROUTER_ID_SIZE),
+        PublicKey(_octets(fields, "key", PUBLIC_KEY_SIZE)),
+        RouterId(_hex(fields, "router", ROUTER_ID_SIZE)),
         stamp,
         grade,
         _body(fields),
-        _octets(fields, "signature", SIGNATURE_SIZE),
+        Signature(_octets(fields, "signature", SIGNATURE_SIZE)),
     )
     if len(record.signed) - len(SIGNATURE_CONTEXT) - MESH_ID_SIZE + SIGNATURE_SIZE > MAX_RECORD:
         raise Malformed("size")
@@ -213,12 +221,12 @@ def outline_line(line: bytes) -> Outline:
     body = binascii.a2b_base64(fields["body"]) if text is None else text.encode("utf-8")
     stratum = 1 if is_dated(space, _GRADES[fields["grade"]]) else 0
     return Outline(
-        position(stratum, stamp, bytes.fromhex(fields["id"])),
+        make_position(stratum, stamp, RecordId(bytes.fromhex(fields["id"]))),
         carried_size(log, author, body),
         space,
         log,
         author,
-        binascii.a2b_base64(fields["key"]),
+        PublicKey(binascii.a2b_base64(fields["key"])),
         fields.get("age"),
         fields.get("run"),
         fields.get("arrival"),

@@ -22,6 +22,8 @@ from meshchat.adapters.storage.logline import (
     outline_line,
 )
 from meshchat.errors import Malformed
+from meshchat.identity import MarkKey
+from meshchat.wire.ids import MeshId
 from meshchat.wire.records import PERMANENT, Record
 
 _HASH_SIZE = 9
@@ -44,7 +46,7 @@ class Lines:
     record was signed by its author.
     """
 
-    def __init__(self, mesh: bytes, key: bytes, verify: Callable[[Record], bool]) -> None:
+    def __init__(self, mesh: MeshId, key: MarkKey, verify: Callable[[Record], bool]) -> None:
         self._mesh = mesh
         self._keyed = hashlib.blake2b(key=key, digest_size=_HASH_SIZE)
         self._verify = verify

@@ -19,6 +19,8 @@ from meshchat.adapters.storage.logmark import Lines
 from meshchat.adapters.storage.oncetable import Made, OnceTable
 from meshchat.chat.render import escape
 from meshchat.errors import Malformed, StoreError
+from meshchat.identity import MarkKey
+from meshchat.wire.ids import MeshId, Position
 from meshchat.wire.records import PERMANENT, Record, Space, is_name
 
 FsyncPolicy = Literal["always", "interval", "never"]
@@ -77,7 +79,7 @@ class LogStore:
     Call `open`, then exhaust `load`, before anything else.
     """
 
-    def __init__(self, logs: Files, state: Files, mesh: bytes, *, fsync: FsyncPolicy = "interval") -> None:
+    def __init__(self, logs: Files, state: Files, mesh: MeshId, *, fsync: FsyncPolicy = "interval") -> None:
         self._history = logs
         self._state = state
         self._mesh = mesh
@@ -89,13 +91,13 @@ class LogStore:
         self._lines: Lines
         self._logs: list[LogFile] = []
         self._by_name: dict[str, LogFile] = {}
-        self._damaged: list[bytes] = []
+        self._damaged: list[Position] = []
         self._report: list[str] = []
 
     def __len__(self) -> int:
         return len(self._index)
 
-    def __contains__(self, position: bytes) -> bool:
+    def __contains__(self, position: Position) -> bool:
         return position in self._index
 
     @property
@@ -140,7 +142,7 @@ class LogStore:
                 "or give this mesh directories of its own (--logs, --state)."
             )
 
-    def load(self, key: bytes, verify: Callable[[Record], bool]) -> Iterator[Outline | StoredRecord]:
+    def load(self, key: MarkKey, verify: Callable[[Record], bool]) -> Iterator[Outline | StoredRecord]:
         """Every record on the disk, once each, log by log; mends what it finds amiss on the way.
 
         Of history the outlines, of what is permanent the records. `key` is 32 secret bytes of this router,
@@ -230,7 +232,7 @@ class LogStore:
         One that is stored already is passed over. Raises `AppendFailed` where a log did not take its part:
         of that log's part nothing is kept, and `stored` are the records of the others.
         """
-        batches: dict[LogFile, dict[bytes, StoredRecord]] = {}
+        batches: dict[LogFile, dict[Position, StoredRecord]] = {}
         stored = []
         for item in records:
             if item.record.position in self._index:
@@ -248,7 +250,7 @@ class LogStore:
         if failure is not None:
             raise AppendFailed(str(failure), tuple(stored)) from failure
 
-    def _append(self, log: LogFile, batch: dict[bytes, StoredRecord]) -> None:
+    def _append(self, log: LogFile, batch: dict[Position, StoredRecord]) -> None:
         permanent = next(iter(batch.values())).record.permanent
         lines = []
         for position, item in batch.items():
@@ -285,7 +287,7 @@ class LogStore:
         if failure is not None:
             raise failure
 
-    def read(self, position: bytes) -> Record | None:
+    def read(self, position: Position) -> Record | None:
         """The record at `position`, or None: never stored, or damaged on the disk since.
 
         A damaged one counts as not stored from then on, and `take_damaged` names it.
@@ -316,7 +318,7 @@ class LogStore:
         """No record has a higher number, and each that comes gets one."""
         return self._arrivals.newest
 
-    def arrival(self, position: bytes) -> int | None:
+    def arrival(self, position: Position) -> int | None:
         """The number of a record of history; None where it is not stored."""
         place = self._index.get(position)
         return None if place is None else place.number
@@ -339,12 +341,12 @@ class LogStore:
 
     # --- Damage and removal ---------------------------------------------------------------------------------
 
-    def take_damaged(self) -> list[bytes]:
+    def take_damaged(self) -> list[Position]:
         """The positions that `read` found damaged since the last call: to be fetched from the mesh again."""
         damaged, self._damaged = self._damaged, []
         return damaged
 
-    def remove(self, positions: Iterable[bytes]) -> None:
+    def remove(self, positions: Iterable[Position]) -> None:
         """Takes records off the disk, and with them what was set aside as damaged in their logs.
 
         Emptied logs are unlinked, others rewritten or the lines blanked in place; flash memory may keep old

@@ -3,6 +3,8 @@
 import heapq
 from typing import NamedTuple
 
+from meshchat.wire.ids import Position
+
 MAX_ONCE = 1024
 """Requests remembered, some 210 bytes each. A front end repeats a request within minutes, when it did not
 hear the answer: this is 10 messages waiting on each of 100 phones when the power comes back, or one person
@@ -12,7 +14,7 @@ for 5 minutes at the 3 messages a second that he may send. Who fills it makes ot
 class Made(NamedTuple):
     """A record that a request made: its position, and the log it went into."""
 
-    position: bytes
+    position: Position
     log: str
 
 

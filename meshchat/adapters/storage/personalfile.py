@@ -12,7 +12,8 @@ from meshchat.adapters.storage.files import TEMP_SUFFIX, Files
 from meshchat.chat.personal import BELLS, Mark, Person, Personal
 from meshchat.constants import MAX_IGNORED, MAX_MARKS, MAX_OPEN_ROOMS, MAX_PERSONAL, PERSONAL_EVERY
 from meshchat.errors import StoreError
-from meshchat.wire.records import MAX_STAMP, PUBLIC_KEY_SIZE, RECORD_ID_SIZE, is_name
+from meshchat.wire.ids import PUBLIC_KEY_SIZE, RECORD_ID_SIZE, PublicKey, RecordId
+from meshchat.wire.records import MAX_STAMP, is_name
 
 _NAME = "personal.jsonl"
 
@@ -98,9 +99,9 @@ def decode_person(line: bytes) -> Person:
     if len(marks) > MAX_MARKS or len(ignored) > MAX_IGNORED or len(rooms) > MAX_OPEN_ROOMS:
         raise ValueError("too much")
     return Person(
-        _octets(fields.get("key"), PUBLIC_KEY_SIZE),
+        PublicKey(_octets(fields.get("key"), PUBLIC_KEY_SIZE)),
         {_name(room): _mark(mark) for room, mark in marks.items()},
-        {_octets(key, PUBLIC_KEY_SIZE): _name(name) for key, name in ignored.items()},
+        {PublicKey(_octets(key, PUBLIC_KEY_SIZE)): _name(name) for key, name in ignored.items()},
         fields["bell"],
         tuple(map(_name, rooms)),
         fields["times"],
@@ -119,7 +120,7 @@ def _mark(value: object) -> Mark:
     stamp, record_id = value
     if type(stamp) is not int or not 0 <= stamp <= MAX_STAMP:
         raise ValueError("no stamp")
-    return Mark(stamp, _octets(record_id, RECORD_ID_SIZE))
+    return Mark(stamp, RecordId(_octets(record_id, RECORD_ID_SIZE)))
 
 
 def _octets(value: object, size: int) -> bytes:

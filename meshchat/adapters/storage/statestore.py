@@ -19,8 +19,17 @@ from meshchat.adapters.storage.diskerrors import takes_nothing
 from meshchat.adapters.storage.files import TEMP_SUFFIX, Files
 from meshchat.constants import MAX_REMEMBERED, RELEASED_MS
 from meshchat.errors import ConfigError, StoreError
-from meshchat.identity import SEED_SIZE, RouterIdentity, SigningKey, mesh_key_text, parse_mesh_key
-from meshchat.wire.records import MAX_STAMP, POSITION_SIZE
+from meshchat.identity import (
+    SEED_SIZE,
+    KeySeed,
+    MeshKey,
+    RouterIdentity,
+    SigningKey,
+    mesh_key_text,
+    parse_mesh_key,
+)
+from meshchat.wire.ids import POSITION_SIZE, Bound, Position
+from meshchat.wire.records import MAX_STAMP
 
 STATE_VERSION = 1
 
@@ -121,9 +130,9 @@ class StateStore:
                 f"{self._files.path(_ROUTER_KEY)} is damaged: restore it from a backup, "
                 "or remove it and this router starts as a new one."
             )
-        return RouterIdentity(SigningKey.from_seed(seed))
+        return RouterIdentity(SigningKey.from_seed(KeySeed(seed)))
 
-    def mesh_keys(self) -> tuple[bytes, ...]:
+    def mesh_keys(self) -> tuple[MeshKey, ...]:
         """The mesh keys, the one that sends first; none on an open mesh.
 
         Empty lines and those that begin with `#` are passed over. Raises `ConfigError` on any other line
@@ -142,7 +151,7 @@ class StateStore:
                 raise ConfigError(f"{self._files.path(_MESH_KEYS)}, line {number}: {error}") from None
         return tuple(keys)
 
-    def save_mesh_keys(self, keys: Iterable[bytes]) -> None:
+    def save_mesh_keys(self, keys: Iterable[MeshKey]) -> None:
         """Writes the mesh keys, the one that sends first."""
         lines = [mesh_key_text(key).encode() + b"\n" for key in keys]
         self._files.replace(_MESH_KEYS, lines, private=True)
@@ -185,7 +194,7 @@ class StateStore:
 
     # --- What was wiped -------------------------------------------------------------------------------------
 
-    def wiped(self) -> list[bytes]:
+    def wiped(self) -> list[Position]:
         """The remembered positions, oldest entry first, each once; what is no position is passed over."""
         try:
             if self._files.size(_WIPED) is None:
@@ -205,18 +214,17 @@ class StateStore:
                 self._report.append(str(error))
         return kept
 
-    def add_wiped(self, positions: Iterable[bytes]) -> None:
+    def add_wiped(self, positions: Iterable[Position]) -> None:
         """Remembers more positions: durable when it returns.
 
         The file holds at most twice `MAX_REMEMBERED`; then the oldest half goes. Call `wiped` first.
         """
+        positions = tuple(positions)
         lines = [place.hex().encode() + b"\n" for place in positions]
         if not lines:
             return
         if self._wiped_lines + len(lines) > 2 * MAX_REMEMBERED:
-            self.save_wiped(
-                (self.wiped() + [bytes.fromhex(line.decode()) for line in lines])[-MAX_REMEMBERED:]
-            )
+            self.save_wiped([*self.wiped(), *positions][-MAX_REMEMBERED:])
             return
         lead = b"\n" if self._wiped_ragged else b""
         start = self._files.append(_WIPED, lead + b"".join(lines))
@@ -228,7 +236,7 @@ class StateStore:
         self._wiped_ragged = False
         self._wiped_lines += len(lines)
 
-    def save_wiped(self, positions: Iterable[bytes]) -> None:
+    def save_wiped(self, positions: Iterable[Position]) -> None:
         """Remembers these positions and no others."""
         lines = [place.hex().encode() + b"\n" for place in positions]
         self._files.replace(_WIPED, lines)
@@ -244,9 +252,9 @@ def _parse(raw: bytes) -> State:
     return State(**{key: value for key, value in content.items() if key in known})
 
 
-def _parse_position(line: bytes) -> bytes | None:
+def _parse_position(line: bytes) -> Position | None:
     try:
         place = bytes.fromhex(line.decode("ascii"))
     except ValueError:
         return None
-    return place if len(place) == POSITION_SIZE else None
+    return Position(Bound(place)) if len(place) == POSITION_SIZE else None

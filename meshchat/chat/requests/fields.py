@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar, cast
 
 from meshchat.chat.personal import BELLS
 from meshchat.errors import UsageError
-from meshchat.wire.records import RECORD_ID_SIZE
+from meshchat.wire.ids import RECORD_ID_SIZE, RecordId
 
 MAX_COUNT = 2**31 - 1
 """More than there can be of anything, and a number that counts on every machine."""
@@ -90,13 +90,13 @@ OptionalBell: TypeAlias = Annotated[str | None, Rule(" or ".join(BELLS), BELLS._
 """When a front end rings (`personal.BELLS`)."""
 
 
-def parse_id(text: str) -> bytes | None:
+def parse_id(text: str) -> RecordId | None:
     """A record id from hex; None where it is none."""
     try:
         record_id = bytes.fromhex(text)
     except ValueError:
         return None
-    return record_id if len(record_id) == RECORD_ID_SIZE else None
+    return RecordId(record_id) if len(record_id) == RECORD_ID_SIZE else None
 
 
 @functools.cache

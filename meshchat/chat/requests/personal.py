@@ -23,6 +23,7 @@ from meshchat.chat.requests.fields import (
 from meshchat.chat.requests.operation import Call, Nothing, Operation
 from meshchat.constants import MAX_OPEN_ROOMS
 from meshchat.errors import NameRefused, UsageError
+from meshchat.wire.ids import PublicKey
 from meshchat.wire.records import is_name
 
 
@@ -99,12 +100,12 @@ def _shown_mark(mark: Mark) -> dict[str, object]:
     return {"id": mark.id.hex(), "time": stamp_time(mark.stamp)}
 
 
-def _name(app: Application, key: bytes, name: str) -> str:
+def _name(app: Application, key: PublicKey, name: str) -> str:
     """How somebody who is ignored is shown now; he was called `name` then."""
     return app.accounts.display(app.accounts.name(key) or name, key)
 
 
-def _meant(app: Application, person: Person, typed: str) -> tuple[bytes, str]:
+def _meant(app: Application, person: Person, typed: str) -> tuple[PublicKey, str]:
     """Whom a typed name, with a tag or without, means: his key and his name. There has to be just one."""
     name, tag = split_tag(unicodedata.normalize("NFC", typed))
     keys = [key for key in app.accounts.keys(name) if tag in (None, key_tag(key))]
@@ -118,7 +119,7 @@ def _meant(app: Application, person: Person, typed: str) -> tuple[bytes, str]:
     return keys[0], app.accounts.name(keys[0]) or name
 
 
-def _ignored(app: Application, person: Person, typed: str) -> list[bytes]:
+def _ignored(app: Application, person: Person, typed: str) -> list[PublicKey]:
     """The keys among those ignored that a typed name means: by the name of then or the name of now."""
     name, tag = split_tag(typed)
     keys = [

@@ -26,6 +26,7 @@ from meshchat.chat.requests.fields import (
 from meshchat.chat.requests.operation import Call, Nothing, Operation
 from meshchat.constants import MAX_TEXT, ONCE_SIZE, ROAMING_MS
 from meshchat.errors import TextRefused, UsageError
+from meshchat.wire.ids import PublicKey
 from meshchat.wire.records import Kind, Space, make_stamp
 
 
@@ -123,7 +124,7 @@ def _send(call: Call, asked: Message) -> Outcome:
     return Answer.done(**with_notice(stored, sent.notice))
 
 
-def _once(user: bytes, key: str) -> bytes:
+def _once(user: PublicKey, key: str) -> bytes:
     """The hash of a user's request by its idempotency key."""
     return hashlib.blake2b(user + key.encode("utf-8"), digest_size=ONCE_SIZE).digest()
 
