@@ -15,6 +15,7 @@ from meshchat.constants import (
     TOKEN_EPOCH,
     WANT_RETRY,
 )
+from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour, RouterDue
 from meshchat.protocol.desk import Desk
 from meshchat.protocol.fetch import Candidate, Fetch, FetchState, Order
 from meshchat.protocol.instant import Instant
@@ -94,7 +95,7 @@ class Asker:
         link.asks_sent += 1
         if link.asks_sent < len(ASK_REPEATS):
             wait = ASK_REPEATS[link.asks_sent] - ASK_REPEATS[link.asks_sent - 1]
-            self._desk.timers.set(("ask", link.name), now.mono + wait)
+            self._desk.timers.set(OfLink(LinkDue.ASK, link.name), now.mono + wait)
         if self.fetch.choosing or self.fetch.busy(now.mono) or now.mono < self._blocked_until:
             return
         nonce = None if self.fetch.state is FetchState.IDLE else self.fetch.nonce
@@ -112,7 +113,7 @@ class Asker:
         if self.fetch.offered(
             Candidate(neighbour.router, link.name, neighbour.origin, offer, neighbour.reception.loss)
         ):
-            self._desk.timers.set(("choose",), now.mono + OFFER_WAIT)
+            self._desk.timers.set(RouterDue.CHOOSE, now.mono + OFFER_WAIT)
 
     def choose(self, now: Instant) -> None:
         """Names one source: for a dump where little is held here, else to narrow the difference with it."""
@@ -123,7 +124,9 @@ class Asker:
             self._fetch_from(best, link, neighbour, rest, now)
         elif self._standing.count(now) >= DUMP_MIN_SHARE * best.offer.records:
             self.fetch.end(now.mono)
-            self._desk.soon(("ranges", link.name, neighbour.router), now.mono, RANGES_JITTER)
+            self._desk.soon(
+                OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router), now.mono, RANGES_JITTER
+            )
         else:
             self._fetch_from(best, link, neighbour, self._keeper.spans(now), now)
 
@@ -222,7 +225,7 @@ class Asker:
         # Heard by others that fetch, they take the same source.
         self._desk.send(link, [want], None if self.fetch.is_shareable else neighbour.origin)
         self.fetch.asked_at = now.mono
-        self._desk.timers.set(("fetch",), self.fetch.retry_at)
+        self._desk.timers.set(RouterDue.FETCH, self.fetch.retry_at)
 
     def _less_mine(self, wanted: Wanted, most: int) -> Wanted:
         """The block less at most so many records that were here when the fetch began."""
@@ -293,12 +296,12 @@ class Asker:
         if self.fetch.silent(now.mono) or self.fetch.too_long(now.mono):
             self._give_up(neighbour, now)
         elif now.mono < self.fetch.retry_at:
-            self._desk.timers.set(("fetch",), self.fetch.retry_at)
+            self._desk.timers.set(RouterDue.FETCH, self.fetch.retry_at)
         elif neighbour and link:
             self._send_want(link, neighbour, now)
         else:
             # The link is gone, perhaps for a moment only.
-            self._desk.timers.set(("fetch",), now.mono + WANT_RETRY)
+            self._desk.timers.set(RouterDue.FETCH, now.mono + WANT_RETRY)
 
     def _next_round(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """The source says that it is through, and something is missing."""
@@ -340,7 +343,7 @@ class Asker:
         brought = self.fetch.brought
         window, by_place = self.fetch.window if self.fetch.pays else None, self.fetch.by_place
         self.fetch.end(now.mono)
-        self._desk.timers.cancel(("fetch",))
+        self._desk.timers.cancel(RouterDue.FETCH)
         if not brought:
             return
         for each in self._desk.links.values():
@@ -352,7 +355,9 @@ class Asker:
                 return
             if not by_place and not link.source.serves(neighbour.router):
                 # A sketch told all there was; one that is being served goes on when it has all it wants.
-                self._desk.soon(("ranges", link.name, neighbour.router), now.mono, RANGES_JITTER)
+                self._desk.soon(
+                    OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router), now.mono, RANGES_JITTER
+                )
 
     def _goes_on(self, window: Block, neighbour: Neighbour, link: Link, now: Instant) -> bool:
         """Asks for the next window of records without a step between, where the last one paid."""

@@ -1,8 +1,9 @@
 """What the parts of the engine share: the outputs being collected, the timers, the links, the dice."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from random import Random
 
+from meshchat.protocol.deadlines import Deadline, LinkDue, OfLink
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Output, Send
 from meshchat.protocol.link import Link
@@ -17,7 +18,7 @@ class Desk:
     def __init__(self, random: Random, envelope: Envelope) -> None:
         self.random = random
         self.envelope = envelope
-        self.timers = Timers()
+        self.timers: Timers[Deadline] = Timers()
         self.links: dict[str, Link] = {}
         self._out: list[Output] = []
 
@@ -43,8 +44,8 @@ class Desk:
     def hurry(self, link: Link, now: float) -> None:
         """Something differs on this link: its digests start again at the shortest interval."""
         link.trickle.inconsistent(now)
-        self.timers.set(("trickle", link.name), link.trickle.deadline)
+        self.timers.set(OfLink(LinkDue.TRICKLE, link.name), link.trickle.deadline)
 
-    def soon(self, key: Hashable, now: float, longest: float) -> None:
+    def soon(self, deadline: Deadline, now: float, longest: float) -> None:
         """Sets the timer, unless it is set, to a random moment within `longest` seconds."""
-        self.timers.set_if_unset(key, now + self.random.uniform(0, longest))
+        self.timers.set_if_unset(deadline, now + self.random.uniform(0, longest))

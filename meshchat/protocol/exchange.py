@@ -23,6 +23,7 @@ from meshchat.constants import (
     SKETCH_MOST,
 )
 from meshchat.protocol.asker import WANT_FIELDS, Asker
+from meshchat.protocol.deadlines import NeighbourDue, OfNeighbour
 from meshchat.protocol.desk import Desk
 from meshchat.protocol.giver import Giver
 from meshchat.protocol.instant import Instant
@@ -136,7 +137,7 @@ class Exchange:
             neighbour.differs_since = None
             neighbour.backoff.over()
             neighbour.beyond_sketches = neighbour.sketched = False
-            self._desk.timers.cancel(("ranges", link.name, neighbour.router))
+            self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
         elif verdict is Verdict.DIFFERENT and not self._is_receiving(neighbour, now):
             self._differs(neighbour, digest, link, now)
 
@@ -155,7 +156,9 @@ class Exchange:
         if self._may_answer(neighbour, now):
             if backoff.allows_full(now.mono):
                 self._desk.hurry(link, now.mono)
-            self._desk.soon(("ranges", link.name, neighbour.router), now.mono, RANGES_JITTER)
+            self._desk.soon(
+                OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router), now.mono, RANGES_JITTER
+            )
 
     def _state(self, theirs: Digest, now: Instant) -> object:
         return self._standing.view(now), theirs.undated.fingerprint, theirs.history.fingerprint
@@ -238,9 +241,9 @@ class Exchange:
         neighbour.said_token(sketch.token, now.mono)
         is_for_me = sketch.to == self._router
         if is_for_me:
-            self._desk.timers.cancel(("ranges", link.name, neighbour.router))
+            self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
         elif sketch.view == self._standing.view(now):
-            self._desk.timers.cancel(("ranges", link.name, sketch.to))
+            self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, sketch.to))
         if not self._may_answer(neighbour, now):
             return
         cells = self._parts.join((link.name, neighbour.router), sketch)
@@ -330,7 +333,7 @@ class Exchange:
         """A step of an exchange, with this router or overheard. One without ranges says: nothing to add."""
         neighbour.said_token(ranges.token, now.mono)
         if ranges.to == self._router:
-            self._desk.timers.cancel(("ranges", link.name, neighbour.router))
+            self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
             neighbour.beyond_sketches |= neighbour.sketched and bool(ranges.parts)
         if not ranges.parts:
             if ranges.to == self._router:
@@ -349,7 +352,7 @@ class Exchange:
             self._answer(neighbour, findings, link, reply_salt, now)
         else:
             if ranges.view == self._standing.view(now):
-                self._desk.timers.cancel(("ranges", link.name, ranges.to))
+                self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, ranges.to))
             findings.wants = [block for block in findings.wants if block.ids is not None]
         if findings.wants:
             self._asker.want(neighbour, link, ranges.token, ranges.salt, findings.wants, now)

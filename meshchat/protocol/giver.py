@@ -11,6 +11,7 @@ from meshchat.constants import (
     PUSH_TO_ALL,
     TOKEN_EPOCH,
 )
+from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour
 from meshchat.protocol.desk import Desk
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
@@ -48,9 +49,11 @@ class Giver:
         theirs = ask.digest.undated.count + ask.digest.history.count
         if spans and self._standing.count(now) > theirs and not self._standing.is_fetching(now):
             neighbour.asked = ask.nonce
-            self._desk.soon(("offer", link.name, neighbour.router), now.mono, OFFER_JITTER)
+            self._desk.soon(
+                OfNeighbour(NeighbourDue.OFFER, link.name, neighbour.router), now.mono, OFFER_JITTER
+            )
         else:
-            self._desk.soon(("digest", link.name), now.mono, DIGEST_JITTER)
+            self._desk.soon(OfLink(LinkDue.DIGEST, link.name), now.mono, DIGEST_JITTER)
 
     def send_offer(self, link: Link, neighbour: Neighbour, now: Instant) -> None:
         """Offers a neighbour that asked all that is held here."""
@@ -76,7 +79,7 @@ class Giver:
         origin = neighbour.origin
         if link.source.request(neighbour.router, origin, want.blocks, want.salt, ceiling, now.mono):
             neighbour.gave = link.source.has_something_for(neighbour.router)
-            self._desk.timers.set_if_unset(("dump", link.name), now.mono + DUMP_GATHER)
+            self._desk.timers.set_if_unset(OfLink(LinkDue.DUMP, link.name), now.mono + DUMP_GATHER)
         return True
 
     def _takes(self, token: Token, neighbour: Neighbour, now: Instant) -> bool:
@@ -94,7 +97,7 @@ class Giver:
             outgoing.pace.spend(now.mono, size)
         if len(link.source):
             wait = max(link.repair.ready_in(now.mono), link.source.ready_in(now.mono))
-            self._desk.timers.set(("dump", link.name), now.mono + wait)
+            self._desk.timers.set(OfLink(LinkDue.DUMP, link.name), now.mono + wait)
 
     def _sources(self, link: Link, now: Instant) -> float:
         """How many send dumps here, as far as one can know: they share what one alone may take.
@@ -120,4 +123,4 @@ class Giver:
             link.source.push(NOBODY, None, positions)
         else:
             link.source.push(neighbour.router, neighbour.origin, positions)
-        self._desk.timers.set_if_unset(("dump", link.name), now.mono)
+        self._desk.timers.set_if_unset(OfLink(LinkDue.DUMP, link.name), now.mono)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from meshchat.constants import INSIST, MAX_CONFIRM_KEYS, NEWS_REST, NEWS_REST_MAX, RESEND_UP_TO, TRICKLE_K
+from meshchat.protocol.deadlines import LinkDue, OfLink
 from meshchat.protocol.desk import Desk
 from meshchat.protocol.door import Door
 from meshchat.protocol.instant import Instant
@@ -56,12 +57,12 @@ class News:
     def _arm(self, link: Link) -> None:
         deadline = link.flood.deadline
         if deadline is not None:
-            self._desk.timers.set(("flood", link.name), deadline)
+            self._desk.timers.set(OfLink(LinkDue.FLOOD, link.name), deadline)
 
     def expire(self, link: Link, now: Instant) -> None:
         """The time of something on this link has come."""
         if wait := self._hold(link, now):
-            self._desk.timers.set(("flood", link.name), now.mono + wait)
+            self._desk.timers.set(OfLink(LinkDue.FLOOD, link.name), now.mono + wait)
             return
         around = self._neighbours.around(now.mono, link.name)
         self._relay(link, around, now)
@@ -146,7 +147,7 @@ class News:
         if link.doubt_since is None:
             link.doubt_since = now.mono
         at = min(now.mono + NEWS_REST, link.doubt_since + NEWS_REST_MAX)
-        self._desk.timers.set(("rest", link.name), at)
+        self._desk.timers.set(OfLink(LinkDue.REST, link.name), at)
 
     def _send_again(
         self, link: Link, neighbour: Neighbour, items: Sequence[Carried], capacity: int, now: Instant

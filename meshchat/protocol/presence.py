@@ -29,6 +29,7 @@ from meshchat.constants import (
 )
 from meshchat.errors import Malformed
 from meshchat.protocol.admission import Admission
+from meshchat.protocol.deadlines import NeighbourDue, OfNeighbour, OfPlace
 from meshchat.protocol.desk import Desk
 from meshchat.protocol.door import Door
 from meshchat.protocol.events import PresenceChanged, Restate
@@ -158,7 +159,7 @@ class Presence:
         before = self._shown(entry.place, now)
         gone = self._table.put(entry)
         for each in gone:
-            self._desk.timers.cancel(("presence", each.place))
+            self._desk.timers.cancel(OfPlace(each.place))
             if each is not entry:
                 self._tell_people(each.place, each.present(now.mono), now)
         if entry not in gone:
@@ -208,7 +209,7 @@ class Presence:
             self._desk.emit(Restate())
 
     def _watch(self, entry: Entry, now: Instant) -> None:
-        self._desk.timers.set(("presence", entry.place), entry.deadline(now.mono))
+        self._desk.timers.set(OfPlace(entry.place), entry.deadline(now.mono))
 
     def _shown(self, place: Place, now: Instant) -> Present | None:
         entry = self._table.get(place)
@@ -241,7 +242,7 @@ class Presence:
         self._untold[link.name, neighbour.router] = ids
         if len(self._untold) > _MAX_UNTOLD:
             del self._untold[next(iter(self._untold))]
-        self._desk.soon(("tell", link.name, neighbour.router), now.mono, TELL_JITTER)
+        self._desk.soon(OfNeighbour(NeighbourDue.TELL, link.name, neighbour.router), now.mono, TELL_JITTER)
 
     def _may_tell(self, neighbour: Neighbour, now: Instant) -> bool:
         """Takes from the budget of its origin, and of all: else its next digest asks again."""
@@ -271,7 +272,9 @@ class Presence:
                 link.tell.spend(now.mono, sent)
         if untold:
             wait = link.tell.ready_in(now.mono)
-            self._desk.timers.set(("tell", link.name, neighbour.router), now.mono + wait)
+            self._desk.timers.set(
+                OfNeighbour(NeighbourDue.TELL, link.name, neighbour.router), now.mono + wait
+            )
         else:
             del self._untold[link.name, neighbour.router]
 

@@ -7,7 +7,7 @@ A record from whatever door goes one way, which is `Intake`'s.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -23,6 +23,16 @@ from meshchat.identity import Sealer
 from meshchat.protocol.admission import Admission
 from meshchat.protocol.asker import Asker
 from meshchat.protocol.clock import Heard, MeshClock
+from meshchat.protocol.deadlines import (
+    Deadline,
+    LinkDue,
+    NeighbourDue,
+    OfLink,
+    OfNeighbour,
+    OfPlace,
+    RouterDue,
+    handled,
+)
 from meshchat.protocol.desk import Desk
 from meshchat.protocol.door import Door
 from meshchat.protocol.envelope import Envelope
@@ -47,7 +57,7 @@ from meshchat.state.presence import Present
 from meshchat.state.receipts import Receipts
 from meshchat.state.store import HistoryRow, RecordStore, StoreLimits
 from meshchat.wire.datagram import LaterVersion
-from meshchat.wire.ids import BootId, MeshId, Place, Position, RouterId, TokenSecret
+from meshchat.wire.ids import BootId, MeshId, Position, RouterId, TokenSecret
 from meshchat.wire.packets import (
     Ask,
     Carried,
@@ -182,8 +192,8 @@ class Router:
             settings.mesh,
         )
         self._mesh_state: MeshState | None = None
-        self._desk.timers.set(("housekeeping",), now.mono)
-        self._desk.timers.set(("sketch",), now.mono + _SKETCH_PAUSE)
+        self._desk.timers.set(RouterDue.HOUSEKEEPING, now.mono)
+        self._desk.timers.set(RouterDue.SKETCH, now.mono + _SKETCH_PAUSE)
 
     @property
     def drops(self) -> Counter[str]:
@@ -221,8 +231,8 @@ class Router:
             return []
         link = Link(profile, self._desk.random, now.mono, self.store, self._carry)
         self._desk.links[name] = link
-        self._desk.timers.set(("trickle", name), link.trickle.deadline)
-        self._desk.timers.set(("ask", name), now.mono)
+        self._desk.timers.set(OfLink(LinkDue.TRICKLE, name), link.trickle.deadline)
+        self._desk.timers.set(OfLink(LinkDue.ASK, name), now.mono)
         return self._done(now)
 
     def link_down(self, name: str, now: Instant) -> list[Output]:
@@ -329,67 +339,43 @@ class Router:
 
     def tick(self, now: Instant) -> list[Output]:
         """Does everything whose time has come."""
-        for key in self._desk.timers.due(now.mono):
-            self._expire(key, now)
+        for deadline in self._desk.timers.due(now.mono):
+            self._expire(deadline, now)
         return self._done(now)
 
-    def _expire(self, key: Hashable, now: Instant) -> None:
-        match key:
-            case ("housekeeping",):
-                self._housekeep(now)
-            case ("clocks",):
-                self._follow_clocks(now)
-            case ("held",):
-                self._tell_held(now)
-            case ("mesh",):
-                self._tell_mesh_state(now)
-            case ("sketch",):
-                if self.store.records.sketch_on(_SKETCH_STEPS):
-                    self._desk.timers.set(("sketch",), now.mono + _SKETCH_PAUSE)
-            case ("choose",):
-                self.asker.choose(now)
-            case ("fetch",):
-                self.asker.check_fetch(now)
-            case ("presence", bytes(place)):
-                self.presence.expire(Place(place), now)
-            case (str(what), str(name)) if name in self._desk.links:
-                self._expire_link(what, self._desk.links[name], now)
-            case (str(what), str(name), bytes(router)) if name in self._desk.links:
-                neighbour = self.neighbours.get(RouterId(router), name)
-                if neighbour is not None:
-                    self._expire_neighbour(what, self._desk.links[name], neighbour, now)
+    def _expire(self, deadline: Deadline, now: Instant) -> None:
+        match deadline:
+            case RouterDue():
+                _OF_ROUTER[deadline](self, now)
+            case OfPlace(place):
+                self.presence.expire(place, now)
+            case OfLink(due, name):
+                if (link := self._desk.links.get(name)) is not None:
+                    _OF_LINK[due](self, link, now)
+            case OfNeighbour(due, name, router):
+                link, neighbour = self._desk.links.get(name), self.neighbours.get(router, name)
+                if link is not None and neighbour is not None:
+                    _OF_NEIGHBOUR[due](self, link, neighbour, now)
 
-    def _expire_link(self, what: str, link: Link, now: Instant) -> None:
-        match what:
-            case "trickle":
-                if link.trickle.expire(now.mono):
-                    self._standing.send_digest(link, now)
-                self._desk.timers.set(("trickle", link.name), link.trickle.deadline)
-            case "flood":
-                self._news.expire(link, now)
-            case "dump":
-                self._giver.send_dump(link, now)
-            case "ask":
-                self.asker.ask(link, now)
-            case "digest":
-                self._standing.send_digest(link, now)
-            case "rest" if link.doubted:
-                self._standing.send_digest(link, now)
+    def _expire_trickle(self, link: Link, now: Instant) -> None:
+        if link.trickle.expire(now.mono):
+            self._standing.send_digest(link, now)
+        self._desk.timers.set(OfLink(LinkDue.TRICKLE, link.name), link.trickle.deadline)
 
-    def _expire_neighbour(self, what: str, link: Link, neighbour: Neighbour, now: Instant) -> None:
-        if what == "ranges":
-            self._exchange.begin(link, neighbour, now)
-        elif what == "offer":
-            self._giver.send_offer(link, neighbour, now)
-        elif what == "tell":
-            self.presence.tell(link, neighbour, now)
+    def _news_at_rest(self, link: Link, now: Instant) -> None:
+        if link.doubted:
+            self._standing.send_digest(link, now)
+
+    def _sketch_on(self, now: Instant) -> None:
+        if self.store.records.sketch_on(_SKETCH_STEPS):
+            self._desk.timers.set(RouterDue.SKETCH, now.mono + _SKETCH_PAUSE)
 
     def _housekeep(self, now: Instant) -> None:
         self._follow_clocks(now)
         self._desk.emit(*self.keeper.housekeep(now))
         self._intake.release(now)
         self._mesh_may_have_changed(now)
-        self._desk.timers.set(("housekeeping",), now.mono + HOUSEKEEPING)
+        self._desk.timers.set(RouterDue.HOUSEKEEPING, now.mono + HOUSEKEEPING)
 
     # --- What front ends are told of the mesh -----------------------------------------------------------
 
@@ -405,7 +391,7 @@ class Router:
 
     def _mesh_may_have_changed(self, now: Instant) -> None:
         if self.mesh_state(now) != self._mesh_state:
-            self._desk.timers.set_if_unset(("mesh",), now.mono + MESH_STATE_WAIT)
+            self._desk.timers.set_if_unset(RouterDue.MESH, now.mono + MESH_STATE_WAIT)
 
     def _tell_mesh_state(self, now: Instant) -> None:
         state = self.mesh_state(now)
@@ -430,7 +416,7 @@ class Router:
     def _clock_heard(self, now: Instant) -> None:
         """A neighbour claims a time; who has a good clock follows nobody."""
         if self.clock.grade(now) is not Grade.GOOD:
-            self._desk.soon(("clocks",), now.mono, CLOCKS_WAIT)
+            self._desk.soon(RouterDue.CLOCKS, now.mono, CLOCKS_WAIT)
 
     def _follow_clocks(self, now: Instant) -> None:
         if self.clock.follow(now, self.heard_clocks(now)):
@@ -587,6 +573,41 @@ class Router:
 
     def _done(self, now: Instant) -> list[Output]:
         if self.receipts.grown:
-            self._desk.timers.set_if_unset(("held",), now.mono + HELD_WAIT)
+            self._desk.timers.set_if_unset(RouterDue.HELD, now.mono + HELD_WAIT)
         self._intake.flush()
         return self._desk.collect()
+
+
+_OF_ROUTER: Mapping[RouterDue, Callable[[Router, Instant], None]] = handled(
+    RouterDue,
+    {
+        RouterDue.HOUSEKEEPING: Router._housekeep,
+        RouterDue.CLOCKS: Router._follow_clocks,
+        RouterDue.HELD: Router._tell_held,
+        RouterDue.MESH: Router._tell_mesh_state,
+        RouterDue.SKETCH: Router._sketch_on,
+        RouterDue.CHOOSE: lambda router, now: router.asker.choose(now),
+        RouterDue.FETCH: lambda router, now: router.asker.check_fetch(now),
+    },
+)
+_OF_LINK: Mapping[LinkDue, Callable[[Router, Link, Instant], None]] = handled(
+    LinkDue,
+    {
+        LinkDue.TRICKLE: Router._expire_trickle,
+        LinkDue.FLOOD: lambda router, link, now: router._news.expire(link, now),
+        LinkDue.DUMP: lambda router, link, now: router._giver.send_dump(link, now),
+        LinkDue.ASK: lambda router, link, now: router.asker.ask(link, now),
+        LinkDue.DIGEST: lambda router, link, now: router._standing.send_digest(link, now),
+        LinkDue.REST: Router._news_at_rest,
+    },
+)
+_OF_NEIGHBOUR: Mapping[NeighbourDue, Callable[[Router, Link, Neighbour, Instant], None]] = handled(
+    NeighbourDue,
+    {
+        NeighbourDue.STEP: lambda router, link, neighbour, now: router._exchange.begin(link, neighbour, now),
+        NeighbourDue.OFFER: lambda router, link, neighbour, now: router._giver.send_offer(
+            link, neighbour, now
+        ),
+        NeighbourDue.TELL: lambda router, link, neighbour, now: router.presence.tell(link, neighbour, now),
+    },
+)

@@ -2,20 +2,24 @@
 
 import heapq
 from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
 
 _SLACK = 64
 """Stale entries that may always lie in the heap; beyond that, as many as live ones."""
 
 
-class Timers:
+K = TypeVar("K", bound=Hashable)
+
+
+class Timers(Generic[K]):
     """At most one deadline for each key. Times are seconds, monotonic."""
 
     def __init__(self) -> None:
-        self._at: dict[Hashable, float] = {}
-        self._heap: list[tuple[float, int, Hashable]] = []
+        self._at: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
         self._order = 0
 
-    def set(self, key: Hashable, at: float) -> None:
+    def set(self, key: K, at: float) -> None:
         """Sets or moves the deadline of `key`."""
         if self._at.get(key) == at:
             return
@@ -27,7 +31,7 @@ class Timers:
 
     def _sweep(self) -> None:
         """Takes what was moved or cancelled out of the heap: a flood moves the same deadline for ever."""
-        live: dict[Hashable, tuple[float, int, Hashable]] = {}
+        live: dict[K, tuple[float, int, K]] = {}
         for entry in self._heap:
             at, _, key = entry
             if self._at.get(key) == at:
@@ -35,12 +39,12 @@ class Timers:
         self._heap = list(live.values())
         heapq.heapify(self._heap)
 
-    def set_if_unset(self, key: Hashable, at: float) -> None:
+    def set_if_unset(self, key: K, at: float) -> None:
         """Sets the deadline of `key` unless it has one."""
         if key not in self._at:
             self.set(key, at)
 
-    def cancel(self, key: Hashable) -> None:
+    def cancel(self, key: K) -> None:
         """Takes the deadline of `key` away."""
         self._at.pop(key, None)
 
@@ -53,7 +57,7 @@ class Timers:
             heapq.heappop(self._heap)
         return None
 
-    def due(self, now: float) -> Iterator[Hashable]:
+    def due(self, now: float) -> Iterator[K]:
         """The keys whose deadline is `now` or earlier, in order; each is taken away as it is handed out."""
         while self._heap and self._heap[0][0] <= now:
             at, _, key = heapq.heappop(self._heap)

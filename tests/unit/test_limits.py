@@ -2,6 +2,7 @@
 
 import random
 import tracemalloc
+from collections.abc import Hashable
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,7 +157,7 @@ def test_the_newest_are_compared_until_the_other_side_has_nothing_to_add() -> No
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from("smcd"), st.integers(0, 20)), max_size=300))
 def test_deadlines_are_those_of_a_plain_table(steps: list[tuple[int, str, int]]) -> None:
-    timers, model, now = Timers(), dict[int, float](), 0.0
+    timers, model, now = Timers[int](), dict[int, float](), 0.0
     for key, what, at in steps:
         if what == "s":
             timers.set(key, float(at))
@@ -177,7 +178,7 @@ def test_deadlines_are_those_of_a_plain_table(steps: list[tuple[int, str, int]])
 
 
 def test_a_deadline_moved_without_end_does_not_fill_the_memory() -> None:
-    timers = Timers()
+    timers = Timers[Hashable]()
     tracemalloc.start()
     for number in range(100_000):
         timers.set("digest", 1e9 - number)
