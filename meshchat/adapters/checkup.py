@@ -12,7 +12,7 @@ from meshchat.adapters.node import Node
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.config import Config
 from meshchat.constants import NEIGHBOUR_LIFETIME, VERSION
-from meshchat.state.neighbours import Neighbour
+from meshchat.state.neighbour import Neighbour
 from meshchat.wire.records import Grade
 
 CLOCK_CURE = "meshchat clock set 'YYYY-MM-DD HH:MM'"
@@ -232,15 +232,15 @@ class Checkup:
     def _check_sync(self) -> Iterator[Finding]:
         """Digests tell what to catch up with: is there any, and do they agree sooner or later?"""
         now = self._now.mono
-        silent = self._routers(lambda one: now - max(one.first_heard, one.digest_at) > NEIGHBOUR_LIFETIME)
+        silent = self._routers(lambda one: now - max(one.first_heard, one.said.at) > NEIGHBOUR_LIFETIME)
         if silent:
             text = (
                 f"{silent} neighbours are heard, but no digest of theirs for {NEIGHBOUR_LIFETIME:.0f} s: "
                 "what is missed here is not caught up with."
             )
             yield Finding("bad", "sync", text, "meshchat peers; meshchat check on those routers")
-        long = self._routers(lambda one: _since(one.differs_since, now) > DIFFERS_LONG)
-        differ = self._routers(lambda one: one.differs_since is not None) - long
+        long = self._routers(lambda one: _since(one.ladder.differs_since, now) > DIFFERS_LONG)
+        differ = self._routers(lambda one: one.ladder.differs_since is not None) - long
         if long:
             text = (
                 f"{long} neighbours have held other records for more than {DIFFERS_LONG / 60:.0f} minutes: "
@@ -253,7 +253,11 @@ class Checkup:
 
     def _check_versions(self) -> Iterator[Finding]:
         mine = tuple(map(int, VERSION.split(".")))
-        theirs = {one.router: tuple(one.digest.release) for one in self._neighbours if one.digest is not None}
+        theirs = {
+            one.router: tuple(one.said.digest.release)
+            for one in self._neighbours
+            if one.said.digest is not None
+        }
         counts = Counter(theirs.values())
         for version, count in sorted(counts.items()):
             shown = ".".join(map(str, version))

@@ -17,7 +17,7 @@ from meshchat.constants import VERSION
 from meshchat.errors import ConfigError
 from meshchat.identity import MeshKey, mesh_key_text, parse_mesh_key, random_mesh_key
 from meshchat.protocol.instant import Instant
-from meshchat.state.neighbours import Neighbour
+from meshchat.state.neighbour import Neighbour
 
 MAX_KEYS = 2
 """An old and a new one, while a mesh changes over."""
@@ -95,15 +95,15 @@ class OperatorView:
             "interface": neighbour.link,
             "heard_s": round(now.mono - neighbour.last_heard, 1),
         }
-        digest = neighbour.digest
+        digest = neighbour.said.digest
         if digest is not None:
-            behind_ms = int((now.mono - neighbour.digest_at) * 1000)
+            behind_ms = int((now.mono - neighbour.said.at) * 1000)
             peer |= {
                 "clock": digest.clock.grade.name.lower(),
                 "time": format_rfc3339(digest.clock.time_ms + behind_ms),
                 "version": ".".join(map(str, digest.release)),
                 "records": digest.undated.count + digest.history.count,
-                "in_step": neighbour.differs_since is None,
+                "in_step": neighbour.ladder.differs_since is None,
             }
         return peer
 

@@ -11,8 +11,6 @@ from meshchat.constants import (
     OFFER_WAIT,
     OWN_SHARE,
     RANGES_JITTER,
-    STALL,
-    TOKEN_EPOCH,
     WANT_RETRY,
 )
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour, RouterDue
@@ -24,7 +22,8 @@ from meshchat.protocol.link import Link
 from meshchat.protocol.reconcile import all_but_mine, lacking, window_below
 from meshchat.protocol.spans import Spans
 from meshchat.protocol.standing import Standing
-from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.state.neighbour import Neighbour
+from meshchat.state.neighbours import Neighbours
 from meshchat.wire.ids import (
     ASK_NONCE_SIZE,
     NO_TOKEN,
@@ -86,7 +85,7 @@ class Asker:
         return not (self.fetch.choosing or self.fetch.busy(now.mono) or self._is_barred(neighbour, now))
 
     def _is_barred(self, neighbour: Neighbour, now: Instant) -> bool:
-        return now.mono < max(self._blocked_until, neighbour.shunned_until)
+        return now.mono < max(self._blocked_until, neighbour.asking.shunned_until)
 
     def ask(self, link: Link, now: Instant) -> None:
         """Asks the neighbours on a link for what is missing, a few times until somebody answered."""
@@ -106,10 +105,11 @@ class Asker:
 
     def on_offer(self, neighbour: Neighbour, offer: Offer, link: Link, now: Instant) -> None:
         """A neighbour offers; the choice is made a moment after the first one."""
-        if offer.to != self._router or now.mono < neighbour.shunned_until:
+        if offer.to != self._router or now.mono < neighbour.asking.shunned_until:
             return
-        neighbour.said_token(offer.token, now.mono)
-        neighbour.live = neighbour.live or offer.nonce == self.fetch.nonce
+        neighbour.asking.said_token(offer.token, now.mono)
+        if offer.nonce == self.fetch.nonce:
+            neighbour.said.showed_life()
         if self.fetch.offered(
             Candidate(neighbour.router, link.name, neighbour.origin, offer, neighbour.reception.loss)
         ):
@@ -182,7 +182,7 @@ class Asker:
         source = self._neighbours.get(want.to, link.name)
         if source is None or self._is_barred(source, now) or not self.fetch.others_name(want.to, link.name):
             return
-        proof, spans = source.proof(now.mono), list(self.fetch.spans)
+        proof, spans = source.asking.proof(now.mono), list(self.fetch.spans)
         token = want.token if proof == NO_TOKEN else proof
         blocks = tuple(Block(low, high, None) for low, high in spans)
         self._stop_source(now)
@@ -220,7 +220,7 @@ class Asker:
         if not chosen:
             self._finish(now)
             return
-        neighbour.shown = self.fetch.token
+        neighbour.asking.shows(self.fetch.token)
         want = Want(neighbour.router, self.fetch.token, self.fetch.salt, tuple(chosen))
         # Heard by others that fetch, they take the same source.
         self._desk.send(link, [want], None if self.fetch.is_shareable else neighbour.origin)
@@ -249,7 +249,7 @@ class Asker:
 
     def is_asked_for(self, neighbour: Neighbour, link: Link, now: Instant) -> bool:
         """Whether records from this neighbour answer something that this router said."""
-        return now.mono <= neighbour.asked_until or self.is_source(neighbour, link)
+        return neighbour.asking.answers(now.mono) or self.is_source(neighbour, link)
 
     def strike(self, position: Position) -> None:
         """A record is not to be asked for. Of a range that is coming in it is not struck off: a WANT would
@@ -275,9 +275,9 @@ class Asker:
 
     def _stop(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """Tells one who still sends a dump that nothing of it is wanted any more: a WANT of nothing."""
-        if neighbour.shown and now.mono - neighbour.stopped_at >= STALL:
-            neighbour.stopped_at = now.mono
-            want = Want(neighbour.router, neighbour.shown, self._standing.salt(), ())
+        token = neighbour.asking.stop(now.mono)
+        if token is not None:
+            want = Want(neighbour.router, token, self._standing.salt(), ())
             self._desk.send(link, [want], neighbour.origin)
 
     def _stop_source(self, now: Instant) -> None:
@@ -312,7 +312,7 @@ class Asker:
 
     def _give_up(self, neighbour: Neighbour | None, now: Instant) -> None:
         if neighbour and neighbour.router != self.fetch.joined:
-            neighbour.shun(now.mono)
+            neighbour.asking.shun(now.mono)
         self._stop_source(now)
         self._replace_source(now)
 
@@ -349,8 +349,8 @@ class Asker:
         for each in self._desk.links.values():
             self._desk.hurry(each, now.mono)
         if neighbour and link:
-            neighbour.trust()
-            neighbour.backoff.moved()
+            neighbour.asking.trust()
+            neighbour.ladder.moved()
             if window and self._goes_on(window, neighbour, link, now):
                 return
             if not by_place and not link.source.serves(neighbour.router):
@@ -362,9 +362,9 @@ class Asker:
     def _goes_on(self, window: Block, neighbour: Neighbour, link: Link, now: Instant) -> bool:
         """Asks for the next window of records without a step between, where the last one paid."""
         below = window_below(self._keeper.store.records, window.low)
-        if below is None or now.mono > neighbour.token_at + TOKEN_EPOCH / 2:
+        if below is None or not neighbour.asking.has_young_token(now.mono):
             return False
-        self.want(neighbour, link, neighbour.token, self._standing.salt(), [below], now)
+        self.want(neighbour, link, neighbour.asking.token, self._standing.salt(), [below], now)
         return self.fetch.active
 
     def block(self, now: Instant, seconds: float) -> None:

@@ -9,7 +9,7 @@ links lose so much that no number of copies gives such certainty, a counter boun
 from collections.abc import Collection, Iterable, Iterator
 
 from meshchat.constants import LOSS_FLOOR, MISS
-from meshchat.state.neighbours import Neighbour
+from meshchat.state.neighbour import Neighbour
 from meshchat.wire.ids import RouterId
 
 
@@ -32,9 +32,9 @@ def may_have_missed(
         loss = max(neighbour.reception.loss, LOSS_FLOOR)
         copies, missed = (1, loss) if sent else (0, 1.0)
         for sender in senders:
-            if neighbour.router in sender.reach:
+            if neighbour.router in sender.said.reach:
                 copies += 1
-                missed *= 1 - (1 - loss) * (1 - sender.reach.error)
+                missed *= 1 - (1 - loss) * (1 - sender.said.reach.error)
         if missed > chance:
             yield neighbour, copies
 

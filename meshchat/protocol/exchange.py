@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from meshchat.constants import (
-    EXPECT,
     MAX_PARTIAL_SKETCHES,
     RANGES_JITTER,
     SKETCH_CELLS,
@@ -31,7 +30,7 @@ from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
 from meshchat.protocol.reconcile import Findings, examine, fit, newest, offered, opening
 from meshchat.protocol.standing import Cover, Standing, Verdict
-from meshchat.state.neighbours import Neighbour
+from meshchat.state.neighbour import Neighbour
 from meshchat.state.origin import Origin
 from meshchat.state.store import HISTORY_START
 from meshchat.wire.ids import (
@@ -134,21 +133,18 @@ class Exchange:
         if verdict is Verdict.EQUAL:
             link.agrees(neighbour)
             self._standing.agreed(neighbour, digest, now)
-            neighbour.differs_since = None
-            neighbour.backoff.over()
-            neighbour.beyond_sketches = neighbour.sketched = False
+            neighbour.ladder.agrees()
             self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
         elif verdict is Verdict.DIFFERENT and not self._is_receiving(neighbour, now):
             self._differs(neighbour, digest, link, now)
 
     def _is_receiving(self, neighbour: Neighbour, now: Instant) -> bool:
         """Whether records are coming in that may end the difference."""
-        return self._asker.fetch.busy(now.mono) or now.mono < neighbour.gives_until
+        return self._asker.fetch.busy(now.mono) or neighbour.asking.is_giving(now.mono)
 
     def _differs(self, neighbour: Neighbour, digest: Digest, link: Link, now: Instant) -> None:
-        if neighbour.differs_since is None:
-            neighbour.differs_since = now.mono
-        backoff = neighbour.backoff
+        neighbour.ladder.differs(now.mono)
+        backoff = neighbour.ladder.backoff
         if not self._asker.may_begin(neighbour, now) or not (
             backoff.allows_full(now.mono) or backoff.allows_recent(now.mono, self._state(digest, now))
         ):
@@ -172,20 +168,20 @@ class Exchange:
             self._keeper.drops["air-budget"] += 1
             return
         cover = None
-        if neighbour.digest is None:
+        if neighbour.said.digest is None:
             spans = list(self._keeper.spans(now))
         else:
-            _, spans = self._standing.compare(neighbour.digest, now)
-            cover = self._standing.cover(neighbour.digest, now)
+            _, spans = self._standing.compare(neighbour.said.digest, now)
+            cover = self._standing.cover(neighbour.said.digest, now)
         if not spans:
             return
-        if not neighbour.backoff.allows_full(now.mono):
-            neighbour.backoff.started_recent(now.mono)
+        if not neighbour.ladder.backoff.allows_full(now.mono):
+            neighbour.ladder.backoff.started_recent(now.mono)
             salt = self._standing.salt()
             parts = newest(self._keeper.store.records, spans, salt)
             self._say(link, [self._step(link, neighbour, parts, salt, now)], None, now)
             return
-        neighbour.backoff.started_full(now.mono)
+        neighbour.ladder.backoff.started_full(now.mono)
         if cover is not None and abs(cover.lead) <= SKETCH_FIRST and 0 < cover.count != cover.lead:
             sketch = self._sketch(link, neighbour, cover, cells_for(cover.lead), now)
             if sketch:
@@ -198,8 +194,10 @@ class Exchange:
     ) -> Ranges:
         """The first step by ranges."""
         lead = cover.lead if cover else 0
-        may_sketch = cover is not None and 0 < abs(lead) <= SKETCH_MOST and not neighbour.beyond_sketches
-        neighbour.sketched = False
+        may_sketch = (
+            cover is not None and 0 < abs(lead) <= SKETCH_MOST and not neighbour.ladder.beyond_sketches
+        )
+        neighbour.ladder.sketched = False
         parts = opening(self._keeper.store.records, spans, lead, sketch=may_sketch)
         return self._step(link, neighbour, parts, self._standing.salt(), now)
 
@@ -212,7 +210,7 @@ class Exchange:
         self, link: Link, neighbour: Neighbour, parts: Sequence[Range], salt: Salt, now: Instant
     ) -> Ranges:
         low, parts = fit(parts, self._desk.capacity(link) - _RANGES_FIELDS)
-        neighbour.asked_until = now.mono + EXPECT
+        neighbour.asking.expect(now.mono)
         return Ranges(
             neighbour.router, self._standing.token(now), salt, self._standing.view(now), low, tuple(parts)
         )
@@ -224,12 +222,12 @@ class Exchange:
     ) -> list[Sketch]:
         """So many cells of what is here, in as few packets as hold them; none where that cannot be had."""
         mine = self._keeper.store.records.sketch(cover.spans)
-        if mine is None or neighbour.beyond_sketches:
+        if mine is None or neighbour.ladder.beyond_sketches:
             return []
-        neighbour.asked_until = now.mono + EXPECT
-        neighbour.sketched = True
+        neighbour.asking.expect(now.mono)
+        neighbour.ladder.sketched = True
         room = (self._desk.capacity(link) - _SKETCH_FIELDS) // CELL_SIZE
-        view, proof = self._standing.view(now), neighbour.proof(now.mono)
+        view, proof = self._standing.view(now), neighbour.asking.proof(now.mono)
         head = (neighbour.router, self._standing.token(now), proof, view, cover.floor, cover.ceiling)
         return [
             Sketch(*head, cover.count, cells, first, mine.encoded(first, min(first + room, cells)))
@@ -238,7 +236,7 @@ class Exchange:
 
     def on_sketch(self, neighbour: Neighbour, sketch: Sketch, link: Link, now: Instant) -> None:
         """Cells of a neighbour's set, for this router or overheard."""
-        neighbour.said_token(sketch.token, now.mono)
+        neighbour.asking.said_token(sketch.token, now.mono)
         is_for_me = sketch.to == self._router
         if is_for_me:
             self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
@@ -296,7 +294,7 @@ class Exchange:
             more = min(max(SKETCH_GROWTH * cells, cells_for(cover.lead)), SKETCH_CELLS)
             answer = self._sketch(link, neighbour, cover, more, now)
         if not answer:
-            neighbour.beyond_sketches = True
+            neighbour.ladder.beyond_sketches = True
             answer = [self._opening(link, neighbour, cover.spans, cover, now)]
         self._say(link, answer, neighbour.origin, now)
 
@@ -331,13 +329,14 @@ class Exchange:
 
     def on_ranges(self, neighbour: Neighbour, ranges: Ranges, link: Link, now: Instant) -> None:
         """A step of an exchange, with this router or overheard. One without ranges says: nothing to add."""
-        neighbour.said_token(ranges.token, now.mono)
+        neighbour.asking.said_token(ranges.token, now.mono)
         if ranges.to == self._router:
             self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
-            neighbour.beyond_sketches |= neighbour.sketched and bool(ranges.parts)
+            if ranges.parts:
+                neighbour.ladder.answered_by_ranges()
         if not ranges.parts:
             if ranges.to == self._router:
-                neighbour.backoff.agreed()
+                neighbour.ladder.backoff.agreed()
             return
         if not self._may_answer(neighbour, now):
             return
@@ -375,8 +374,8 @@ class Exchange:
     def on_want(self, neighbour: Neighbour, want: Want, link: Link, now: Instant) -> None:
         """A request, already granted: what it names as its sender's own is wanted, where it is not here."""
         blocks = offered(self._keeper.store.records, want.blocks, want.salt)
-        if blocks and neighbour.proof(now.mono) != NO_TOKEN:
-            self._asker.want(neighbour, link, neighbour.proof(now.mono), want.salt, blocks, now)
+        if blocks and neighbour.asking.proof(now.mono) != NO_TOKEN:
+            self._asker.want(neighbour, link, neighbour.asking.proof(now.mono), want.salt, blocks, now)
 
     def _answer(self, neighbour: Neighbour, findings: Findings, link: Link, salt: Salt, now: Instant) -> None:
         reply: list[Range] = list(findings.reply)

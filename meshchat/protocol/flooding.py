@@ -28,7 +28,7 @@ from meshchat.constants import (
 )
 from meshchat.protocol.coverage import is_doubtful, may_have_missed
 from meshchat.state.limits import TokenBucket
-from meshchat.state.neighbours import Neighbour
+from meshchat.state.neighbour import Neighbour
 from meshchat.wire.ids import ConfirmKey, Position, RouterId, confirm_key_of
 from meshchat.wire.packets import Carried
 

@@ -9,7 +9,6 @@ from meshchat.constants import (
     NEIGHBOUR_FRESH,
     OFFER_JITTER,
     PUSH_TO_ALL,
-    TOKEN_EPOCH,
 )
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour
 from meshchat.protocol.desk import Desk
@@ -17,7 +16,8 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
 from meshchat.protocol.standing import Standing
-from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.state.neighbour import Neighbour
+from meshchat.state.neighbours import Neighbours
 from meshchat.wire.ids import NOBODY, Position, RouterId, Token
 from meshchat.wire.packets import Ask, Offer, Scope, Want
 from meshchat.wire.records import make_position
@@ -48,7 +48,7 @@ class Giver:
         _, spans = self._standing.compare(ask.digest, now)
         theirs = ask.digest.undated.count + ask.digest.history.count
         if spans and self._standing.count(now) > theirs and not self._standing.is_fetching(now):
-            neighbour.asked = ask.nonce
+            neighbour.serving.asked = ask.nonce
             self._desk.soon(
                 OfNeighbour(NeighbourDue.OFFER, link.name, neighbour.router), now.mono, OFFER_JITTER
             )
@@ -57,11 +57,13 @@ class Giver:
 
     def send_offer(self, link: Link, neighbour: Neighbour, now: Instant) -> None:
         """Offers a neighbour that asked all that is held here."""
-        if neighbour.asked is None:
+        if neighbour.serving.asked is None:
             return
         size = self._keeper.store.bytes_held
         token, streams = self._standing.token(now), len(link.source)
-        offer = Offer(neighbour.router, neighbour.asked, token, self._standing.count(now), size, streams)
+        offer = Offer(
+            neighbour.router, neighbour.serving.asked, token, self._standing.count(now), size, streams
+        )
         self._desk.send(link, [offer], neighbour.origin)
 
     def on_want(self, neighbour: Neighbour, want: Want, link: Link, now: Instant) -> bool:
@@ -71,21 +73,20 @@ class Giver:
             return False
         if not self._may_answer(neighbour, now):
             return False
-        neighbour.want_token, neighbour.wanted_at = want.token, now.mono
+        neighbour.serving.wants(want.token, now.mono)
         if not want.blocks:
             link.source.cancel(neighbour.router)
             return True
         ceiling = make_position(1, self._keeper.ceiling(now))
         origin = neighbour.origin
         if link.source.request(neighbour.router, origin, want.blocks, want.salt, ceiling, now.mono):
-            neighbour.gave = link.source.has_something_for(neighbour.router)
+            neighbour.serving.gave(something=link.source.has_something_for(neighbour.router))
             self._desk.timers.set_if_unset(OfLink(LinkDue.DUMP, link.name), now.mono + DUMP_GATHER)
         return True
 
     def _takes(self, token: Token, neighbour: Neighbour, now: Instant) -> bool:
         """Whether a WANT is no recording; a token goes on to be good while its owner goes on to use it."""
-        is_in_use = token == neighbour.want_token and now.mono - neighbour.wanted_at < TOKEN_EPOCH
-        return is_in_use or self._standing.knows_token(token, now)
+        return neighbour.serving.is_in_use(token, now.mono) or self._standing.knows_token(token, now)
 
     def send_dump(self, link: Link, now: Instant) -> None:
         """The next datagram of the dumps on a link, when the repair share of the air allows it."""
@@ -105,9 +106,9 @@ class Giver:
         Who says that it is fetching, and is served by another, has another source.
         """
         others = sum(
-            neighbour.digest is not None
-            and bool(neighbour.digest.scope & Scope.FETCHING)
-            and now.mono - neighbour.digest_at < NEIGHBOUR_FRESH
+            neighbour.said.digest is not None
+            and bool(neighbour.said.digest.scope & Scope.FETCHING)
+            and now.mono - neighbour.said.at < NEIGHBOUR_FRESH
             and not link.source.serves(neighbour.router)
             for neighbour in self._neighbours.alive(now.mono, link.name)
         )
@@ -117,7 +118,7 @@ class Giver:
         """Sends a few records to a neighbour that was seen to lack them, where there are any."""
         if not positions:
             return
-        neighbour.gave = True
+        neighbour.serving.gave()
         many = link.profile.is_broadcast and len(self._neighbours.around(now.mono, link.name)) >= PUSH_TO_ALL
         if many:
             link.source.push(NOBODY, None, positions)

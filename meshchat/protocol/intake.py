@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from meshchat.constants import AUTHOR_BURST, AUTHOR_RATE, MAX_SEEN, NEWS_MS, STALL
+from meshchat.constants import AUTHOR_BURST, AUTHOR_RATE, MAX_SEEN, NEWS_MS
 from meshchat.protocol.admission import Admission, Admitted
 from meshchat.protocol.asker import Asker
 from meshchat.protocol.desk import Desk
@@ -22,7 +22,7 @@ from meshchat.protocol.presence import Presence
 from meshchat.protocol.standing import Standing
 from meshchat.state.fragments import Reassembly
 from meshchat.state.limits import BucketTable
-from meshchat.state.neighbours import Neighbour
+from meshchat.state.neighbour import Neighbour
 from meshchat.state.receipts import Receipts
 from meshchat.state.seen import SeenCache
 from meshchat.wire.ids import MeshId, Position, PublicKey, RecordId, confirm_key_of
@@ -143,7 +143,7 @@ class Intake:
             self._strike(position, carried, door, sender, link, now)
             self._gather(admitted, door, sender, now)
             if door is Door.REPAIR:
-                sender.gives_until = now.mono + STALL / 2
+                sender.asking.gave(now.mono)
         elif self._asker.is_source(sender, link):
             # Refused, and so not wanted: an honest source that offers it again is not to be shunned.
             self._asker.strike(position)

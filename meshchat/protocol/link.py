@@ -10,7 +10,7 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.source import Source
 from meshchat.protocol.trickle import Trickle
 from meshchat.state.limits import TokenBucket
-from meshchat.state.neighbours import Neighbour
+from meshchat.state.neighbour import Neighbour
 from meshchat.state.store import RecordStore
 from meshchat.wire.ids import Position, RouterId
 from meshchat.wire.packets import MAX_NUMBER, Carried
@@ -90,7 +90,7 @@ class Link:
         self.trickle.consistent()
         self.in_step = True
         if self.doubted:
-            reach = neighbour.reach
+            reach = neighbour.said.reach
             self.doubted = {one for one in self.doubted if one != neighbour.router and one not in reach}
         if not self.doubted:
             self.doubt_since = None

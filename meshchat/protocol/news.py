@@ -10,7 +10,8 @@ from meshchat.protocol.door import Door
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
 from meshchat.protocol.source import fragments
-from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.state.neighbour import Neighbour
+from meshchat.state.neighbours import Neighbours
 from meshchat.wire.ids import MeshId, Position, RouterId
 from meshchat.wire.packets import NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Packet, Records
 from meshchat.wire.records import record_id
@@ -139,7 +140,7 @@ class News:
     @staticmethod
     def _is_remote(neighbour: Neighbour, around: Sequence[Neighbour]) -> bool:
         """Whether it may hear so few others here that it would miss what keeps this router silent."""
-        return sum(neighbour.router in one.reach for one in around) < TRICKLE_K
+        return sum(neighbour.router in one.said.reach for one in around) < TRICKLE_K
 
     def _tell_at_rest(self, link: Link, residue: Iterable[RouterId], now: Instant) -> None:
         """A digest is to follow when no more news comes, unless these neighbours hear an equal one before."""

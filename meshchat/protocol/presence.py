@@ -38,7 +38,7 @@ from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
 from meshchat.protocol.news import News
 from meshchat.state.limits import BucketTable, TokenBucket
-from meshchat.state.neighbours import Neighbour
+from meshchat.state.neighbour import Neighbour
 from meshchat.state.origin import Origin
 from meshchat.state.presence import Entry, PresenceTable, Present, place
 from meshchat.wire.ids import ConfirmKey, MeshId, Place, PublicKey, RouterId, confirm_key_of
@@ -234,7 +234,7 @@ class Presence:
         """A neighbour said what it holds: who is new here, or started anew, is told who is present."""
         if neighbour.told == digest.boot or (len(self._table) and not self._may_tell(neighbour, now)):
             return
-        neighbour.told = digest.boot
+        neighbour.tell(digest.boot)
         if not len(self._table):
             return
         latest = sorted(self._table, key=lambda entry: entry.stated_at, reverse=True)[:MAX_TOLD]

@@ -51,7 +51,8 @@ from meshchat.protocol.presence import Presence
 from meshchat.protocol.report import ClockReport, Followed, Lasting, Report, Traffic
 from meshchat.protocol.standing import Standing
 from meshchat.state.limits import BucketTable
-from meshchat.state.neighbours import Neighbour, Neighbours
+from meshchat.state.neighbour import Neighbour
+from meshchat.state.neighbours import Neighbours
 from meshchat.state.origin import Origin
 from meshchat.state.presence import Present
 from meshchat.state.receipts import Receipts
@@ -253,9 +254,8 @@ class Router:
         try:
             sender, body = self._desk.envelope.unwrap(data)
             neighbour = self.neighbours.heard(sender, link_name, origin, now.mono)
-            if not neighbour.greeted:
+            if neighbour.greet():
                 # New, or back from afar: it may hold what is not known here, so do not wait half a minute.
-                neighbour.greeted = True
                 self._desk.hurry(link, now.mono)
                 self._mesh_may_have_changed(now)
             for packet in decode_packets(body):
@@ -385,7 +385,7 @@ class Router:
 
     def mesh_state(self, now: Instant) -> MeshState:
         """How the mesh looks from here by now."""
-        differs = any(one.differs_since is not None for one in self.neighbours.alive(now.mono))
+        differs = any(one.ladder.differs_since is not None for one in self.neighbours.alive(now.mono))
         in_step = not differs and not self._standing.is_fetching(now)
         return MeshState(self.neighbours_heard(now), in_step, self.clock.grade(now))
 
@@ -410,8 +410,8 @@ class Router:
         """The neighbours' clock claims; under a mesh key only of those that cannot be a recording."""
         sealed = bool(self._desk.envelope.sealer)
         for neighbour in self.neighbours.alive(now.mono):
-            if neighbour.digest is not None and (neighbour.live or not sealed):
-                yield Heard(neighbour.router, neighbour.digest.clock, neighbour.digest_at)
+            if neighbour.said.digest is not None and (neighbour.said.live or not sealed):
+                yield Heard(neighbour.router, neighbour.said.digest.clock, neighbour.said.at)
 
     def _clock_heard(self, now: Instant) -> None:
         """A neighbour claims a time; who has a good clock follows nobody."""

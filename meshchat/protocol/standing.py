@@ -11,8 +11,9 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
 from meshchat.state.flow import Flow
-from meshchat.state.neighbours import Neighbour, Neighbours
-from meshchat.state.reach import Reach, hears_filter
+from meshchat.state.neighbour import Neighbour
+from meshchat.state.neighbours import Neighbours
+from meshchat.state.reach import hears_filter
 from meshchat.state.receipts import Receipts
 from meshchat.wire.ids import (
     BOOT_ID_SIZE,
@@ -38,7 +39,7 @@ _NO_ECHO = BootId(bytes(BOOT_ID_SIZE))
 
 
 def _has_clock(neighbour: Neighbour) -> bool:
-    return neighbour.digest is not None and neighbour.digest.clock.grade is Grade.GOOD
+    return neighbour.said.digest is not None and neighbour.said.digest.clock.grade is Grade.GOOD
 
 
 class Verdict(Enum):
@@ -118,12 +119,12 @@ class Standing:
 
     def _echo(self, link: Link, now: Instant) -> BootId:
         """The boot id of the neighbour echoed least lately, those first who look for a clock to follow."""
-        heard = [one for one in self._neighbours.alive(now.mono, link.name) if one.digest is not None]
+        heard = [one for one in self._neighbours.alive(now.mono, link.name) if one.said.digest is not None]
         if not heard:
             return _NO_ECHO
-        chosen = min(heard, key=lambda one: (_has_clock(one), one.echoed_at))
-        chosen.echoed_at = now.mono
-        return chosen.digest.boot if chosen.digest else _NO_ECHO
+        chosen = min(heard, key=lambda one: (_has_clock(one), one.said.echoed_at))
+        chosen.said.echoed_at = now.mono
+        return chosen.said.digest.boot if chosen.said.digest else _NO_ECHO
 
     def view(self, now: Instant) -> View:
         """All that is held here, in 8 bytes."""
@@ -185,17 +186,12 @@ class Standing:
 
     def note(self, neighbour: Neighbour, digest: Digest, now: Instant) -> None:
         """Keeps the digest; a new boot has to show anew that it is live."""
-        if neighbour.digest is not None and neighbour.digest.boot != digest.boot:
-            neighbour.live = False
+        if neighbour.said.has_restarted(digest):
             neighbour.reception.restarted()
         neighbour.reception.heard(digest.number)
-        neighbour.reach = Reach(digest.hears, digest.number)
-        neighbour.live = neighbour.live or digest.echo == self._boot
-        before = neighbour.digest
-        if neighbour.gave and before and (before.undated, before.history) != (digest.undated, digest.history):
-            neighbour.gave = False
-            neighbour.backoff.moved()
-        neighbour.digest, neighbour.digest_at = digest, now.mono
+        if neighbour.said.holds_other(digest) and neighbour.serving.took():
+            neighbour.ladder.moved()
+        neighbour.said.take(digest, now.mono, ours=self._boot)
         self._receipts.spoke(neighbour)
 
     def agreed(self, neighbour: Neighbour, digest: Digest, now: Instant) -> None:

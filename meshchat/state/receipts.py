@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from meshchat.constants import MAX_NEIGHBOURS, MAX_RECEIPTS
-from meshchat.state.neighbours import Neighbour
+from meshchat.state.neighbour import Neighbour
 from meshchat.state.store import HISTORY_START
 from meshchat.wire.ids import (
     CONFIRM_KEY_SIZE,
@@ -67,7 +67,7 @@ class _Holder:
 
     def is_still(self, neighbour: Neighbour) -> bool:
         """Whether the neighbour has not started anew since, as far as its digests tell."""
-        said = neighbour.digest.boot if neighbour.digest else NO_BOOT
+        said = neighbour.said.digest.boot if neighbour.said.digest else NO_BOOT
         self.boot = self.boot or said
         return self.boot == said
 

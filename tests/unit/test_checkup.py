@@ -234,11 +234,11 @@ def test_neighbours_whose_digests_do_not_come_are_told(router: Router, other: Ro
 def test_neighbours_that_differ_for_long_are_told(router: Router, other: Router) -> None:
     hear(router, *other.says())
     (neighbour,) = router.node.engine.neighbours.alive(router.mono)
-    neighbour.differs_since = router.mono
+    neighbour.ladder.differs_since = router.mono
     assert "catching up" in router.finds("sync")[0][1]
     for _ in range(40):
         router.mono += 20
-        neighbour.last_heard = neighbour.digest_at = router.mono
+        neighbour.last_heard = neighbour.said.at = router.mono
     assert "more than 10 minutes" in router.finds("sync")[0][1]
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.constants import EXCHANGE_RETRY, EXCHANGE_RETRY_MAX, MAX_NEIGHBOURS, NEIGHBOUR_LIFETIME
+from meshchat.state.backoff import Backoff
 from meshchat.state.limits import BucketTable, TokenBucket
-from meshchat.state.neighbours import Backoff, Neighbours
+from meshchat.state.neighbours import Neighbours
 from meshchat.state.seen import SeenCache
 from meshchat.state.timers import Timers
 from meshchat.wire.ids import RecordId, RouterId

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.constants import MAX_NEIGHBOURS, MAX_RECEIPTS
-from meshchat.state.neighbours import Neighbour
+from meshchat.state.neighbour import Neighbour, Said
 from meshchat.state.receipts import Receipts
 from meshchat.wire.ids import CONFIRM_KEY_SIZE, BootId, ConfirmKey, Fingerprint, RouterId, Span
 from meshchat.wire.packets import ClockClaim, Digest, Scope, Summary
@@ -33,7 +33,9 @@ def message(stamp: int, grade: Grade = Grade.GOOD) -> Record:
 
 
 def neighbour(number: int, interface: str = "wlan0", digest: Digest | None = DIGEST) -> Neighbour:
-    return Neighbour(RouterId(number.to_bytes(8, "big")), interface, ("10.0.0.1", 8888), 0.0, 0.0, digest)
+    return Neighbour(
+        RouterId(number.to_bytes(8, "big")), interface, ("10.0.0.1", 8888), 0.0, 0.0, said=Said(digest)
+    )
 
 
 def spans(low: int, high: int) -> tuple[Span, Span]:
