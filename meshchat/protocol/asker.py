@@ -15,10 +15,11 @@ from meshchat.constants import (
 )
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour, RouterDue
 from meshchat.protocol.desk import Desk
-from meshchat.protocol.fetch import Candidate, Fetch, FetchState, Order
+from meshchat.protocol.fetch import Fetch, FetchState, Order
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
+from meshchat.protocol.offers import Candidate
 from meshchat.protocol.reconcile import all_but_mine, lacking, window_below
 from meshchat.protocol.spans import Spans
 from meshchat.protocol.standing import Standing
@@ -97,7 +98,7 @@ class Asker:
             self._desk.timers.set(OfLink(LinkDue.ASK, link.name), now.mono + wait)
         if self.fetch.choosing or self.fetch.busy(now.mono) or now.mono < self._blocked_until:
             return
-        nonce = None if self.fetch.state is FetchState.IDLE else self.fetch.nonce
+        nonce = None if self.fetch.state is FetchState.IDLE else self.fetch.offers.nonce
         if nonce is None:
             nonce = AskNonce(self._desk.random.randbytes(ASK_NONCE_SIZE))
             self.fetch.ask(nonce)
@@ -108,7 +109,7 @@ class Asker:
         if offer.to != self._router or now.mono < neighbour.asking.shunned_until:
             return
         neighbour.asking.said_token(offer.token, now.mono)
-        if offer.nonce == self.fetch.nonce:
+        if offer.nonce == self.fetch.offers.nonce:
             neighbour.said.showed_life()
         if self.fetch.offered(
             Candidate(neighbour.router, link.name, neighbour.origin, offer, neighbour.reception.loss)
@@ -137,7 +138,7 @@ class Asker:
 
     def _best_offer(self) -> tuple[Candidate, Link, Neighbour] | tuple[None, None, None]:
         """The best offer left whose neighbour can still be reached."""
-        while (best := self.fetch.choose()) is not None:
+        while (best := self.fetch.offers.take_best()) is not None:
             neighbour = self._neighbours.get(best.router, best.link)
             link = self._desk.links.get(best.link)
             if neighbour is not None and link is not None:
@@ -150,8 +151,8 @@ class Asker:
         """All of the spans, from one that offered."""
         blocks = tuple(Block(low, high, None) for low, high in spans)
         order = Order(source.router, source.link, source.offer.token, self._standing.salt(), blocks)
-        self._begin(order, link, now)
-        self.fetch.among &= self._standing.count(now) >= OWN_SHARE * source.offer.records
+        has_some = self._standing.count(now) >= OWN_SHARE * source.offer.records
+        self._begin(order, link, now, may_leave_out=has_some)
         self._send_want(link, neighbour, now)
 
     def want(
@@ -182,18 +183,24 @@ class Asker:
         source = self._neighbours.get(want.to, link.name)
         if source is None or self._is_barred(source, now) or not self.fetch.others_name(want.to, link.name):
             return
-        proof, spans = source.asking.proof(now.mono), list(self.fetch.spans)
+        proof, spans = source.asking.proof(now.mono), list(self.fetch.outstanding.spans)
         token = want.token if proof == NO_TOKEN else proof
         blocks = tuple(Block(low, high, None) for low, high in spans)
         self._stop_source(now)
-        self._begin(Order(want.to, link.name, token, self._standing.salt(), blocks), link, now)
-        self.fetch.joined = want.to
+        order = Order(want.to, link.name, token, self._standing.salt(), blocks)
+        self.fetch.join(order, now.mono, _pause(link))
+        self._look_for_mine()
         self._send_want(link, source, now)
 
-    def _begin(self, order: Order, link: Link, now: Instant) -> None:
+    def _begin(self, order: Order, link: Link, now: Instant, *, may_leave_out: bool = True) -> None:
         self.fetch.begin(order, now.mono, _pause(link))
+        if may_leave_out:
+            self._look_for_mine()
+
+    def _look_for_mine(self) -> None:
         held = self._keeper.store.records.count
-        self.fetch.among = any(held(low, high) for low, high in self.fetch.spans)
+        if any(held(low, high) for low, high in self.fetch.outstanding.spans):
+            self.fetch.leave_out_mine()
 
     def _allowed(self, blocks: Sequence[Wanted], now: Instant) -> list[Wanted]:
         """The blocks less what this router would refuse: what lies below its horizon or in the future."""
@@ -209,10 +216,15 @@ class Asker:
         return allowed
 
     def _send_want(self, link: Link, neighbour: Neighbour, now: Instant) -> None:
+        order = self.fetch.order
+        if order is None:
+            return
         room = self._desk.capacity(link) - WANT_FIELDS
         chosen: list[Wanted] = []
-        for wanted in self.fetch.blocks():
-            block = _cut(self._less_mine(wanted, max(0, room - _BLOCK_FIELDS) // SHORT_ID_SIZE), room)
+        for wanted in self.fetch.outstanding.blocks():
+            block = _cut(
+                self._less_mine(wanted, order.salt, max(0, room - _BLOCK_FIELDS) // SHORT_ID_SIZE), room
+            )
             if block is None:
                 break
             chosen.append(block)
@@ -220,27 +232,25 @@ class Asker:
         if not chosen:
             self._finish(now)
             return
-        neighbour.asking.shows(self.fetch.token)
-        want = Want(neighbour.router, self.fetch.token, self.fetch.salt, tuple(chosen))
+        neighbour.asking.shows(order.token)
+        want = Want(neighbour.router, order.token, order.salt, tuple(chosen))
         # Heard by others that fetch, they take the same source.
         self._desk.send(link, [want], None if self.fetch.is_shareable else neighbour.origin)
-        self.fetch.asked_at = now.mono
-        self._desk.timers.set(RouterDue.FETCH, self.fetch.retry_at)
+        self.fetch.progress.asked(now.mono)
+        self._desk.timers.set(RouterDue.FETCH, self.fetch.progress.retry_at)
 
-    def _less_mine(self, wanted: Wanted, most: int) -> Wanted:
+    def _less_mine(self, wanted: Wanted, salt: Salt, most: int) -> Wanted:
         """The block less at most so many records that were here when the fetch began."""
-        if not self.fetch.among:
+        if not self.fetch.leaves_out:
             return wanted
-        block = all_but_mine(self._keeper.store.records, wanted, self.fetch.salt, most)
-        window = self.fetch.window
-        if isinstance(block, Block) and block.but and (window is None or block.low < window.low):
-            self.fetch.window = block
+        block = all_but_mine(self._keeper.store.records, wanted, salt, most)
+        if isinstance(block, Block):
+            self.fetch.window.asked(block)
         return block
 
     def is_source(self, neighbour: Neighbour, link: Link) -> bool:
         """Whether a dump from this neighbour is awaited."""
-        fetch = self.fetch
-        return fetch.active and (fetch.source, fetch.link) == (neighbour.router, link.name)
+        return self.fetch.active and self.fetch.is_from(neighbour.router, link.name)
 
     def received(self, position: Position, size: int, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """A record of `size` bytes arrived as a repair, from whomever: it is not wanted any more."""
@@ -256,7 +266,7 @@ class Asker:
         have to name each hole.
         """
         if self.fetch.active:
-            self.fetch.strike(position)
+            self.fetch.outstanding.strike(position)
 
     def on_dump(self, neighbour: Neighbour, dump: Dump, link: Link, now: Instant) -> None:
         """A dump's datagram, after its records were taken in."""
@@ -264,14 +274,23 @@ class Asker:
             if dump.to == self._router and dump.low < dump.high:
                 self._stop(neighbour, link, now)
             return
-        is_time = self.fetch.heard(dump.low, dump.high, now.mono)
+        is_time = self.fetch.heard(dump, now.mono)
         is_through = dump.last and dump.to == self._router
-        if not self.fetch.blocks() or (is_through and self.fetch.by_place):
+        if not self.fetch.outstanding.blocks() or (is_through and self.fetch.is_by_sketch_key):
             self._finish(now)
         elif is_through:
             self._next_round(neighbour, link, now)
         elif is_time:
             self._send_want(link, neighbour, now)
+
+    def _source(self) -> tuple[Neighbour, Link] | tuple[None, None]:
+        """The source of the fetch under way and its link, where both can still be reached."""
+        order = self.fetch.order
+        if order is not None:
+            neighbour, link = self._neighbours.get(order.router, order.link), self._desk.links.get(order.link)
+            if neighbour is not None and link is not None:
+                return neighbour, link
+        return None, None
 
     def _stop(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """Tells one who still sends a dump that nothing of it is wanted any more: a WANT of nothing."""
@@ -282,8 +301,7 @@ class Asker:
 
     def _stop_source(self, now: Instant) -> None:
         """Another source takes over."""
-        neighbour = self._neighbours.get(self.fetch.source, self.fetch.link)
-        link = self._desk.links.get(self.fetch.link)
+        neighbour, link = self._source()
         if self.fetch.active and neighbour and link:
             self._stop(neighbour, link, now)
 
@@ -291,12 +309,11 @@ class Asker:
         """The fetch's timer: asks again, or another source, where this one is silent."""
         if not self.fetch.active:
             return
-        neighbour = self._neighbours.get(self.fetch.source, self.fetch.link)
-        link = self._desk.links.get(self.fetch.link)
-        if self.fetch.silent(now.mono) or self.fetch.too_long(now.mono):
+        neighbour, link = self._source()
+        if self.fetch.progress.is_silent(now.mono) or self.fetch.progress.is_too_long(now.mono):
             self._give_up(neighbour, now)
-        elif now.mono < self.fetch.retry_at:
-            self._desk.timers.set(RouterDue.FETCH, self.fetch.retry_at)
+        elif now.mono < self.fetch.progress.retry_at:
+            self._desk.timers.set(RouterDue.FETCH, self.fetch.progress.retry_at)
         elif neighbour and link:
             self._send_want(link, neighbour, now)
         else:
@@ -305,20 +322,20 @@ class Asker:
 
     def _next_round(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """The source says that it is through, and something is missing."""
-        if self.fetch.next_round() and not self.fetch.too_long(now.mono):
+        if self.fetch.progress.may_go_on() and not self.fetch.progress.is_too_long(now.mono):
             self._send_want(link, neighbour, now)
         else:
             self._give_up(neighbour, now)
 
     def _give_up(self, neighbour: Neighbour | None, now: Instant) -> None:
-        if neighbour and neighbour.router != self.fetch.joined:
+        if neighbour and not self.fetch.has_joined(neighbour.router):
             neighbour.asking.shun(now.mono)
         self._stop_source(now)
         self._replace_source(now)
 
     def _replace_source(self, now: Instant) -> None:
         """The source is gone or gives nothing: the next that offered, else the digests find one."""
-        spans = list(self.fetch.spans)
+        spans = list(self.fetch.outstanding.spans)
         best, link, neighbour = self._best_offer() if spans else (None, None, None)
         if best is not None and link is not None and neighbour is not None:
             self._fetch_from(best, link, neighbour, spans, now)
@@ -331,8 +348,7 @@ class Asker:
         What it brought, and what it did not, is then told by digests; a source that gave something is asked
         at once for what still differs.
         """
-        neighbour = self._neighbours.get(self.fetch.source, self.fetch.link)
-        link = self._desk.links.get(self.fetch.link)
+        neighbour, link = self._source()
         while neighbour and link and self.fetch.later:
             order = self.fetch.later.popleft()
             blocks = lacking(self._keeper.store.records, order.blocks, order.salt)
@@ -340,8 +356,9 @@ class Asker:
                 self._begin(replace(order, blocks=tuple(blocks)), link, now)
                 self._send_want(link, neighbour, now)
                 return
-        brought = self.fetch.brought
-        window, by_place = self.fetch.window if self.fetch.pays else None, self.fetch.by_place
+        brought = self.fetch.progress.brought
+        window = self.fetch.window.block if self.fetch.window.pays else None
+        is_by_sketch_key = self.fetch.is_by_sketch_key
         self.fetch.end(now.mono)
         self._desk.timers.cancel(RouterDue.FETCH)
         if not brought:
@@ -353,7 +370,7 @@ class Asker:
             neighbour.ladder.moved()
             if window and self._goes_on(window, neighbour, link, now):
                 return
-            if not by_place and not link.source.serves(neighbour.router):
+            if not is_by_sketch_key and not link.source.serves(neighbour.router):
                 # A sketch told all there was; one that is being served goes on when it has all it wants.
                 self._desk.soon(
                     OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router), now.mono, RANGES_JITTER

@@ -11,43 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from meshchat.constants import (
-    FETCH_LONGEST,
-    FETCH_ROUNDS_IDLE,
-    MAX_OFFERS,
-    MAX_ORDERS,
-    OFFER_ALIKE,
-    OFFER_FAR,
-    SLOWEST,
-    SOURCE_SILENCE,
-    STALL,
-    WANT_EVERY,
-    WANT_GAPS,
-    WANT_KEEP,
-    WANT_RETRY,
-    WANT_SOON,
-)
-from meshchat.protocol.reconcile import short_id
-from meshchat.protocol.spans import Spans, after
-from meshchat.state.origin import Origin
-from meshchat.wire.ids import (
-    NO_SALT,
-    NO_TOKEN,
-    NOBODY,
-    START,
-    AskNonce,
-    Bound,
-    Position,
-    RecordId,
-    RouterId,
-    Salt,
-    SketchKey,
-    Span,
-    Token,
-    record_id_of,
-    sketch_key_of,
-)
-from meshchat.wire.packets import Block, BySketchKey, Offer, Wanted
+from meshchat.constants import FETCH_LONGEST, MAX_ORDERS
+from meshchat.protocol.offers import Candidate, Offers
+from meshchat.protocol.outstanding import Outstanding
+from meshchat.protocol.progress import Progress
+from meshchat.wire.ids import START, AskNonce, Bound, Position, RouterId, Salt, Span, Token
+from meshchat.wire.packets import Block, BySketchKey, Dump, Wanted
 
 
 class FetchState(Enum):
@@ -95,73 +64,70 @@ MOVES: Mapping[FetchState, Mapping[FetchEvent, FetchState]] = {
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A neighbour that offered, on the link of this name; how much of what it sends to all is lost."""
-
-    router: RouterId
-    link: str
-    origin: Origin
-    offer: Offer
-    loss: float
-
-
-@dataclass(frozen=True)
 class Order:
-    """What one source is asked for: the blocks, the salt of the ids in them, and the source's token."""
+    """What one source is asked for."""
 
     router: RouterId
+    """The source."""
+
     link: str
+    """The name of the link that it is heard on."""
+
     token: Token
+    """The source's, to be shown to it."""
+
     salt: Salt
+    """Of the short ids in the blocks."""
+
     blocks: tuple[Wanted, ...]
 
 
 @dataclass
-class Fetch:
-    """What is still wanted, and from whom. Times are seconds, monotonic.
+class Window:
+    """A range that was asked for less what is here of it: whether the next one may be asked for likewise."""
 
-    `window` is the lowest range asked for less what was here, and `arrived` how many wanted records have
-    come. `among`: when it began, enough records of the ranges were here to be left out. `named` are sources
-    that others were heard to name while this router chose, `joined` is the one for which it left its first.
-    `by_place`: a sketch told what is wanted; its sender may only remember some of it. `rest` is what a fetch
-    that had brought something was still to bring when it broke off, at `rest_at`: the next one begins there.
-    """
+    block: Block | None = None
+    """The lowest such range."""
+
+    arrived: int = 0
+    """How many wanted records have come."""
+
+    def asked(self, block: Block) -> None:
+        """This range was asked for, less what is here of it."""
+        if block.but and (self.block is None or block.low < self.block.low):
+            self.block = block
+
+    @property
+    def pays(self) -> bool:
+        """Whether at least a quarter as many came as were named as here: the next window will be like it."""
+        return self.block is not None and 4 * self.arrived >= len(self.block.but)
+
+
+@dataclass
+class Fetch:
+    """What is still wanted, and from whom. Times are seconds, monotonic."""
 
     state: FetchState = FetchState.IDLE
-    nonce: AskNonce | None = None
-    named: set[RouterId] = field(default_factory=set)
-    candidates: list[Candidate] = field(default_factory=list)
-    source: RouterId = NOBODY
-    link: str = ""
-    token: Token = NO_TOKEN
-    salt: Salt = NO_SALT
-    spans: Spans = field(default_factory=Spans)
-    listed: list[Wanted] = field(default_factory=list)
-    rest: list[Span] = field(default_factory=list)
-    rest_at: float = 0.0
-    front: Bound = START
-    began_at: float = 0.0
-    asked_at: float = 0.0
-    heard_at: float = 0.0
-    progress_at: float = 0.0
-    busy_until: float = 0.0
-    interval: float = 0.0
-    pause: float = 0.0
-    idle_rounds: int = 0
-    progressed: bool = False
-    brought: bool = False
-    arrived: int = 0
-    window: Block | None = None
-    by_place: bool = False
-    among: bool = False
-    joined: RouterId = NOBODY
-    later: deque[Order] = field(default_factory=deque)
+    offers: Offers = field(default_factory=Offers)
 
-    def ask(self, nonce: AskNonce) -> None:
-        """An ASK-FILE went out; earlier offers are void."""
-        if self._moves(FetchEvent.ASK):
-            self.nonce, self.candidates = nonce, []
-            self.named.clear()
+    order: Order | None = None
+    """What the source was asked for; None while none is at work."""
+
+    outstanding: Outstanding = field(default_factory=Outstanding)
+    """What that has not brought yet."""
+
+    progress: Progress = field(default_factory=Progress)
+    window: Window = field(default_factory=Window)
+
+    leaves_out: bool = False
+    """When it began, enough records of the ranges were here to be left out."""
+
+    later: deque[Order] = field(default_factory=deque)
+    """What the same source is asked for when this has come."""
+
+    _front: Bound = START
+    _joined: RouterId | None = None
+    _broke_off: tuple[list[Span], float] = field(default_factory=lambda: ([], 0.0))
 
     def _moves(self, event: FetchEvent) -> bool:
         """Goes on to the next state; whether the event has a meaning in this one."""
@@ -169,76 +135,86 @@ class Fetch:
         self.state = after_it or self.state
         return after_it is not None
 
+    # --- Choosing a source ------------------------------------------------------------------------------
+
+    def ask(self, nonce: AskNonce) -> None:
+        """An ASK-FILE went out; earlier offers are void."""
+        if self._moves(FetchEvent.ASK):
+            self.offers.ask(nonce)
+
     def offered(self, candidate: Candidate) -> bool:
         """An OFFER came; True where it is the first one, from which the choice is timed.
 
         One that comes when the choice is made is kept for when the source fails.
         """
         first = self.state is FetchState.ASKING
-        if candidate.offer.nonce != self.nonce or not self._moves(FetchEvent.OFFER):
+        if not self.offers.answers(candidate) or not self._moves(FetchEvent.OFFER):
             return False
-        others = [one for one in self.candidates if one.origin != candidate.origin]
-        self.candidates = [*others[-MAX_OFFERS + 1 :], candidate]
+        self.offers.add(candidate)
         return first
 
-    def choose(self) -> Candidate | None:
-        """The best offer left; None where there is none.
-
-        Near before far; of those with about as much as the most, one that is sending already, whose multicast
-        serves one more at no cost.
-        """
-        if not self.candidates:
-            return None
-        most = max(one.offer.records for one in self.candidates)
-
-        def merit(one: Candidate) -> tuple[bool, bool, int, RouterId]:
-            has_most = one.offer.records >= OFFER_ALIKE * most
-            streams = one.offer.streams + (one.router in self.named)
-            return has_most, one.loss < OFFER_FAR, streams, one.router
-
-        best = max(self.candidates, key=merit)
-        self.candidates.remove(best)
-        return best
-
-    def begin(self, order: Order, now: float, pause: float) -> None:
-        """Everything in the order is wanted; `pause` is for how many seconds a source may be silent."""
-        self._moves(FetchEvent.BEGIN)
-        self.source, self.link, self.token, self.salt = (
-            order.router,
-            order.link,
-            order.token,
-            order.salt,
-        )
-        ranged = [block for block in order.blocks if isinstance(block, Block) and block.ids is None]
-        self.spans = Spans((block.low, block.high) for block in ranged)
-        self.listed = [block for block in order.blocks if block not in ranged]
-        self.arrived, self.window = 0, None
-        self.by_place = all(isinstance(block, BySketchKey) for block in order.blocks)
-        self.front = START
-        self.began_at = self.asked_at = self.heard_at = self.progress_at = now
-        self.pause, self.interval = pause, 0.0
-        self.busy_until = now + max(STALL, pause)
-        self.idle_rounds, self.progressed, self.brought = 0, False, False
+    @property
+    def choosing(self) -> bool:
+        """Whether offers are being gathered."""
+        return self.state is FetchState.CHOOSING
 
     def others_name(self, source: RouterId, link: str) -> bool:
         """Another router was heard naming its source for whole ranges; whether to leave one's own for it.
 
         Once in a fetch, and only for a higher id: so two never change places, and no liar drives it about.
         """
-        if self.state in (FetchState.ASKING, FetchState.CHOOSING) and len(self.named) < MAX_OFFERS:
-            self.named.add(source)
-        same_air = self.active and self.is_shareable and link == self.link
-        return same_air and self.joined == NOBODY and source > self.source
+        if self.state in (FetchState.ASKING, FetchState.CHOOSING):
+            self.offers.others_name(source)
+        if not self.active or self.order is None or not self.is_shareable or self._joined is not None:
+            return False
+        return link == self.order.link and source > self.order.router
+
+    # --- From one source --------------------------------------------------------------------------------
+
+    def begin(self, order: Order, now: float, pause: float) -> None:
+        """Everything in the order is wanted; `pause` is for how many seconds a source may be silent."""
+        self._moves(FetchEvent.BEGIN)
+        self.order, self.outstanding = order, Outstanding(order.blocks, order.salt)
+        self.progress, self.window = Progress.begun(now, pause), Window()
+        self._front = START
+        self.leaves_out = False
+
+    def leave_out_mine(self) -> None:
+        """A WANT is to say what is here already: then it serves nobody else."""
+        self.leaves_out = True
+
+    def join(self, order: Order, now: float, pause: float) -> None:
+        """The same, from the source of another router."""
+        self.begin(order, now, pause)
+        self._joined = order.router
+
+    def has_joined(self, source: RouterId) -> bool:
+        """Whether it was left for this source, which others say is good."""
+        return source == self._joined
+
+    def queue(self, order: Order) -> None:
+        """The source of the fetch under way has more that is wanted: it is asked for next."""
+        if self.is_from(order.router, order.link) and len(self.later) < MAX_ORDERS:
+            self.later.append(order)
+
+    def is_from(self, source: RouterId, link: str) -> bool:
+        """Whether the fetch under way is from this source on this link."""
+        return self.order is not None and (self.order.router, self.order.link) == (source, link)
+
+    @property
+    def source(self) -> RouterId | None:
+        """The source of the fetch under way."""
+        return self.order.router if self.order else None
 
     @property
     def is_shareable(self) -> bool:
         """Whether what is wanted may serve others too: whole ranges of which nothing is left out."""
-        return bool(self.spans) and not self.among
+        return bool(self.outstanding.spans) and not self.leaves_out
 
-    def queue(self, order: Order) -> None:
-        """The source of the fetch under way has more that is wanted: it is asked for next."""
-        if order.router == self.source and order.link == self.link and len(self.later) < MAX_ORDERS:
-            self.later.append(order)
+    @property
+    def is_by_sketch_key(self) -> bool:
+        """Whether a sketch told what is wanted: its sender may only remember some of it."""
+        return self.order is not None and all(isinstance(block, BySketchKey) for block in self.order.blocks)
 
     @property
     def active(self) -> bool:
@@ -247,108 +223,41 @@ class Fetch:
 
     def busy(self, now: float) -> bool:
         """Whether a dump is coming in; one that stalls does not keep other sources out."""
-        return self.active and now < self.busy_until
-
-    @property
-    def choosing(self) -> bool:
-        """Whether offers are being gathered."""
-        return self.state is FetchState.CHOOSING
-
-    def silent(self, now: float) -> bool:
-        """Whether the source has brought nothing for so long that it is given up."""
-        patience = max(SOURCE_SILENCE, 2 * self.pause) * (2 if self.brought else 1)
-        return now >= self.progress_at + patience
-
-    @property
-    def retry_at(self) -> float:
-        """When the source is to be asked again if nothing comes from it."""
-        return max(self.asked_at, self.heard_at) + max(WANT_RETRY, 4 * self.interval)
-
-    def too_long(self, now: float) -> bool:
-        """Whether this source has had its time."""
-        return now - self.began_at > FETCH_LONGEST
+        return self.active and now < self.progress.busy_until
 
     def received(self, position: Position, size: int, now: float, *, from_source: bool) -> None:
         """A record of `size` bytes arrived as a repair: it is wanted no more.
 
         Only what was wanted and comes from the source shows that the source is at work.
         """
-        in_spans = position in self.spans
-        if in_spans:
-            self.spans.remove(position, after(position))
-        wanted = self.strike(position) or in_spans
-        self.arrived += wanted
+        wanted = self.outstanding.received(position)
+        self.window.arrived += wanted
         if wanted and from_source:
-            self.progressed = self.brought = True
-            self.progress_at = now
-            bought = max(self.busy_until, now) + size / SLOWEST
-            self.busy_until = max(self.busy_until, now + self.pause, min(now + SOURCE_SILENCE, bought))
+            self.progress.brought_record(size, now)
 
-    def heard(self, low: Bound, high: Bound, now: float) -> bool:
+    def heard(self, dump: Dump, now: float) -> bool:
         """A DUMP of the source; whether it is time to tell it what is missing.
 
-        The source holds nothing more from `low` up to `high`. Saying so is no progress: anybody could.
+        The source holds nothing more between the bounds of the dump. Saying so is no progress: anybody could.
         """
-        self.interval += (min(now - self.heard_at, 1.0) - self.interval) / 8
-        self.heard_at = now
-        at_front = low < high and low >= self.front
-        self.front = max(self.front, high)
-        self.spans.remove(low, high)
-        since = now - self.asked_at
-        gaps = self.spans.ending_by(self.front) if at_front else 0
-        many = gaps >= WANT_GAPS and since >= max(WANT_RETRY, 4 * self.interval)
-        keep = (
-            min(WANT_KEEP, max(WANT_SOON, self.asked_at - self.began_at)) if self.is_shareable else WANT_KEEP
-        )
-        return many or (gaps > 0 and since >= WANT_EVERY) or since >= keep
+        self.progress.heard(now)
+        at_front = dump.low < dump.high and dump.low >= self._front
+        self._front = max(self._front, dump.high)
+        self.outstanding.settled(dump.low, dump.high)
+        gaps = self.outstanding.spans.ending_by(self._front) if at_front else 0
+        return self.progress.is_time_to_ask(gaps, now, for_all=self.is_shareable)
 
-    def strike(self, position: Position) -> bool:
-        """A listed record is here: it is not asked for again. Whether it was listed."""
-        if not self.listed:
-            return False
-        return self._strike_key(sketch_key_of(position)) or self._strike_id(record_id_of(position))
-
-    def _strike_id(self, record_id: RecordId) -> bool:
-        short = short_id(self.salt, record_id)
-        for number, block in enumerate(self.listed):
-            if isinstance(block, Block) and block.ids and short in block.ids:
-                left = tuple(one for one in block.ids if one != short)
-                self.listed[number : number + 1] = [Block(block.low, block.high, left)] if left else []
-                return True
-        return False
-
-    def _strike_key(self, key: SketchKey) -> bool:
-        for number, block in enumerate(self.listed):
-            if isinstance(block, BySketchKey) and key in block.keys:
-                left = tuple(one for one in block.keys if one != key)
-                self.listed[number : number + 1] = [BySketchKey(left)] if left else []
-                return True
-        return False
-
-    def blocks(self) -> list[Wanted]:
-        """What is still wanted."""
-        return [*(Block(low, high, None) for low, high in self.spans), *self.listed]
-
-    def next_round(self) -> bool:
-        """The source is through and something is missing: whether to ask it again."""
-        self.idle_rounds = 0 if self.progressed else self.idle_rounds + 1
-        self.progressed = False
-        return self.idle_rounds < FETCH_ROUNDS_IDLE
-
-    @property
-    def pays(self) -> bool:
-        """Whether at least a quarter as many came as were named as here: the next window will be like it."""
-        return self.window is not None and 4 * self.arrived >= len(self.window.but)
+    # --- The end ----------------------------------------------------------------------------------------
 
     def end(self, now: float) -> None:
         """Nothing more is wanted, or the rest is left to the digests."""
-        if self.brought and self.spans:
-            self.rest, self.rest_at = list(self.spans), now
+        if self.progress.brought and self.outstanding.spans:
+            self._broke_off = list(self.outstanding.spans), now
         self._moves(FetchEvent.END)
-        self.source, self.spans, self.listed, self.joined = NOBODY, Spans(), [], NOBODY
+        self.order, self.outstanding, self._joined = None, Outstanding(), None
         self.later.clear()
 
     def resume(self, now: float) -> list[Span]:
         """What a fetch that broke off lately had left to bring; empty where there was none."""
-        rest, self.rest = self.rest, []
-        return rest if now - self.rest_at < FETCH_LONGEST else []
+        (rest, at), self._broke_off = self._broke_off, ([], 0.0)
+        return rest if now - at < FETCH_LONGEST else []

@@ -188,7 +188,7 @@ class Intake:
         if record.id in self._pending:
             return
         is_live = door.is_news or stamp_ms(record.stamp) > self._keeper.clock.now_ms(now) - NEWS_MS
-        is_relayed = door.is_news or (is_live and not self._asker.fetch.spans)
+        is_relayed = door.is_news or (is_live and not self._asker.fetch.outstanding.spans)
         self._pending[record.id] = _Pending(admitted, door, sender, is_live=is_live, is_relayed=is_relayed)
 
     def flush(self) -> None:
