@@ -30,8 +30,8 @@ from meshchat.chat.service import Service
 from meshchat.config import FIXED, SETTINGS, Config
 from meshchat.constants import CAP_ACCOUNTS, CONFIRM_WAIT, NEWS_SHARE, TALK_SHARE, VERSION
 from meshchat.errors import ConfigError
+from meshchat.protocol.air import AirShare
 from meshchat.protocol.events import Send
-from meshchat.protocol.link import AirShare
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from meshchat.wire.ids import BOOT_ID_SIZE, TOKEN_SECRET_SIZE, BootId, TokenSecret

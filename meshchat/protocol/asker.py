@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from meshchat.constants import (
-    ASK_REPEATS,
     DUMP_MIN_SHARE,
     MAX_MTU,
     MAX_STREAMS,
@@ -47,7 +46,7 @@ WANT_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE
 
 def _pause(link: Link) -> float:
     """How long, in seconds, a source that serves many may be silent, if it is as slow as this router."""
-    return 2 * MAX_STREAMS * MAX_MTU / link.repair.rate
+    return 2 * MAX_STREAMS * MAX_MTU / link.air.repair.rate
 
 
 def _cut(wanted: Wanted, room: int) -> Wanted | None:
@@ -90,11 +89,10 @@ class Asker:
 
     def ask(self, link: Link, now: Instant) -> None:
         """Asks the neighbours on a link for what is missing, a few times until somebody answered."""
-        if link.in_step or link.asks_sent >= len(ASK_REPEATS):
+        if not link.asks.take():
             return
-        link.asks_sent += 1
-        if link.asks_sent < len(ASK_REPEATS):
-            wait = ASK_REPEATS[link.asks_sent] - ASK_REPEATS[link.asks_sent - 1]
+        wait = link.asks.next_in
+        if wait is not None:
             self._desk.timers.set(OfLink(LinkDue.ASK, link.name), now.mono + wait)
         if self.fetch.choosing or self.fetch.busy(now.mono) or now.mono < self._blocked_until:
             return

@@ -163,7 +163,7 @@ class Exchange:
         """The first step towards a neighbour whose digest differs."""
         if not self._asker.may_begin(neighbour, now):
             return
-        if link.talk.ready_in(now.mono):
+        if link.air.talk.ready_in(now.mono):
             # The next digest that differs tries again.
             self._keeper.drops["air-budget"] += 1
             return
@@ -204,7 +204,7 @@ class Exchange:
     def _say(self, link: Link, packets: Sequence[Packet], origin: Origin | None, now: Instant) -> None:
         """Each packet in a datagram of its own, at the expense of the share for talking."""
         for packet in packets:
-            link.talk.spend(now.mono, self._desk.send(link, [packet], origin))
+            link.air.talk.spend(now.mono, self._desk.send(link, [packet], origin))
 
     def _step(
         self, link: Link, neighbour: Neighbour, parts: Sequence[Range], salt: Salt, now: Instant
@@ -286,7 +286,7 @@ class Exchange:
         self, neighbour: Neighbour, cover: Cover, cells: int, link: Link, now: Instant
     ) -> None:
         """Answers with a larger sketch, where one may tell, or else begins with the ranges."""
-        if link.talk.ready_in(now.mono):
+        if link.air.talk.ready_in(now.mono):
             self._keeper.drops["air-budget"] += 1
             return
         answer: Sequence[Packet] = ()
@@ -319,7 +319,7 @@ class Exchange:
 
     def _add_nothing(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """Says that there is nothing to add to a step."""
-        if link.talk.ready_in(now.mono):
+        if link.air.talk.ready_in(now.mono):
             self._keeper.drops["air-budget"] += 1
         else:
             step = self._step(link, neighbour, (), self._standing.salt(), now)
@@ -367,7 +367,7 @@ class Exchange:
         told = [one for one in parts if isinstance(one, Fingerprinted)]
         lead = sum(records.count(one.low, one.high) - one.summary.count for one in told)
         cover = replace(cover, count=count, lead=lead)
-        if abs(cover.lead) > SKETCH_MOST or link.talk.ready_in(now.mono):
+        if abs(cover.lead) > SKETCH_MOST or link.air.talk.ready_in(now.mono):
             return ()
         return self._sketch(link, neighbour, cover, cells_for(cover.lead), now)
 
@@ -383,7 +383,7 @@ class Exchange:
             self._giver.push(neighbour, findings.extra_positions, link, now)
         else:
             reply.extend(findings.extra)
-        if link.talk.ready_in(now.mono):
+        if link.air.talk.ready_in(now.mono):
             self._keeper.drops["air-budget"] += 1
         elif reply or not (findings.wants or findings.extra):
             self._say(link, [self._step(link, neighbour, reply, salt, now)], neighbour.origin, now)

@@ -90,14 +90,14 @@ class Giver:
 
     def send_dump(self, link: Link, now: Instant) -> None:
         """The next datagram of the dumps on a link, when the repair share of the air allows it."""
-        wait = max(link.repair.ready_in(now.mono), link.source.ready_in(now.mono))
+        wait = max(link.air.repair.ready_in(now.mono), link.source.ready_in(now.mono))
         outgoing = None if wait else link.source.next(self._desk.capacity(link), now)
         if outgoing is not None:
             size = self._desk.send(link, [outgoing.packet], outgoing.origin)
-            link.repair.spend(now.mono, size * self._sources(link, now))
+            link.air.repair.spend(now.mono, size * self._sources(link, now))
             outgoing.pace.spend(now.mono, size)
         if len(link.source):
-            wait = max(link.repair.ready_in(now.mono), link.source.ready_in(now.mono))
+            wait = max(link.air.repair.ready_in(now.mono), link.source.ready_in(now.mono))
             self._desk.timers.set(OfLink(LinkDue.DUMP, link.name), now.mono + wait)
 
     def _sources(self, link: Link, now: Instant) -> float:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from meshchat.constants import INSIST, MAX_CONFIRM_KEYS, NEWS_REST, NEWS_REST_MAX, RESEND_UP_TO, TRICKLE_K
+from meshchat.constants import MAX_CONFIRM_KEYS, RESEND_UP_TO, TRICKLE_K
 from meshchat.protocol.deadlines import LinkDue, OfLink
 from meshchat.protocol.desk import Desk
 from meshchat.protocol.door import Door
@@ -73,13 +73,13 @@ class News:
 
     def _hold(self, link: Link, now: Instant) -> float:
         """For how many seconds nothing may be sent, so that more records share a frame or the air rests."""
-        wait = link.news.ready_in(now.mono)
+        wait = link.air.news.ready_in(now.mono)
         if wait or not link.flood.relay_due(now.mono):
             return wait
         return (
             0.0
             if link.flood.fills(self._desk.capacity(link) - RECORDS_FIELDS)
-            else link.frames.ready_in(now.mono)
+            else link.air.frames.ready_in(now.mono)
         )
 
     def _relay(self, link: Link, around: Sequence[Neighbour], now: Instant) -> None:
@@ -89,9 +89,9 @@ class News:
         items = link.flood.take(now.mono, around, capacity - RECORDS_FIELDS)
         if not items:
             return
-        link.frames.take(now.mono)
+        link.air.frames.take(now.mono)
         for packet in self._packets(items, link, capacity):
-            link.news.spend(now.mono, self._desk.send(link, [packet]))
+            link.air.news.spend(now.mono, self._desk.send(link, [packet]))
 
     def _packets(self, items: Sequence[Carried], link: Link, capacity: int) -> list[Packet]:
         if len(items) == 1 and items[0].size > capacity - RECORDS_FIELDS:
@@ -102,7 +102,7 @@ class News:
     def _confirm(self, link: Link, now: Instant) -> None:
         keys = link.flood.take_confirms(now.mono, MAX_CONFIRM_KEYS)
         if keys:
-            link.news.spend(now.mono, self._desk.send(link, [Confirm(keys, link.next_number())]))
+            link.air.news.spend(now.mono, self._desk.send(link, [Confirm(keys, link.next_number())]))
 
     def _look(self, link: Link, around: Sequence[Neighbour], now: Instant) -> None:
         """Sends once more what few neighbours may have missed; the digests look after the rest."""
@@ -123,19 +123,12 @@ class News:
                 continue
             if missed:
                 if any(self._is_remote(one, around) for one in missed):
-                    self._insist(link, now)
+                    link.insist(now.mono)
                 self._desk.hurry(link, now.mono)
             elif residue := flood.residue(fresh.values()):
                 self._tell_at_rest(link, residue, now)
         for router, items in again.items():
             self._send_again(link, fresh[router], items, capacity, now)
-
-    @staticmethod
-    def _insist(link: Link, now: Instant) -> None:
-        """Digests are to follow whatever others say; not for each record: some neighbours are invented."""
-        if now.mono - link.insisted_at >= NEWS_REST_MAX:
-            link.insisted_at = now.mono
-            link.trickle.insist(INSIST)
 
     @staticmethod
     def _is_remote(neighbour: Neighbour, around: Sequence[Neighbour]) -> bool:
@@ -144,11 +137,7 @@ class News:
 
     def _tell_at_rest(self, link: Link, residue: Iterable[RouterId], now: Instant) -> None:
         """A digest is to follow when no more news comes, unless these neighbours hear an equal one before."""
-        link.doubted.update(residue)
-        if link.doubt_since is None:
-            link.doubt_since = now.mono
-        at = min(now.mono + NEWS_REST, link.doubt_since + NEWS_REST_MAX)
-        self._desk.timers.set(OfLink(LinkDue.REST, link.name), at)
+        self._desk.timers.set(OfLink(LinkDue.REST, link.name), link.doubts.add(residue, now.mono))
 
     def _send_again(
         self, link: Link, neighbour: Neighbour, items: Sequence[Carried], capacity: int, now: Instant
@@ -165,4 +154,4 @@ class News:
 
     def _send_to(self, link: Link, neighbour: Neighbour, items: Sequence[Carried], now: Instant) -> None:
         packet = Records(tuple(items), NO_NUMBER)
-        link.news.spend(now.mono, self._desk.send(link, [packet], neighbour.origin))
+        link.air.news.spend(now.mono, self._desk.send(link, [packet], neighbour.origin))

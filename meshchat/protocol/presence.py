@@ -265,13 +265,13 @@ class Presence:
         untold = self._untold.get((link.name, neighbour.router))
         if untold is None:
             return
-        if not link.tell.ready_in(now.mono):
+        if not link.air.presence.ready_in(now.mono):
             items = self._next(untold, self._desk.capacity(link) - RECORDS_FIELDS, now)
             if items:
                 sent = self._desk.send(link, [Records(items, NO_NUMBER)], neighbour.origin)
-                link.tell.spend(now.mono, sent)
+                link.air.presence.spend(now.mono, sent)
         if untold:
-            wait = link.tell.ready_in(now.mono)
+            wait = link.air.presence.ready_in(now.mono)
             self._desk.timers.set(
                 OfNeighbour(NeighbourDue.TELL, link.name, neighbour.router), now.mono + wait
             )

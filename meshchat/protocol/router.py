@@ -363,7 +363,7 @@ class Router:
         self._desk.timers.set(OfLink(LinkDue.TRICKLE, link.name), link.trickle.deadline)
 
     def _news_at_rest(self, link: Link, now: Instant) -> None:
-        if link.doubted:
+        if link.doubts:
             self._standing.send_digest(link, now)
 
     def _sketch_on(self, now: Instant) -> None:

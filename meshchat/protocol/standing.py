@@ -134,7 +134,7 @@ class Standing:
 
     def send_digest(self, link: Link, now: Instant) -> None:
         """Says what is held here."""
-        link.told()
+        link.doubts.told()
         self._desk.send(link, [self.digest(link, now)])
 
     def compare(self, theirs: Digest, now: Instant) -> tuple[Verdict, list[Span]]:

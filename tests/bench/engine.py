@@ -27,9 +27,10 @@ from meshchat.constants import (
     NEWS_SHARE,
     TALK_SHARE,
 )
+from meshchat.protocol.air import AirShare
 from meshchat.protocol.events import Send
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.link import AirShare, LinkProfile
+from meshchat.protocol.link import LinkProfile
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from meshchat.wire.ids import BootId, TokenSecret

@@ -28,9 +28,10 @@ from meshchat.constants import (
 )
 from meshchat.errors import StoreError
 from meshchat.identity import KeySeed, MeshKey, SigningKey, sign_record, verify_record
+from meshchat.protocol.air import AirShare
 from meshchat.protocol.events import Deliver, Held, MeshState, PresenceChanged, Restate, Send
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.link import AirShare, LinkProfile
+from meshchat.protocol.link import LinkProfile
 from meshchat.state.caps import CapLimits
 from meshchat.state.origin import Origin
 from meshchat.state.presence import Present

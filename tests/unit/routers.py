@@ -22,9 +22,10 @@ from meshchat.chat.notices import Notice
 from meshchat.config import Config
 from meshchat.constants import CAP_ACCOUNTS, DEFAULT_PORT, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE
 from meshchat.identity import KeySeed, SigningKey, sign_record
+from meshchat.protocol.air import AirShare
 from meshchat.protocol.events import Send
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.link import AirShare, LinkProfile
+from meshchat.protocol.link import LinkProfile
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from meshchat.wire.datagram import PlainDatagram

@@ -17,8 +17,9 @@ from meshchat.adapters.links.network import Network
 from meshchat.adapters.links.udp import UdpOrigin, UdpPort
 from meshchat.config import Config
 from meshchat.constants import NEWS_SHARE, REPAIR_SHARE, TALK_SHARE
+from meshchat.protocol.air import AirShare
 from meshchat.protocol.events import Send
-from meshchat.protocol.link import AirShare, LinkProfile
+from meshchat.protocol.link import LinkProfile
 from meshchat.state.origin import Origin
 from tests.unit.fakeserver import PATIENCE
 from tests.unit.namespaces import ip, namespaces

@@ -3,7 +3,8 @@
 from meshchat.adapters.links.interfaces import Interface
 from meshchat.adapters.links.udp import UdpOrigin, UdpPort, UdpSocket
 from meshchat.constants import MAX_MTU
-from meshchat.protocol.link import AirShare, LinkProfile
+from meshchat.protocol.air import AirShare
+from meshchat.protocol.link import LinkProfile
 from meshchat.state.origin import Origin
 
 

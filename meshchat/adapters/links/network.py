@@ -17,8 +17,8 @@ from meshchat.adapters.links.peers import PeerLink, Peers, report_end
 from meshchat.adapters.links.udp import Received, UdpPort
 from meshchat.config import Config
 from meshchat.errors import Malformed
+from meshchat.protocol.air import AirShare
 from meshchat.protocol.events import Send
-from meshchat.protocol.link import AirShare
 from meshchat.state.origin import Origin
 from meshchat.wire.datagram import LaterVersion, decode_datagram
 

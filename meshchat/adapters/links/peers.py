@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from meshchat.adapters.links.udp import Address, UdpOrigin, UdpSocket
 from meshchat.config import parse_peer
-from meshchat.protocol.link import AirShare, LinkProfile
+from meshchat.protocol.air import AirShare
+from meshchat.protocol.link import LinkProfile
 from meshchat.state.origin import Origin
 
 PEER_MTU = 1280
