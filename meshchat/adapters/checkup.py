@@ -239,8 +239,8 @@ class Checkup:
                 "what is missed here is not caught up with."
             )
             yield Finding("bad", "sync", text, "meshchat peers; meshchat check on those routers")
-        long = self._routers(lambda one: _since(one.ladder.differs_since, now) > DIFFERS_LONG)
-        differ = self._routers(lambda one: one.ladder.differs_since is not None) - long
+        long = self._routers(lambda one: _since(one.difference.differs_since, now) > DIFFERS_LONG)
+        differ = self._routers(lambda one: one.difference.differs_since is not None) - long
         if long:
             text = (
                 f"{long} neighbours have held other records for more than {DIFFERS_LONG / 60:.0f} minutes: "

@@ -103,7 +103,7 @@ class OperatorView:
                 "time": format_rfc3339(digest.clock.time_ms + behind_ms),
                 "version": ".".join(map(str, digest.release)),
                 "records": digest.undated.count + digest.history.count,
-                "in_step": neighbour.ladder.differs_since is None,
+                "in_step": neighbour.difference.differs_since is None,
             }
         return peer
 

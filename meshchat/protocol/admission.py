@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from meshchat.constants import FORGERY_BURST, FORGERY_RATE
 from meshchat.errors import Malformed
 from meshchat.identity import verify_record
+from meshchat.protocol.desk import Context
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.keeper import Retention
 from meshchat.state.limits import BucketTable
 from meshchat.state.quarantine import Waiting
-from meshchat.wire.ids import MeshId, Position, record_id_of
+from meshchat.wire.ids import Position, record_id_of
 from meshchat.wire.packets import Carried
 from meshchat.wire.records import Record, decode_record
 
@@ -28,12 +29,11 @@ class Admitted:
 
 
 class Admission:
-    """Authenticates what comes in, and places it in time. Refusals are counted in the keeper's `drops`."""
+    """Authenticates what comes in, and places it in time. Refusals are counted in `drops`."""
 
-    def __init__(self, mesh: MeshId, keeper: Keeper) -> None:
-        """`mesh` is the 8-byte mesh id that every signature covers."""
-        self._mesh, self._keeper = mesh, keeper
-        self._held = keeper.store.records
+    def __init__(self, context: Context, retention: Retention) -> None:
+        self._context, self._retention = context, retention
+        self._held = context.store.records
         self._forgeries: BucketTable[Hashable] = BucketTable(FORGERY_RATE, FORGERY_BURST, _MAX_SOURCES)
 
     def knows(self, position: Position) -> bool:
@@ -46,7 +46,7 @@ class Admission:
 
     def awaits(self, position: Position) -> bool:
         """Whether it is in quarantine."""
-        return record_id_of(position) in self._keeper.quarantine
+        return record_id_of(position) in self._retention.quarantine
 
     def consider(self, carried: Carried, source: Hashable, now: Instant) -> Admitted | None:
         """Decode and authenticate what is not known, and place it in time.
@@ -55,12 +55,12 @@ class Admission:
         is charged to: None for the operator's own file.
         """
         try:
-            record = decode_record(self._mesh, carried.data)
+            record = decode_record(self._context.mesh, carried.data)
         except Malformed as refusal:
-            self._keeper.drops[refusal.reason] += 1
+            self._context.drops[refusal.reason] += 1
             return None
         if record.ephemeral:
-            self._keeper.drops["ephemeral"] += 1
+            self._context.drops["ephemeral"] += 1
             return None
         if not self.authentic(record, source, now):
             return None
@@ -74,7 +74,7 @@ class Admission:
             return verify_record(record) or self._refuse_signature()
         budget = self._forgeries.bucket(source)
         if budget.ready_in(now.mono) > 0:
-            self._keeper.drops["forgery-budget"] += 1
+            self._context.drops["forgery-budget"] += 1
             return False
         if verify_record(record):
             return True
@@ -82,45 +82,45 @@ class Admission:
         return self._refuse_signature()
 
     def _refuse_signature(self) -> bool:
-        self._keeper.drops["signature"] += 1
+        self._context.drops["signature"] += 1
         return False
 
     def _place(self, admitted: Admitted, now: Instant) -> Admitted | None:
         """The record where its time allows it to be stored now, else None."""
-        keeper, record = self._keeper, admitted.record
-        if record.dated and record.stamp < keeper.floor:
-            keeper.drops["horizon"] += 1
+        retention, record = self._retention, admitted.record
+        if record.dated and record.stamp < self._context.extent.floor:
+            self._context.drops["horizon"] += 1
             return None
-        if keeper.let_go(record):
-            keeper.drops["let-go"] += 1
-            keeper.store.remember(record.position)
+        if retention.let_go(record):
+            self._context.drops["let-go"] += 1
+            self._context.store.remember(record.position)
             return None
-        if keeper.is_too_old(record, admitted.age, now):
-            keeper.drops["age"] += 1
+        if retention.is_too_old(record, admitted.age, now):
+            self._context.drops["age"] += 1
             return None
-        if keeper.clock.is_ahead(now, record.stamp):
-            keeper.drops["quarantine"] += 1
-            keeper.quarantine.add(Waiting(record, admitted.age, now.mono))
+        if self._context.clock.is_ahead(now, record.stamp):
+            self._context.drops["quarantine"] += 1
+            retention.quarantine.add(Waiting(record, admitted.age, now.mono))
             return None
         if record.dated:
-            keeper.horizon.arrived(record.stamp)
+            retention.horizon.arrived(record.stamp)
         return admitted
 
     # --- Quarantine -------------------------------------------------------------------------------------
 
     def released(self, now: Instant) -> list[Admitted]:
         """Takes out of quarantine what may be stored: its time has come."""
-        clock = self._keeper.clock
-        ripe = self._keeper.quarantine.take(lambda record: not clock.is_ahead(now, record.stamp))
+        clock = self._context.clock
+        ripe = self._retention.quarantine.take(lambda record: not clock.is_ahead(now, record.stamp))
         placed = (self._place_aged(one, now) for one in ripe)
         return [one for one in placed if one is not None]
 
     def release(self, position: Position, now: Instant) -> Admitted | None:
         """The same for the one that is awaited at this position; None where it still has to wait."""
         record_id = record_id_of(position)
-        if self._keeper.clock.is_ahead(now, self._keeper.quarantine.get(record_id).record.stamp):
+        if self._context.clock.is_ahead(now, self._retention.quarantine.get(record_id).record.stamp):
             return None
-        return self._place_aged(self._keeper.quarantine.pop(record_id), now)
+        return self._place_aged(self._retention.quarantine.pop(record_id), now)
 
     def _place_aged(self, waited: Waiting, now: Instant) -> Admitted | None:
         return self._place(Admitted(waited.record, waited.age_by(now.mono)), now)

@@ -1,4 +1,4 @@
-"""The asker's side: ASK-FILE, naming one source, and seeing the fetch through."""
+"""Asking: ASK-FILE, naming one source, and seeing the fetch through."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,17 +13,15 @@ from meshchat.constants import (
     WANT_RETRY,
 )
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour, RouterDue
-from meshchat.protocol.desk import Desk
+from meshchat.protocol.desk import Context
 from meshchat.protocol.fetch import Fetch, FetchState, Order
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
 from meshchat.protocol.offers import Candidate
 from meshchat.protocol.reconcile import all_but_mine, lacking, window_below
 from meshchat.protocol.spans import Spans
-from meshchat.protocol.standing import Standing
+from meshchat.protocol.standing import Digests
 from meshchat.state.neighbour import Neighbour
-from meshchat.state.neighbours import Neighbours
 from meshchat.wire.ids import (
     ASK_NONCE_SIZE,
     NO_TOKEN,
@@ -33,7 +31,6 @@ from meshchat.wire.ids import (
     SKETCH_KEY_SIZE,
     AskNonce,
     Position,
-    RouterId,
     Salt,
     Span,
     Token,
@@ -63,29 +60,25 @@ def _cut(wanted: Wanted, room: int) -> Wanted | None:
     return Block(wanted.low, wanted.high, wanted.ids[:fitting]) if wanted.ids and fitting else None
 
 
-class Asker:
-    """What this router fetches. Each method takes the time and leaves its outputs on the desk."""
+class Asking:
+    """What this router fetches. Each method takes the time and leaves its outputs in the context."""
 
     def __init__(
         self,
-        desk: Desk,
-        keeper: Keeper,
-        neighbours: Neighbours,
-        standing: Standing,
+        context: Context,
+        digests: Digests,
         fetch: Fetch,
-        router: RouterId,
     ) -> None:
         self.fetch = fetch
         self._blocked_until = -1e9
-        self._desk, self._keeper, self._neighbours = desk, keeper, neighbours
-        self._standing, self._router = standing, router
+        self._context, self._digests = context, digests
 
     def may_begin(self, neighbour: Neighbour, now: Instant) -> bool:
         """Whether something new may be begun with a neighbour: no dump is coming in, and all is well."""
         return not (self.fetch.choosing or self.fetch.busy(now.mono) or self._is_barred(neighbour, now))
 
     def _is_barred(self, neighbour: Neighbour, now: Instant) -> bool:
-        return now.mono < max(self._blocked_until, neighbour.asking.shunned_until)
+        return now.mono < max(self._blocked_until, neighbour.as_source.shunned_until)
 
     def ask(self, link: Link, now: Instant) -> None:
         """Asks the neighbours on a link for what is missing, a few times until somebody answered."""
@@ -93,26 +86,26 @@ class Asker:
             return
         wait = link.asks.next_in
         if wait is not None:
-            self._desk.timers.set(OfLink(LinkDue.ASK, link.name), now.mono + wait)
+            self._context.timers.set(OfLink(LinkDue.ASK, link.name), now.mono + wait)
         if self.fetch.choosing or self.fetch.busy(now.mono) or now.mono < self._blocked_until:
             return
         nonce = None if self.fetch.state is FetchState.IDLE else self.fetch.offers.nonce
         if nonce is None:
-            nonce = AskNonce(self._desk.random.randbytes(ASK_NONCE_SIZE))
+            nonce = AskNonce(self._context.random.randbytes(ASK_NONCE_SIZE))
             self.fetch.ask(nonce)
-        self._desk.send(link, [Ask(nonce, self._standing.digest(link, now))])
+        self._context.send(link, [Ask(nonce, self._digests.digest(link, now))])
 
     def on_offer(self, neighbour: Neighbour, offer: Offer, link: Link, now: Instant) -> None:
         """A neighbour offers; the choice is made a moment after the first one."""
-        if offer.to != self._router or now.mono < neighbour.asking.shunned_until:
+        if offer.to != self._context.router or now.mono < neighbour.as_source.shunned_until:
             return
-        neighbour.asking.said_token(offer.token, now.mono)
+        neighbour.as_source.said_token(offer.token, now.mono)
         if offer.nonce == self.fetch.offers.nonce:
             neighbour.said.showed_life()
         if self.fetch.offered(
             Candidate(neighbour.router, link.name, neighbour.origin, offer, neighbour.reception.loss)
         ):
-            self._desk.timers.set(RouterDue.CHOOSE, now.mono + OFFER_WAIT)
+            self._context.timers.set(RouterDue.CHOOSE, now.mono + OFFER_WAIT)
 
     def choose(self, now: Instant) -> None:
         """Names one source: for a dump where little is held here, else to narrow the difference with it."""
@@ -121,24 +114,24 @@ class Asker:
             self._finish(now)
         elif rest := self._rest(now):
             self._fetch_from(best, link, neighbour, rest, now)
-        elif self._standing.count(now) >= DUMP_MIN_SHARE * best.offer.records:
+        elif self._digests.count(now) >= DUMP_MIN_SHARE * best.offer.records:
             self.fetch.end(now.mono)
-            self._desk.soon(
+            self._context.soon(
                 OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router), now.mono, RANGES_JITTER
             )
         else:
-            self._fetch_from(best, link, neighbour, self._keeper.spans(now), now)
+            self._fetch_from(best, link, neighbour, self._context.extent.spans(now), now)
 
     def _rest(self, now: Instant) -> list[Span]:
         """What a fetch that broke off had left, as far as this router speaks for it."""
         rest = Spans(self.fetch.resume(now.mono))
-        return [part for span in self._keeper.spans(now) for part in rest.common(*span)]
+        return [part for span in self._context.extent.spans(now) for part in rest.common(*span)]
 
     def _best_offer(self) -> tuple[Candidate, Link, Neighbour] | tuple[None, None, None]:
         """The best offer left whose neighbour can still be reached."""
         while (best := self.fetch.offers.take_best()) is not None:
-            neighbour = self._neighbours.get(best.router, best.link)
-            link = self._desk.links.get(best.link)
+            neighbour = self._context.neighbours.get(best.router, best.link)
+            link = self._context.links.get(best.link)
             if neighbour is not None and link is not None:
                 return best, link, neighbour
         return None, None, None
@@ -148,8 +141,8 @@ class Asker:
     ) -> None:
         """All of the spans, from one that offered."""
         blocks = tuple(Block(low, high, None) for low, high in spans)
-        order = Order(source.router, source.link, source.offer.token, self._standing.salt(), blocks)
-        has_some = self._standing.count(now) >= OWN_SHARE * source.offer.records
+        order = Order(source.router, source.link, source.offer.token, self._digests.salt(), blocks)
+        has_some = self._digests.count(now) >= OWN_SHARE * source.offer.records
         self._begin(order, link, now, may_leave_out=has_some)
         self._send_want(link, neighbour, now)
 
@@ -178,14 +171,14 @@ class Asker:
         """Another router names its source: for whole ranges this one takes the same, which multicasts."""
         if not any(isinstance(block, Block) and block.ids is None and not block.but for block in want.blocks):
             return
-        source = self._neighbours.get(want.to, link.name)
+        source = self._context.neighbours.get(want.to, link.name)
         if source is None or self._is_barred(source, now) or not self.fetch.others_name(want.to, link.name):
             return
-        proof, spans = source.asking.proof(now.mono), list(self.fetch.outstanding.spans)
+        proof, spans = source.as_source.proof(now.mono), list(self.fetch.outstanding.spans)
         token = want.token if proof == NO_TOKEN else proof
         blocks = tuple(Block(low, high, None) for low, high in spans)
         self._stop_source(now)
-        order = Order(want.to, link.name, token, self._standing.salt(), blocks)
+        order = Order(want.to, link.name, token, self._digests.salt(), blocks)
         self.fetch.join(order, now.mono, _pause(link))
         self._look_for_mine()
         self._send_want(link, source, now)
@@ -196,7 +189,7 @@ class Asker:
             self._look_for_mine()
 
     def _look_for_mine(self) -> None:
-        held = self._keeper.store.records.count
+        held = self._context.store.records.count
         if any(held(low, high) for low, high in self.fetch.outstanding.spans):
             self.fetch.leave_out_mine()
 
@@ -207,7 +200,7 @@ class Asker:
             if isinstance(block, BySketchKey) or block.ids is not None:
                 allowed.append(block)
                 continue
-            for low, high in self._keeper.spans(now):
+            for low, high in self._context.extent.spans(now):
                 begin, end = max(low, block.low), min(high, block.high)
                 if begin < end:
                     allowed.append(Block(begin, end, None))
@@ -217,7 +210,7 @@ class Asker:
         order = self.fetch.order
         if order is None:
             return
-        room = self._desk.capacity(link) - WANT_FIELDS
+        room = self._context.capacity(link) - WANT_FIELDS
         chosen: list[Wanted] = []
         for wanted in self.fetch.outstanding.blocks():
             block = _cut(
@@ -230,18 +223,18 @@ class Asker:
         if not chosen:
             self._finish(now)
             return
-        neighbour.asking.shows(order.token)
+        neighbour.as_source.shows(order.token)
         want = Want(neighbour.router, order.token, order.salt, tuple(chosen))
         # Heard by others that fetch, they take the same source.
-        self._desk.send(link, [want], None if self.fetch.is_shareable else neighbour.origin)
+        self._context.send(link, [want], None if self.fetch.is_shareable else neighbour.origin)
         self.fetch.progress.asked(now.mono)
-        self._desk.timers.set(RouterDue.FETCH, self.fetch.progress.retry_at)
+        self._context.timers.set(RouterDue.FETCH, self.fetch.progress.retry_at)
 
     def _less_mine(self, wanted: Wanted, salt: Salt, most: int) -> Wanted:
         """The block less at most so many records that were here when the fetch began."""
         if not self.fetch.leaves_out:
             return wanted
-        block = all_but_mine(self._keeper.store.records, wanted, salt, most)
+        block = all_but_mine(self._context.store.records, wanted, salt, most)
         if isinstance(block, Block):
             self.fetch.window.asked(block)
         return block
@@ -257,7 +250,7 @@ class Asker:
 
     def is_asked_for(self, neighbour: Neighbour, link: Link, now: Instant) -> bool:
         """Whether records from this neighbour answer something that this router said."""
-        return neighbour.asking.answers(now.mono) or self.is_source(neighbour, link)
+        return neighbour.as_source.answers(now.mono) or self.is_source(neighbour, link)
 
     def strike(self, position: Position) -> None:
         """A record is not to be asked for. Of a range that is coming in it is not struck off: a WANT would
@@ -269,11 +262,11 @@ class Asker:
     def on_dump(self, neighbour: Neighbour, dump: Dump, link: Link, now: Instant) -> None:
         """A dump's datagram, after its records were taken in."""
         if not self.is_source(neighbour, link):
-            if dump.to == self._router and dump.low < dump.high:
+            if dump.to == self._context.router and dump.low < dump.high:
                 self._stop(neighbour, link, now)
             return
         is_time = self.fetch.heard(dump, now.mono)
-        is_through = dump.last and dump.to == self._router
+        is_through = dump.last and dump.to == self._context.router
         if not self.fetch.outstanding.blocks() or (is_through and self.fetch.is_by_sketch_key):
             self._finish(now)
         elif is_through:
@@ -285,17 +278,20 @@ class Asker:
         """The source of the fetch under way and its link, where both can still be reached."""
         order = self.fetch.order
         if order is not None:
-            neighbour, link = self._neighbours.get(order.router, order.link), self._desk.links.get(order.link)
+            neighbour, link = (
+                self._context.neighbours.get(order.router, order.link),
+                self._context.links.get(order.link),
+            )
             if neighbour is not None and link is not None:
                 return neighbour, link
         return None, None
 
     def _stop(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """Tells one who still sends a dump that nothing of it is wanted any more: a WANT of nothing."""
-        token = neighbour.asking.stop(now.mono)
+        token = neighbour.as_source.stop(now.mono)
         if token is not None:
-            want = Want(neighbour.router, token, self._standing.salt(), ())
-            self._desk.send(link, [want], neighbour.origin)
+            want = Want(neighbour.router, token, self._digests.salt(), ())
+            self._context.send(link, [want], neighbour.origin)
 
     def _stop_source(self, now: Instant) -> None:
         """Another source takes over."""
@@ -311,12 +307,12 @@ class Asker:
         if self.fetch.progress.is_silent(now.mono) or self.fetch.progress.is_too_long(now.mono):
             self._give_up(neighbour, now)
         elif now.mono < self.fetch.progress.retry_at:
-            self._desk.timers.set(RouterDue.FETCH, self.fetch.progress.retry_at)
+            self._context.timers.set(RouterDue.FETCH, self.fetch.progress.retry_at)
         elif neighbour and link:
             self._send_want(link, neighbour, now)
         else:
             # The link is gone, perhaps for a moment only.
-            self._desk.timers.set(RouterDue.FETCH, now.mono + WANT_RETRY)
+            self._context.timers.set(RouterDue.FETCH, now.mono + WANT_RETRY)
 
     def _next_round(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """The source says that it is through, and something is missing."""
@@ -327,7 +323,7 @@ class Asker:
 
     def _give_up(self, neighbour: Neighbour | None, now: Instant) -> None:
         if neighbour and not self.fetch.has_joined(neighbour.router):
-            neighbour.asking.shun(now.mono)
+            neighbour.as_source.shun(now.mono)
         self._stop_source(now)
         self._replace_source(now)
 
@@ -349,7 +345,7 @@ class Asker:
         neighbour, link = self._source()
         while neighbour and link and self.fetch.later:
             order = self.fetch.later.popleft()
-            blocks = lacking(self._keeper.store.records, order.blocks, order.salt)
+            blocks = lacking(self._context.store.records, order.blocks, order.salt)
             if blocks:
                 self._begin(replace(order, blocks=tuple(blocks)), link, now)
                 self._send_want(link, neighbour, now)
@@ -358,28 +354,28 @@ class Asker:
         window = self.fetch.window.block if self.fetch.window.pays else None
         is_by_sketch_key = self.fetch.is_by_sketch_key
         self.fetch.end(now.mono)
-        self._desk.timers.cancel(RouterDue.FETCH)
+        self._context.timers.cancel(RouterDue.FETCH)
         if not brought:
             return
-        for each in self._desk.links.values():
-            self._desk.hurry(each, now.mono)
+        for each in self._context.links.values():
+            self._context.hurry(each, now.mono)
         if neighbour and link:
-            neighbour.asking.trust()
-            neighbour.ladder.moved()
+            neighbour.as_source.trust()
+            neighbour.difference.moved()
             if window and self._goes_on(window, neighbour, link, now):
                 return
-            if not is_by_sketch_key and not link.source.serves(neighbour.router):
+            if not is_by_sketch_key and not link.dumps.serves(neighbour.router):
                 # A sketch told all there was; one that is being served goes on when it has all it wants.
-                self._desk.soon(
+                self._context.soon(
                     OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router), now.mono, RANGES_JITTER
                 )
 
     def _goes_on(self, window: Block, neighbour: Neighbour, link: Link, now: Instant) -> bool:
         """Asks for the next window of records without a step between, where the last one paid."""
-        below = window_below(self._keeper.store.records, window.low)
-        if below is None or not neighbour.asking.has_young_token(now.mono):
+        below = window_below(self._context.store.records, window.low)
+        if below is None or not neighbour.as_source.has_young_token(now.mono):
             return False
-        self.want(neighbour, link, neighbour.asking.token, self._standing.salt(), [below], now)
+        self.want(neighbour, link, neighbour.as_source.token, self._digests.salt(), [below], now)
         return self.fetch.active
 
     def block(self, now: Instant, seconds: float) -> None:

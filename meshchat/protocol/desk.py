@@ -1,26 +1,51 @@
-"""What the parts of the engine share: the outputs being collected, the timers, the links, the dice."""
+"""What the parts of the engine share.
 
+That is what is held, the links and who is heard on them, the timers, the dice, and the outputs so far.
+"""
+
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from random import Random
 
+from meshchat.protocol.clock import MeshClock
 from meshchat.protocol.deadlines import Deadline, LinkDue, OfLink
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Output, Send
+from meshchat.protocol.extent import Extent
 from meshchat.protocol.link import Link
+from meshchat.state.neighbours import Neighbours
 from meshchat.state.origin import Origin
+from meshchat.state.store import RecordStore
 from meshchat.state.timers import Timers
+from meshchat.wire.ids import MeshId, RouterId
 from meshchat.wire.packets import Packet
 
 
-class Desk:
-    """Where they leave what is to be done."""
+@dataclass
+class Context:
+    """Where the parts look things up, and leave what is to be done."""
 
-    def __init__(self, random: Random, envelope: Envelope) -> None:
-        self.random = random
-        self.envelope = envelope
-        self.timers: Timers[Deadline] = Timers()
-        self.links: dict[str, Link] = {}
-        self._out: list[Output] = []
+    mesh: MeshId
+    router: RouterId
+    """This router's id."""
+
+    random: Random
+    envelope: Envelope
+    clock: MeshClock
+    store: RecordStore
+    extent: Extent
+    """What of the store this router speaks for."""
+
+    neighbours: Neighbours = field(default_factory=Neighbours)
+    links: dict[str, Link] = field(default_factory=dict)
+    """The links that can be used, by name."""
+
+    timers: Timers[Deadline] = field(default_factory=Timers)
+    drops: Counter[str] = field(default_factory=Counter)
+    """What was refused, by reason."""
+
+    _out: list[Output] = field(default_factory=list)
 
     def emit(self, *outputs: Output) -> None:
         """Adds to what the engine hands back."""

@@ -21,15 +21,14 @@ from meshchat.constants import (
     SKETCH_GROWTH,
     SKETCH_MOST,
 )
-from meshchat.protocol.asker import WANT_FIELDS, Asker
+from meshchat.protocol.asker import WANT_FIELDS, Asking
 from meshchat.protocol.deadlines import NeighbourDue, OfNeighbour
-from meshchat.protocol.desk import Desk
-from meshchat.protocol.giver import Giver
+from meshchat.protocol.desk import Context
+from meshchat.protocol.giver import Serving
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
 from meshchat.protocol.reconcile import Findings, examine, fit, newest, offered, opening
-from meshchat.protocol.standing import Cover, Standing, Verdict
+from meshchat.protocol.standing import Cover, Digests, Verdict
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.origin import Origin
 from meshchat.state.store import HISTORY_START
@@ -107,81 +106,78 @@ class _Parts:
             self._parts.popitem(last=False)
 
 
-class Exchange:
-    """Narrows differences. Each method takes the time and leaves its outputs on the desk."""
+class Ladder:
+    """Narrows differences. Each method takes the time and leaves its outputs in the context."""
 
     def __init__(
         self,
-        desk: Desk,
-        keeper: Keeper,
-        standing: Standing,
-        asker: Asker,
-        giver: Giver,
-        router: RouterId,
+        context: Context,
+        digests: Digests,
+        asking: Asking,
+        serving: Serving,
         may_answer: Callable[[Neighbour, Instant], bool],
     ) -> None:
         """`may_answer` takes from the budget of answers to a neighbour's origin."""
-        self._desk, self._keeper, self._standing = desk, keeper, standing
-        self._asker, self._giver, self._router = asker, giver, router
+        self._context, self._digests, self._asking, self._serving = context, digests, asking, serving
         self._may_answer = may_answer
         self._parts = _Parts()
 
     def on_digest(self, neighbour: Neighbour, digest: Digest, link: Link, now: Instant) -> None:
         """A neighbour says what it holds."""
-        self._standing.note(neighbour, digest, now)
-        verdict, _ = self._standing.compare(digest, now)
+        self._digests.note(neighbour, digest, now)
+        verdict, _ = self._digests.compare(digest, now)
         if verdict is Verdict.EQUAL:
             link.agrees(neighbour)
-            self._standing.agreed(neighbour, digest, now)
-            neighbour.ladder.agrees()
-            self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
+            self._digests.agreed(neighbour, digest, now)
+            neighbour.difference.agrees()
+            self._context.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
         elif verdict is Verdict.DIFFERENT and not self._is_receiving(neighbour, now):
             self._differs(neighbour, digest, link, now)
 
     def _is_receiving(self, neighbour: Neighbour, now: Instant) -> bool:
         """Whether records are coming in that may end the difference."""
-        return self._asker.fetch.busy(now.mono) or neighbour.asking.is_giving(now.mono)
+        return self._asking.fetch.busy(now.mono) or neighbour.as_source.is_giving(now.mono)
 
     def _differs(self, neighbour: Neighbour, digest: Digest, link: Link, now: Instant) -> None:
-        neighbour.ladder.differs(now.mono)
-        backoff = neighbour.ladder.backoff
-        if not self._asker.may_begin(neighbour, now) or not (
+        neighbour.difference.differs(now.mono)
+        backoff = neighbour.difference.backoff
+        if not self._asking.may_begin(neighbour, now) or not (
             backoff.allows_full(now.mono) or backoff.allows_recent(now.mono, self._state(digest, now))
         ):
             return
         if self._may_answer(neighbour, now):
             if backoff.allows_full(now.mono):
-                self._desk.hurry(link, now.mono)
-            self._desk.soon(
+                self._context.hurry(link, now.mono)
+            self._context.soon(
                 OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router), now.mono, RANGES_JITTER
             )
 
     def _state(self, theirs: Digest, now: Instant) -> object:
-        return self._standing.view(now), theirs.undated.fingerprint, theirs.history.fingerprint
+        return self._digests.view(now), theirs.undated.fingerprint, theirs.history.fingerprint
 
     def begin(self, link: Link, neighbour: Neighbour, now: Instant) -> None:
         """The first step towards a neighbour whose digest differs."""
-        if not self._asker.may_begin(neighbour, now):
+        if not self._asking.may_begin(neighbour, now):
             return
         if link.air.talk.ready_in(now.mono):
             # The next digest that differs tries again.
-            self._keeper.drops["air-budget"] += 1
+            self._context.drops["air-budget"] += 1
             return
         cover = None
         if neighbour.said.digest is None:
-            spans = list(self._keeper.spans(now))
+            spans = list(self._context.extent.spans(now))
         else:
-            _, spans = self._standing.compare(neighbour.said.digest, now)
-            cover = self._standing.cover(neighbour.said.digest, now)
+            _, spans = self._digests.compare(neighbour.said.digest, now)
+            cover = self._digests.cover(neighbour.said.digest, now)
         if not spans:
             return
-        if not neighbour.ladder.backoff.allows_full(now.mono):
-            neighbour.ladder.backoff.started_recent(now.mono)
-            salt = self._standing.salt()
-            parts = newest(self._keeper.store.records, spans, salt)
+        if not neighbour.difference.backoff.allows_full(now.mono):
+            neighbour.difference.backoff.started_recent(now.mono)
+            salt = self._digests.salt()
+            parts = newest(self._context.store.records, spans, salt)
             self._say(link, [self._step(link, neighbour, parts, salt, now)], None, now)
             return
-        neighbour.ladder.backoff.started_full(now.mono)
+        neighbour.difference.backoff.started_full(now.mono)
         if cover is not None and abs(cover.lead) <= SKETCH_FIRST and 0 < cover.count != cover.lead:
             sketch = self._sketch(link, neighbour, cover, cells_for(cover.lead), now)
             if sketch:
@@ -195,24 +191,24 @@ class Exchange:
         """The first step by ranges."""
         lead = cover.lead if cover else 0
         may_sketch = (
-            cover is not None and 0 < abs(lead) <= SKETCH_MOST and not neighbour.ladder.beyond_sketches
+            cover is not None and 0 < abs(lead) <= SKETCH_MOST and not neighbour.difference.beyond_sketches
         )
-        neighbour.ladder.sketched = False
-        parts = opening(self._keeper.store.records, spans, lead, sketch=may_sketch)
-        return self._step(link, neighbour, parts, self._standing.salt(), now)
+        neighbour.difference.sketched = False
+        parts = opening(self._context.store.records, spans, lead, sketch=may_sketch)
+        return self._step(link, neighbour, parts, self._digests.salt(), now)
 
     def _say(self, link: Link, packets: Sequence[Packet], origin: Origin | None, now: Instant) -> None:
         """Each packet in a datagram of its own, at the expense of the share for talking."""
         for packet in packets:
-            link.air.talk.spend(now.mono, self._desk.send(link, [packet], origin))
+            link.air.talk.spend(now.mono, self._context.send(link, [packet], origin))
 
     def _step(
         self, link: Link, neighbour: Neighbour, parts: Sequence[Range], salt: Salt, now: Instant
     ) -> Ranges:
-        low, parts = fit(parts, self._desk.capacity(link) - _RANGES_FIELDS)
-        neighbour.asking.expect(now.mono)
+        low, parts = fit(parts, self._context.capacity(link) - _RANGES_FIELDS)
+        neighbour.as_source.expect(now.mono)
         return Ranges(
-            neighbour.router, self._standing.token(now), salt, self._standing.view(now), low, tuple(parts)
+            neighbour.router, self._digests.token(now), salt, self._digests.view(now), low, tuple(parts)
         )
 
     # --- Sketches ---------------------------------------------------------------------------------------
@@ -221,14 +217,14 @@ class Exchange:
         self, link: Link, neighbour: Neighbour, cover: Cover, cells: int, now: Instant
     ) -> list[Sketch]:
         """So many cells of what is here, in as few packets as hold them; none where that cannot be had."""
-        mine = self._keeper.store.records.sketch(cover.spans)
-        if mine is None or neighbour.ladder.beyond_sketches:
+        mine = self._context.store.records.sketch(cover.spans)
+        if mine is None or neighbour.difference.beyond_sketches:
             return []
-        neighbour.asking.expect(now.mono)
-        neighbour.ladder.sketched = True
-        room = (self._desk.capacity(link) - _SKETCH_FIELDS) // CELL_SIZE
-        view, proof = self._standing.view(now), neighbour.asking.proof(now.mono)
-        head = (neighbour.router, self._standing.token(now), proof, view, cover.floor, cover.ceiling)
+        neighbour.as_source.expect(now.mono)
+        neighbour.difference.sketched = True
+        room = (self._context.capacity(link) - _SKETCH_FIELDS) // CELL_SIZE
+        view, proof = self._digests.view(now), neighbour.as_source.proof(now.mono)
+        head = (neighbour.router, self._digests.token(now), proof, view, cover.floor, cover.ceiling)
         return [
             Sketch(*head, cover.count, cells, first, mine.encoded(first, min(first + room, cells)))
             for first in range(0, cells, room)
@@ -236,19 +232,19 @@ class Exchange:
 
     def on_sketch(self, neighbour: Neighbour, sketch: Sketch, link: Link, now: Instant) -> None:
         """Cells of a neighbour's set, for this router or overheard."""
-        neighbour.asking.said_token(sketch.token, now.mono)
-        is_for_me = sketch.to == self._router
+        neighbour.as_source.said_token(sketch.token, now.mono)
+        is_for_me = sketch.to == self._context.router
         if is_for_me:
-            self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
-        elif sketch.view == self._standing.view(now):
-            self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, sketch.to))
+            self._context.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
+        elif sketch.view == self._digests.view(now):
+            self._context.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, sketch.to))
         if not self._may_answer(neighbour, now):
             return
         cells = self._parts.join((link.name, neighbour.router), sketch)
         if not cells:
             return
         cover = Cover(sketch.floor, sketch.ceiling)
-        count = sum(self._keeper.store.records.count(*span) for span in cover.spans)
+        count = sum(self._context.store.records.count(*span) for span in cover.spans)
         cover = replace(cover, count=count, lead=count - sketch.count)
         told = self._compare(cover, cells)
         if told is None and is_for_me and len(cells) == sketch.total:
@@ -257,9 +253,9 @@ class Exchange:
             self._parts.told((link.name, neighbour.router), sketch)
             surplus, lacks = told
             if lacks:
-                room = (self._desk.capacity(link) - WANT_FIELDS - 5) // SKETCH_KEY_SIZE
+                room = (self._context.capacity(link) - WANT_FIELDS - 5) // SKETCH_KEY_SIZE
                 wanted = [BySketchKey(lacks[:room])]
-                self._asker.want(neighbour, link, sketch.token, self._standing.salt(), wanted, now)
+                self._asking.want(neighbour, link, sketch.token, self._digests.salt(), wanted, now)
             if is_for_me:
                 gave = self._give(neighbour, surplus, sketch.proof, link, now)
                 if not lacks and not gave:
@@ -272,7 +268,7 @@ class Exchange:
 
         None where the sketch does not tell, or contradicts the counts.
         """
-        records = self._keeper.store.records
+        records = self._context.store.records
         mine = records.sketch(cover.spans)
         keys = None if mine is None else mine.difference(cells)
         if keys is None:
@@ -287,14 +283,14 @@ class Exchange:
     ) -> None:
         """Answers with a larger sketch, where one may tell, or else begins with the ranges."""
         if link.air.talk.ready_in(now.mono):
-            self._keeper.drops["air-budget"] += 1
+            self._context.drops["air-budget"] += 1
             return
         answer: Sequence[Packet] = ()
         if cells < SKETCH_CELLS and abs(cover.lead) <= SKETCH_MOST:
             more = min(max(SKETCH_GROWTH * cells, cells_for(cover.lead)), SKETCH_CELLS)
             answer = self._sketch(link, neighbour, cover, more, now)
         if not answer:
-            neighbour.ladder.beyond_sketches = True
+            neighbour.difference.beyond_sketches = True
             answer = [self._opening(link, neighbour, cover.spans, cover, now)]
         self._say(link, answer, neighbour.origin, now)
 
@@ -305,44 +301,44 @@ class Exchange:
 
         Returns whether there is anything: what is only remembered cannot be sent.
         """
-        ceiling = make_position(1, self._keeper.ceiling(now))
+        ceiling = make_position(1, self._context.extent.ceiling(now))
         positions = [
-            position for position in surplus if position < ceiling and self._keeper.store.holds(position)
+            position for position in surplus if position < ceiling and self._context.store.holds(position)
         ]
-        if not self._standing.knows_token(proof, now):
+        if not self._digests.knows_token(proof, now):
             fitting = 1
             while fitting < len(positions) and self._fits_one_datagram(positions[: fitting + 1], link):
                 fitting += 1
             positions = positions[:fitting]
-        self._giver.push(neighbour, positions, link, now)
+        self._serving.push(neighbour, positions, link, now)
         return bool(positions)
 
     def _add_nothing(self, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """Says that there is nothing to add to a step."""
         if link.air.talk.ready_in(now.mono):
-            self._keeper.drops["air-budget"] += 1
+            self._context.drops["air-budget"] += 1
         else:
-            step = self._step(link, neighbour, (), self._standing.salt(), now)
+            step = self._step(link, neighbour, (), self._digests.salt(), now)
             self._say(link, [step], neighbour.origin, now)
 
     # --- Ranges -----------------------------------------------------------------------------------------
 
     def on_ranges(self, neighbour: Neighbour, ranges: Ranges, link: Link, now: Instant) -> None:
         """A step of an exchange, with this router or overheard. One without ranges says: nothing to add."""
-        neighbour.asking.said_token(ranges.token, now.mono)
-        if ranges.to == self._router:
-            self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
+        neighbour.as_source.said_token(ranges.token, now.mono)
+        if ranges.to == self._context.router:
+            self._context.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, neighbour.router))
             if ranges.parts:
-                neighbour.ladder.answered_by_ranges()
+                neighbour.difference.answered_by_ranges()
         if not ranges.parts:
-            if ranges.to == self._router:
-                neighbour.ladder.backoff.agreed()
+            if ranges.to == self._context.router:
+                neighbour.difference.backoff.agreed()
             return
         if not self._may_answer(neighbour, now):
             return
-        reply_salt = self._standing.salt()
-        findings = examine(self._keeper.store.records, ranges.parts, ranges.salt, reply_salt)
-        if ranges.to == self._router:
+        reply_salt = self._digests.salt()
+        findings = examine(self._context.store.records, ranges.parts, ranges.salt, reply_salt)
+        if ranges.to == self._context.router:
             if findings.open and (
                 sketch := self._answering_sketch(neighbour, ranges.parts, findings.open, link, now)
             ):
@@ -350,19 +346,19 @@ class Exchange:
                 return
             self._answer(neighbour, findings, link, reply_salt, now)
         else:
-            if ranges.view == self._standing.view(now):
-                self._desk.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, ranges.to))
+            if ranges.view == self._digests.view(now):
+                self._context.timers.cancel(OfNeighbour(NeighbourDue.STEP, link.name, ranges.to))
             findings.wants = [block for block in findings.wants if block.ids is not None]
         if findings.wants:
-            self._asker.want(neighbour, link, ranges.token, ranges.salt, findings.wants, now)
+            self._asking.want(neighbour, link, ranges.token, ranges.salt, findings.wants, now)
 
     def _answering_sketch(
         self, neighbour: Neighbour, parts: Sequence[Range], part: Fingerprinted, link: Link, now: Instant
     ) -> Sequence[Sketch]:
         """The sketch that answers a fingerprint; none where it would not tell, or may not be sent."""
-        records = self._keeper.store.records
-        floor = position_stamp(part.low) if part.low >= HISTORY_START else self._keeper.floor
-        cover = Cover(floor, self._keeper.ceiling(now))
+        records = self._context.store.records
+        floor = position_stamp(part.low) if part.low >= HISTORY_START else self._context.extent.floor
+        cover = Cover(floor, self._context.extent.ceiling(now))
         count = sum(records.count(*span) for span in cover.spans)
         told = [one for one in parts if isinstance(one, Fingerprinted)]
         lead = sum(records.count(one.low, one.high) - one.summary.count for one in told)
@@ -373,23 +369,23 @@ class Exchange:
 
     def on_want(self, neighbour: Neighbour, want: Want, link: Link, now: Instant) -> None:
         """A request, already granted: what it names as its sender's own is wanted, where it is not here."""
-        blocks = offered(self._keeper.store.records, want.blocks, want.salt)
-        if blocks and neighbour.asking.proof(now.mono) != NO_TOKEN:
-            self._asker.want(neighbour, link, neighbour.asking.proof(now.mono), want.salt, blocks, now)
+        blocks = offered(self._context.store.records, want.blocks, want.salt)
+        if blocks and neighbour.as_source.proof(now.mono) != NO_TOKEN:
+            self._asking.want(neighbour, link, neighbour.as_source.proof(now.mono), want.salt, blocks, now)
 
     def _answer(self, neighbour: Neighbour, findings: Findings, link: Link, salt: Salt, now: Instant) -> None:
         reply: list[Range] = list(findings.reply)
         if self._fits_one_datagram(findings.extra_positions, link):
-            self._giver.push(neighbour, findings.extra_positions, link, now)
+            self._serving.push(neighbour, findings.extra_positions, link, now)
         else:
             reply.extend(findings.extra)
         if link.air.talk.ready_in(now.mono):
-            self._keeper.drops["air-budget"] += 1
+            self._context.drops["air-budget"] += 1
         elif reply or not (findings.wants or findings.extra):
             self._say(link, [self._step(link, neighbour, reply, salt, now)], neighbour.origin, now)
 
     def _fits_one_datagram(self, positions: Sequence[Position], link: Link) -> bool:
         """A push, which no token guards, is at most one datagram, or one record."""
-        entries = [self._keeper.store.records.get(position) for position in positions[:64]]
+        entries = [self._context.store.records.get(position) for position in positions[:64]]
         size = sum(entry.size for entry in entries if entry)
-        return len(positions) <= 1 or (len(positions) < 64 and size < self._desk.capacity(link) * 3 // 4)
+        return len(positions) <= 1 or (len(positions) < 64 and size < self._context.capacity(link) * 3 // 4)

@@ -1,4 +1,4 @@
-"""The asker's side: ASK-FILE, choosing one source among the OFFERs, and fetching until nothing is left.
+"""One fetch: ASK-FILE, choosing one source among the OFFERs, and fetching until nothing is left.
 
 One fetch at a time. `MOVES` has its states, and what moves it on.
 
@@ -20,7 +20,7 @@ from meshchat.wire.packets import Block, BySketchKey, Dump, Wanted
 
 
 class FetchState(Enum):
-    """Where the asker stands: what it waits for."""
+    """What is waited for."""
 
     IDLE = "nothing"
     ASKING = "offers"

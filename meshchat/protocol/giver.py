@@ -1,4 +1,4 @@
-"""The giver's side: OFFERs to who starts or lags, and the dumps that were asked for."""
+"""Serving: OFFERs to who starts or lags, and the dumps that were asked for."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,94 +11,88 @@ from meshchat.constants import (
     PUSH_TO_ALL,
 )
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour
-from meshchat.protocol.desk import Desk
+from meshchat.protocol.desk import Context
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
-from meshchat.protocol.standing import Standing
+from meshchat.protocol.standing import Digests
 from meshchat.state.neighbour import Neighbour
-from meshchat.state.neighbours import Neighbours
-from meshchat.wire.ids import NOBODY, Position, RouterId, Token
+from meshchat.wire.ids import NOBODY, Position, Token
 from meshchat.wire.packets import Ask, Offer, Scope, Want
 from meshchat.wire.records import make_position
 
 
-class Giver:
-    """What this router gives to others. Each method takes the time and leaves its outputs on the desk."""
+class Serving:
+    """What this router gives to others. Each method takes the time and leaves its outputs in the context."""
 
     def __init__(
         self,
-        desk: Desk,
-        keeper: Keeper,
-        neighbours: Neighbours,
-        standing: Standing,
-        router: RouterId,
+        context: Context,
+        digests: Digests,
         may_answer: Callable[[Neighbour, Instant], bool],
     ) -> None:
         """`may_answer` takes from the budget of answers to a neighbour's origin."""
-        self._desk, self._keeper, self._neighbours = desk, keeper, neighbours
-        self._standing, self._router, self._may_answer = standing, router, may_answer
+        self._context, self._digests, self._may_answer = context, digests, may_answer
 
     def on_ask(self, neighbour: Neighbour, ask: Ask, link: Link, now: Instant) -> None:
         """A neighbour starts or lags: offer what it lacks, or say that all agrees."""
         if not self._may_answer(neighbour, now):
             return
-        self._standing.note(neighbour, ask.digest, now)
-        link.source.cancel(neighbour.router)
-        _, spans = self._standing.compare(ask.digest, now)
+        self._digests.note(neighbour, ask.digest, now)
+        link.dumps.cancel(neighbour.router)
+        _, spans = self._digests.compare(ask.digest, now)
         theirs = ask.digest.undated.count + ask.digest.history.count
-        if spans and self._standing.count(now) > theirs and not self._standing.is_fetching(now):
-            neighbour.serving.asked = ask.nonce
-            self._desk.soon(
+        if spans and self._digests.count(now) > theirs and not self._digests.is_fetching(now):
+            neighbour.as_asker.asked = ask.nonce
+            self._context.soon(
                 OfNeighbour(NeighbourDue.OFFER, link.name, neighbour.router), now.mono, OFFER_JITTER
             )
         else:
-            self._desk.soon(OfLink(LinkDue.DIGEST, link.name), now.mono, DIGEST_JITTER)
+            self._context.soon(OfLink(LinkDue.DIGEST, link.name), now.mono, DIGEST_JITTER)
 
     def send_offer(self, link: Link, neighbour: Neighbour, now: Instant) -> None:
         """Offers a neighbour that asked all that is held here."""
-        if neighbour.serving.asked is None:
+        if neighbour.as_asker.asked is None:
             return
-        size = self._keeper.store.bytes_held
-        token, streams = self._standing.token(now), len(link.source)
+        size = self._context.store.bytes_held
+        token, streams = self._digests.token(now), len(link.dumps)
         offer = Offer(
-            neighbour.router, neighbour.serving.asked, token, self._standing.count(now), size, streams
+            neighbour.router, neighbour.as_asker.asked, token, self._digests.count(now), size, streams
         )
-        self._desk.send(link, [offer], neighbour.origin)
+        self._context.send(link, [offer], neighbour.origin)
 
     def on_want(self, neighbour: Neighbour, want: Want, link: Link, now: Instant) -> bool:
         """A neighbour asks for records. Whether it may."""
         if not self._takes(want.token, neighbour, now):
-            self._keeper.drops["token"] += 1
+            self._context.drops["token"] += 1
             return False
         if not self._may_answer(neighbour, now):
             return False
-        neighbour.serving.wants(want.token, now.mono)
+        neighbour.as_asker.wants(want.token, now.mono)
         if not want.blocks:
-            link.source.cancel(neighbour.router)
+            link.dumps.cancel(neighbour.router)
             return True
-        ceiling = make_position(1, self._keeper.ceiling(now))
+        ceiling = make_position(1, self._context.extent.ceiling(now))
         origin = neighbour.origin
-        if link.source.request(neighbour.router, origin, want.blocks, want.salt, ceiling, now.mono):
-            neighbour.serving.gave(something=link.source.has_something_for(neighbour.router))
-            self._desk.timers.set_if_unset(OfLink(LinkDue.DUMP, link.name), now.mono + DUMP_GATHER)
+        if link.dumps.request(neighbour.router, origin, want.blocks, want.salt, ceiling, now.mono):
+            neighbour.as_asker.gave(something=link.dumps.has_something_for(neighbour.router))
+            self._context.timers.set_if_unset(OfLink(LinkDue.DUMP, link.name), now.mono + DUMP_GATHER)
         return True
 
     def _takes(self, token: Token, neighbour: Neighbour, now: Instant) -> bool:
         """Whether a WANT is no recording; a token goes on to be good while its owner goes on to use it."""
-        return neighbour.serving.is_in_use(token, now.mono) or self._standing.knows_token(token, now)
+        return neighbour.as_asker.is_in_use(token, now.mono) or self._digests.knows_token(token, now)
 
     def send_dump(self, link: Link, now: Instant) -> None:
         """The next datagram of the dumps on a link, when the repair share of the air allows it."""
-        wait = max(link.air.repair.ready_in(now.mono), link.source.ready_in(now.mono))
-        outgoing = None if wait else link.source.next(self._desk.capacity(link), now)
+        wait = max(link.air.repair.ready_in(now.mono), link.dumps.ready_in(now.mono))
+        outgoing = None if wait else link.dumps.next(self._context.capacity(link), now)
         if outgoing is not None:
-            size = self._desk.send(link, [outgoing.packet], outgoing.origin)
+            size = self._context.send(link, [outgoing.packet], outgoing.origin)
             link.air.repair.spend(now.mono, size * self._sources(link, now))
             outgoing.pace.spend(now.mono, size)
-        if len(link.source):
-            wait = max(link.air.repair.ready_in(now.mono), link.source.ready_in(now.mono))
-            self._desk.timers.set(OfLink(LinkDue.DUMP, link.name), now.mono + wait)
+        if len(link.dumps):
+            wait = max(link.air.repair.ready_in(now.mono), link.dumps.ready_in(now.mono))
+            self._context.timers.set(OfLink(LinkDue.DUMP, link.name), now.mono + wait)
 
     def _sources(self, link: Link, now: Instant) -> float:
         """How many send dumps here, as far as one can know: they share what one alone may take.
@@ -109,19 +103,22 @@ class Giver:
             neighbour.said.digest is not None
             and bool(neighbour.said.digest.scope & Scope.FETCHING)
             and now.mono - neighbour.said.at < NEIGHBOUR_FRESH
-            and not link.source.serves(neighbour.router)
-            for neighbour in self._neighbours.alive(now.mono, link.name)
+            and not link.dumps.serves(neighbour.router)
+            for neighbour in self._context.neighbours.alive(now.mono, link.name)
         )
-        return min(1.0 + others / max(1, len(link.source)), MAX_SOURCES)
+        return min(1.0 + others / max(1, len(link.dumps)), MAX_SOURCES)
 
     def push(self, neighbour: Neighbour, positions: Sequence[Position], link: Link, now: Instant) -> None:
         """Sends a few records to a neighbour that was seen to lack them, where there are any."""
         if not positions:
             return
-        neighbour.serving.gave()
-        many = link.profile.is_broadcast and len(self._neighbours.around(now.mono, link.name)) >= PUSH_TO_ALL
+        neighbour.as_asker.gave()
+        many = (
+            link.profile.is_broadcast
+            and len(self._context.neighbours.around(now.mono, link.name)) >= PUSH_TO_ALL
+        )
         if many:
-            link.source.push(NOBODY, None, positions)
+            link.dumps.push(NOBODY, None, positions)
         else:
-            link.source.push(neighbour.router, neighbour.origin, positions)
-        self._desk.timers.set_if_unset(OfLink(LinkDue.DUMP, link.name), now.mono)
+            link.dumps.push(neighbour.router, neighbour.origin, positions)
+        self._context.timers.set_if_unset(OfLink(LinkDue.DUMP, link.name), now.mono)

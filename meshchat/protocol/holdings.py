@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from heapq import merge
 from itertools import islice
 
+from meshchat.protocol.desk import Context
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.keeper import Retention
 from meshchat.state.receipts import Receipts
 from meshchat.state.store import HISTORY_START
 from meshchat.state.tally import RoomSum
@@ -20,8 +21,9 @@ from meshchat.wire.records import MAX_STAMP, make_position
 class Holdings:
     """A view of one router's records: it changes nothing."""
 
-    def __init__(self, keeper: Keeper, receipts: Receipts) -> None:
-        self._keeper, self._store, self._receipts = keeper, keeper.store, receipts
+    def __init__(self, context: Context, retention: Retention, receipts: Receipts) -> None:
+        self._store, self._extent = context.store, context.extent
+        self._retention, self._receipts = retention, receipts
 
     @property
     def count(self) -> int:
@@ -34,7 +36,7 @@ class Holdings:
 
     def age(self, position: Position, now: Instant) -> int:
         """Seconds that the record has been held, here and before it came here."""
-        return self._store.age(position, self._keeper.run(now))
+        return self._store.age(position, self._retention.run(now))
 
     def holders(self, record_id: RecordId, author: PublicKey) -> int | None:
         """How many neighbours are known to hold a message of this author (his public key); None where this
@@ -47,7 +49,7 @@ class Holdings:
 
     def rooms(self, now: Instant) -> Iterator[tuple[str, RoomSum]]:
         """The rooms that hold messages, in any order."""
-        return self._store.room_sums(self._keeper.ceiling(now))
+        return self._store.room_sums(self._extent.ceiling(now))
 
     def room_names(self) -> Iterable[str]:
         """The rooms in which anything is held, in any order."""
@@ -74,7 +76,7 @@ class Holdings:
         """The records of a room with since <= stamp < until in the order that people see; of many, the newest
         `limit`. With `before`, a position, only what people see above it.
         """
-        high = min(until, self._keeper.ceiling(now))
+        high = min(until, self._extent.ceiling(now))
         shown: list[Span] = [
             (make_position(stratum, since), make_position(stratum, high)) for stratum in (0, 1)
         ]

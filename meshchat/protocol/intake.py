@@ -10,22 +10,22 @@ from dataclasses import dataclass
 
 from meshchat.constants import AUTHOR_BURST, AUTHOR_RATE, MAX_SEEN, NEWS_MS
 from meshchat.protocol.admission import Admission, Admitted
-from meshchat.protocol.asker import Asker
-from meshchat.protocol.desk import Desk
+from meshchat.protocol.asker import Asking
+from meshchat.protocol.desk import Context
 from meshchat.protocol.door import Door
 from meshchat.protocol.events import Append, Appended, Deliver, Stored
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.keeper import Retention
 from meshchat.protocol.link import Link
-from meshchat.protocol.news import News
+from meshchat.protocol.news import Relay
 from meshchat.protocol.presence import Presence
-from meshchat.protocol.standing import Standing
+from meshchat.protocol.standing import Digests
 from meshchat.state.fragments import Reassembly
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.receipts import Receipts
 from meshchat.state.seen import SeenCache
-from meshchat.wire.ids import MeshId, Position, PublicKey, RecordId, confirm_key_of
+from meshchat.wire.ids import Position, PublicKey, RecordId, confirm_key_of
 from meshchat.wire.packets import Carried, Fragment
 from meshchat.wire.records import Record, Space, carried_position, stamp_ms
 
@@ -53,24 +53,21 @@ class _Pending:
 
 
 class Intake:
-    """The one way into the store. Each method takes the time and leaves its outputs on the desk."""
+    """The one way into the store. Each method takes the time and leaves its outputs in the context."""
 
     def __init__(
         self,
-        desk: Desk,
-        keeper: Keeper,
+        context: Context,
+        retention: Retention,
         admission: Admission,
-        asker: Asker,
-        news: News,
+        asking: Asking,
+        relay: Relay,
         presence: Presence,
         receipts: Receipts,
-        standing: Standing,
-        mesh: MeshId,
+        digests: Digests,
     ) -> None:
-        """`mesh` is the 8-byte mesh id."""
-        self._desk, self._keeper, self._admission, self._asker = desk, keeper, admission, asker
-        self._news, self._presence, self._receipts, self._standing = news, presence, receipts, standing
-        self._mesh = mesh
+        self._context, self._retention, self._admission, self._asking = context, retention, admission, asking
+        self._relay, self._presence, self._receipts, self._digests = relay, presence, receipts, digests
         self._pending: dict[RecordId, _Pending] = {}
         self._reassembly = Reassembly()
         self._seen = SeenCache(MAX_SEEN)
@@ -86,13 +83,13 @@ class Intake:
 
     def from_file(self, carried: Iterable[Carried], now: Instant) -> tuple[int, Counter[str]]:
         """Records of the operator's file: how many were known, and how many refused or waiting, by reason."""
-        known, before = 0, Counter(self._keeper.drops)
+        known, before = 0, Counter(self._context.drops)
         for one in carried:
-            if self._admission.knows(carried_position(self._mesh, one.data)):
+            if self._admission.knows(carried_position(self._context.mesh, one.data)):
                 known += 1
             elif (admitted := self._admission.consider(one, None, now)) is not None:
                 self._gather(admitted, Door.FILE, None, now)
-        return known, self._keeper.drops - before
+        return known, self._context.drops - before
 
     def release(self, now: Instant) -> None:
         """What waited in quarantine, as far as its time has come."""
@@ -105,9 +102,9 @@ class Intake:
         """A neighbour's records, as news or as a repair."""
         is_news = door is Door.NEWS
         for carried in items:
-            position = carried_position(self._mesh, carried.data)
+            position = carried_position(self._context.mesh, carried.data)
             if self._admission.holds(position):
-                self._keeper.drops["duplicate"] += 1
+                self._context.drops["duplicate"] += 1
                 self._heard_with(position, door, neighbour, link, now)
                 self._strike(position, carried, door, neighbour, link, now)
             elif self._admission.awaits(position):
@@ -115,8 +112,8 @@ class Intake:
                 self._strike(position, carried, door, neighbour, link, now)
             elif is_news and carried.ephemeral:
                 self._presence.take_in(carried, neighbour, link, now)
-            elif _is_too_old(carried) and (is_news or not self._asker.is_asked_for(neighbour, link, now)):
-                self._keeper.drops["age"] += 1
+            elif _is_too_old(carried) and (is_news or not self._asking.is_asked_for(neighbour, link, now)):
+                self._context.drops["age"] += 1
             else:
                 self._is_new(position, carried, door, neighbour, link, now)
 
@@ -130,7 +127,7 @@ class Intake:
             return
         whole = self._reassembly.add(neighbour.router, piece, now.mono)
         if whole is not None and len(whole) >= _SHORTEST:
-            self._seen.add(carried_position(self._mesh, whole))
+            self._seen.add(carried_position(self._context.mesh, whole))
             self.take_in((Carried(whole, piece.age),), door, neighbour, link, now)
 
     # --- Authenticate and deduplicate -------------------------------------------------------------------
@@ -143,10 +140,10 @@ class Intake:
             self._strike(position, carried, door, sender, link, now)
             self._gather(admitted, door, sender, now)
             if door is Door.REPAIR:
-                sender.asking.gave(now.mono)
-        elif self._asker.is_source(sender, link):
+                sender.as_source.gave(now.mono)
+        elif self._asking.is_source(sender, link):
             # Refused, and so not wanted: an honest source that offers it again is not to be shunned.
-            self._asker.strike(position)
+            self._asking.strike(position)
 
     def _waits(self, position: Position, door: Door, sender: Neighbour, link: Link, now: Instant) -> None:
         """It is in quarantine; where its time has come it comes in now, from this neighbour.
@@ -157,7 +154,7 @@ class Intake:
         if released is not None:
             self._gather(released, door, sender, now)
             return
-        self._keeper.drops["duplicate"] += 1
+        self._context.drops["duplicate"] += 1
         self._heard_with(position, door, sender, link, now)
 
     def _heard_with(
@@ -167,18 +164,18 @@ class Intake:
         if (key := confirm_key_of(position)) in self._receipts.watched:
             self._receipts.has(key, neighbour)
         if door is Door.NEWS:
-            self._news.copy_heard(position, neighbour, link, now)
+            self._relay.copy_heard(position, neighbour, link, now)
         else:
-            self._news.has(position, neighbour, link)
+            self._relay.has(position, neighbour, link)
 
     def _strike(
         self, position: Position, carried: Carried, door: Door, sender: Neighbour, link: Link, now: Instant
     ) -> None:
         """The record is wanted no more. In a range that is coming in, one that is flooded leaves no hole."""
         if door is Door.NEWS:
-            self._asker.strike(position)
+            self._asking.strike(position)
         else:
-            self._asker.received(position, carried.size, sender, link, now)
+            self._asking.received(position, carried.size, sender, link, now)
 
     # --- Append -----------------------------------------------------------------------------------------
 
@@ -187,8 +184,8 @@ class Intake:
         record = admitted.record
         if record.id in self._pending:
             return
-        is_live = door.is_news or stamp_ms(record.stamp) > self._keeper.clock.now_ms(now) - NEWS_MS
-        is_relayed = door.is_news or (is_live and not self._asker.fetch.outstanding.spans)
+        is_live = door.is_news or stamp_ms(record.stamp) > self._context.clock.now_ms(now) - NEWS_MS
+        is_relayed = door.is_news or (is_live and not self._asking.fetch.outstanding.spans)
         self._pending[record.id] = _Pending(admitted, door, sender, is_live=is_live, is_relayed=is_relayed)
 
     def flush(self) -> None:
@@ -199,7 +196,7 @@ class Intake:
         if fresh:
             for pending in fresh:
                 pending.is_handed_out = True
-            self._desk.emit(Append(tuple(Stored(one.admitted.record, one.admitted.age) for one in fresh)))
+            self._context.emit(Append(tuple(Stored(one.admitted.record, one.admitted.age) for one in fresh)))
 
     def appended(self, outcome: Appended, now: Instant) -> None:
         """What came of an `Append`: what is on disk is held, shown and relayed from now on.
@@ -208,37 +205,39 @@ class Intake:
         """
         self._lose(outcome.failed, now)
         stored = [self._pending.pop(one) for one in outcome.stored]
-        removed = self._keeper.store_records([(one.admitted.record, one.admitted.age) for one in stored], now)
+        removed = self._retention.store_records(
+            [(one.admitted.record, one.admitted.age) for one in stored], now
+        )
         shown: list[Deliver] = []
         for pending in stored:
             record = pending.admitted.record
             self._seen.add(record.position)
-            if self._keeper.store.holds(record.position):
+            if self._context.store.holds(record.position):
                 shown.append(Deliver(record, pending.is_live))
                 self._presence.wrote(record, now)
                 if pending.is_relayed:
-                    self._relay(pending, now)
-        self._news.send_due(now)
-        self._desk.emit(*shown, *removed)
+                    self._pass_on(pending, now)
+        self._relay.send_due(now)
+        self._context.emit(*shown, *removed)
 
     def _lose(self, failed: Sequence[RecordId], now: Instant) -> None:
         for one in failed:
             del self._pending[one]
             self._receipts.discard(one)
-            self._keeper.drops["disk"] += 1
+            self._context.drops["disk"] += 1
         if failed:
-            self._asker.block(now, DISK_RETRY)
+            self._asking.block(now, DISK_RETRY)
 
     # --- Relay ------------------------------------------------------------------------------------------
 
-    def _relay(self, pending: _Pending, now: Instant) -> None:
+    def _pass_on(self, pending: _Pending, now: Instant) -> None:
         record = pending.admitted.record
-        self._standing.arrived(record.stamp, now)
+        self._digests.arrived(record.stamp, now)
         if not self._authors.take(record.key, now.mono):
-            self._keeper.drops["author-rate"] += 1
+            self._context.drops["author-rate"] += 1
             return
         carried = Carried(record.carried, pending.admitted.age)
-        self._news.flood(record.position, carried, pending.door, pending.sender, now)
+        self._relay.flood(record.position, carried, pending.door, pending.sender, now)
 
 
 def _is_too_old(carried: Carried) -> bool:

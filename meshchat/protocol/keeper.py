@@ -1,45 +1,36 @@
-"""What is kept, and every way out of it.
-
-What is ahead of mesh time waits in quarantine; a record leaves by the horizon, by age, by a wipe by hand, or
-by the limits on size.
+"""What is kept and what goes: a record leaves by the horizon, by age, by a wipe by hand, or by the limits on
+size. What is ahead of mesh time waits in quarantine.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
-from meshchat.constants import AHEAD_MS
-from meshchat.protocol.clock import MeshClock
+from meshchat.protocol.desk import Context
 from meshchat.protocol.events import Output, Remember, Remove, Save
 from meshchat.protocol.horizon import Horizon
 from meshchat.protocol.instant import Instant
 from meshchat.state.quarantine import Quarantine
-from meshchat.state.store import HISTORY_START, HistoryRow, RecordStore
-from meshchat.wire.ids import END, START, Bound, Fingerprint, Position, Span
-from meshchat.wire.packets import Summary
+from meshchat.state.store import HistoryRow
+from meshchat.wire.ids import Position
 from meshchat.wire.records import (
-    MAX_STAMP,
     Grade,
     Record,
-    make_position,
     make_stamp,
     position_stamp,
     stamp_ms,
 )
 
-_LOWEST = make_position(0, 0)
-_UNKNOWN = Summary(0, Fingerprint(b""))
 MAX_WIPED_ROOMS = 1024
 """Rooms of which it is known when they were wiped by hand."""
 
 
-class Keeper:
-    """The records of one router, and the rules for keeping them. `drops` counts refusals by reason."""
+class Retention:
+    """What one router keeps, and for how long."""
 
     def __init__(
         self,
-        store: RecordStore,
-        clock: MeshClock,
+        context: Context,
         horizon: Horizon,
+        *,
         wipe_moment: Callable[[int], int],
         run_at_start: int,
         now: Instant,
@@ -47,14 +38,11 @@ class Keeper:
         """`wipe_moment` gives the last daily wipe at or before a mesh time (both milliseconds);
         `run_at_start` is how many seconds this router had run before, in all.
         """
-        self.store, self.clock, self.horizon = store, clock, horizon
-        self.drops: Counter[str] = Counter()
+        self._store, self._clock, self._extent = context.store, context.clock, context.extent
+        self.horizon = horizon
         self._wipe_moment = wipe_moment
         self._run_at_start, self._started_at = run_at_start, now.mono
         self.quarantine = Quarantine()
-        self._newest_of = (-1, START, START)
-        self._summed_of, self._summed_below = (-1, 0), 0
-        self._summed = _UNKNOWN, _UNKNOWN
         self._wiped: dict[str | None, int] = {}
         self._last_wipe_ms = -1
 
@@ -64,59 +52,11 @@ class Keeper:
         """Cumulative seconds that this router has run."""
         return self._run_at_start + int(now.mono - self._started_at)
 
-    def ceiling(self, now: Instant) -> int:
-        """The lowest stamp that lies too far in the future to be shown or passed on."""
-        return make_stamp(max(0, self.clock.now_ms(now) + AHEAD_MS))
-
-    @property
-    def floor(self) -> int:
-        """The lowest stamp of dated history that this router speaks for, asks for and takes in."""
-        return max(self.horizon.stamp, self.store.floor)
-
-    def spans(self, now: Instant, floor: int = 0, ceiling: int | None = None) -> tuple[Span, Span]:
-        """The undated and the dated part of what this router speaks for, narrowed by another's floor."""
-        top = self.ceiling(now) if ceiling is None else min(ceiling, self.ceiling(now))
-        low = make_position(1, max(floor, self.floor))
-        undated_top: Bound = make_position(0, top)
-        dated_top: Bound = make_position(1, top)
-        # Where nothing lies above, the same bound each time lets fingerprints be remembered.
-        newest_undated, newest_dated = self._newest()
-        if newest_undated < undated_top:
-            undated_top = HISTORY_START
-        if newest_dated < dated_top:
-            dated_top = END
-        return (_LOWEST, undated_top), (low, max(low, dated_top))
-
-    def _newest(self) -> tuple[Bound, Bound]:
-        """The highest position of the undated part and of all; looked for anew only after a change."""
-        records = self.store.records
-        if self._newest_of[0] != records.version:
-            tops = (records.rank(HISTORY_START), len(records))
-            undated, dated = (records.at_rank(top - 1) if top else START for top in tops)
-            self._newest_of = (records.version, undated, dated)
-        return self._newest_of[1:]
-
-    def summaries(self, now: Instant, until: int = MAX_STAMP) -> tuple[Summary, Summary]:
-        """What a digest says of both parts below the stamp `until`.
-
-        Remembered where nothing lies above: it is compared with each digest that is heard.
-        """
-        records, ceiling = self.store.records, min(until, self.ceiling(now))
-        state = records.version, self.floor
-        if self._summed_of == state and self._summed_below <= ceiling:
-            return self._summed
-        undated, dated = self.spans(now, ceiling=ceiling)
-        summaries = records.summary(*undated), records.summary(*dated)
-        newest = max(map(position_stamp, self._newest()))
-        if newest < ceiling:
-            self._summed_of, self._summed_below, self._summed = state, newest + 1, summaries
-        return summaries
-
     # --- In ---------------------------------------------------------------------------------------------
 
     def let_go(self, record: Record) -> bool:
         """Whether the limits leave no room, or it was wiped by hand and had only not come here before."""
-        return self.store.is_beneath_limits(record) or self._was_wiped(record)
+        return self._store.is_beneath_limits(record) or self._was_wiped(record)
 
     def _was_wiped(self, record: Record) -> bool:
         if record.permanent:
@@ -129,7 +69,7 @@ class Keeper:
         retention = self.horizon.retention_ms
         if record.permanent or record.grade is not Grade.UNKNOWN or retention is None:
             return False
-        now_ms = self.clock.now_ms(now)
+        now_ms = self._clock.now_ms(now)
         return age * 1000 - (now_ms - self._wipe_moment(now_ms)) > retention
 
     @property
@@ -140,20 +80,20 @@ class Keeper:
     def store_records(self, records: Sequence[tuple[Record, int]], now: Instant) -> list[Output]:
         """The records, each with its age, are on disk: from now on they are held. Returns what has to go."""
         for record, _ in records:
-            if not self.clock.is_ahead(now, record.stamp):
-                self.clock.shown(record.stamp)
-        return self._let_go(self.store.add_all(records, self.run(now)))
+            if not self._clock.is_ahead(now, record.stamp):
+                self._clock.shown(record.stamp)
+        return self._let_go(self._store.add_all(records, self.run(now)))
 
     def restore(self, rows: Sequence[HistoryRow], now: Instant) -> list[Output]:
         """The same for history that this router had stored and verified before it started."""
-        ceiling = self.ceiling(now)
+        ceiling = self._extent.ceiling(now)
         stamps = [position_stamp(row.position) for row in rows]
-        self.clock.shown(max((stamp for stamp in stamps if stamp < ceiling), default=0))
-        return self._let_go(self.store.add_history(rows))
+        self._clock.shown(max((stamp for stamp in stamps if stamp < ceiling), default=0))
+        return self._let_go(self._store.add_history(rows))
 
     def _let_go(self, gone: Sequence[Position]) -> list[Output]:
-        if self.store.remembers_too_much:
-            self.store.trim_remembered()
+        if self._store.remembers_too_much:
+            self._store.trim_remembered()
         return [Remove(tuple(gone), "limit")] if gone else []
 
     # --- Out --------------------------------------------------------------------------------------------
@@ -161,22 +101,22 @@ class Keeper:
     def housekeep(self, now: Instant) -> list[Output]:
         """The daily wipe, by date and by age, where its time has come."""
         out: list[Output] = []
-        wipe_ms = self._wipe_moment(self.clock.now_ms(now))
+        wipe_ms = self._wipe_moment(self._clock.now_ms(now))
         if self._move_horizon(now, wipe_ms):
-            below = self.store.below(self.horizon.stamp)
+            below = self._store.below(self.horizon.stamp)
             for position in below:
-                self.store.forget(position, remember=False)
-            self.store.drop_remembered_below(self.horizon.stamp)
+                self._store.forget(position, remember=False)
+            self._store.drop_remembered_below(self.horizon.stamp)
             if below:
                 out += [Save(), Remove(tuple(below), "wipe")]
         out.extend(self._wipe_aged(now, wipe_ms))
         return out
 
     def _move_horizon(self, now: Instant, wipe_ms: int) -> bool:
-        now_ms, grade, run = self.clock.now_ms(now), self.clock.grade(now), self.run(now)
+        now_ms, grade, run = self._clock.now_ms(now), self._clock.grade(now), self.run(now)
         if grade is Grade.GOOD:
             return self.horizon.by_own_clock(now_ms, wipe_ms, run)
-        oldest = self.store.oldest_history()
+        oldest = self._store.oldest_history()
         oldest_ms = None if oldest is None else stamp_ms(oldest)
         adopted = grade is Grade.ADOPTED
         return self.horizon.by_running_time(now_ms, wipe_ms, run, oldest_ms, adopted=adopted)
@@ -186,9 +126,9 @@ class Keeper:
         is_new, self._last_wipe_ms = wipe_ms != self._last_wipe_ms, wipe_ms
         if self.horizon.retention_ms is None or not is_new:
             return []
-        aged = self.store.aged(self.horizon.retention_ms // 1000, self.run(now))
+        aged = self._store.aged(self.horizon.retention_ms // 1000, self.run(now))
         for position in aged:
-            self.store.forget(position, remember=True)
+            self._store.forget(position, remember=True)
         return [Remember(tuple(aged)), Remove(tuple(aged), "age")] if aged else []
 
     def wipe(self, room: str | None, now: Instant) -> list[Output]:
@@ -196,25 +136,25 @@ class Keeper:
 
         Until the next restart that holds for what was written before and had not come here yet, too.
         """
-        self._wiped[room] = make_stamp(self.clock.now_ms(now))
+        self._wiped[room] = make_stamp(self._clock.now_ms(now))
         if len(self._wiped) > MAX_WIPED_ROOMS:
             self._wiped.pop(next(iter(self._wiped)))
         if room is None:
-            positions = [entry.position for entry in self.store.held_entries() if entry.room]
+            positions = [entry.position for entry in self._store.held_entries() if entry.room]
         else:
-            positions = [entry.position for entry in self.store.room_entries(room)]
+            positions = [entry.position for entry in self._store.room_entries(room)]
         for position in positions:
-            self.store.forget(position, remember=True)
+            self._store.forget(position, remember=True)
         waiting = self.quarantine.take(lambda record: not record.permanent and room in (None, record.log))
         for one in waiting:
-            self.store.remember(one.record.position)
+            self._store.remember(one.record.position)
         gone = (*positions, *(one.record.position for one in waiting))
         return [Remember(gone), Remove(tuple(positions), "hand")] if gone else []
 
     def reset_stamps(self, now: Instant) -> None:
         """After mesh time was set back: stamps go on above the newest record that can still be shown."""
-        self.clock.forget_stamps(now)
-        for low, high in self.spans(now):
-            rank = self.store.records.rank(high)
-            if rank and (newest := self.store.records.at_rank(rank - 1)) >= low:
-                self.clock.shown(position_stamp(newest))
+        self._clock.forget_stamps(now)
+        for low, high in self._extent.spans(now):
+            rank = self._store.records.rank(high)
+            if rank and (newest := self._store.records.at_rank(rank - 1)) >= low:
+                self._clock.shown(position_stamp(newest))

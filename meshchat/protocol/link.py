@@ -8,7 +8,7 @@ from meshchat.constants import ASK_REPEATS, INSIST, NEWS_REST, NEWS_REST_MAX
 from meshchat.protocol.air import Air, AirShare
 from meshchat.protocol.flooding import LinkFlood
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.source import Source
+from meshchat.protocol.source import Dumps
 from meshchat.protocol.trickle import Trickle
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.store import RecordStore
@@ -114,7 +114,7 @@ class Link:
         self.trickle = Trickle(random, now)
         self.flood = LinkFlood(random, store.holds, is_broadcast=profile.is_broadcast)
         self.air = Air(profile.air)
-        self.source = Source(store, carried, self.air.repair.rate)
+        self.dumps = Dumps(store, carried, self.air.repair.rate)
         self.asks = Asks()
         self.doubts = Doubts()
         self._number = random.randint(1, MAX_NUMBER)

@@ -5,29 +5,28 @@ from collections.abc import Iterable, Sequence
 
 from meshchat.constants import MAX_CONFIRM_KEYS, RESEND_UP_TO, TRICKLE_K
 from meshchat.protocol.deadlines import LinkDue, OfLink
-from meshchat.protocol.desk import Desk
+from meshchat.protocol.desk import Context
 from meshchat.protocol.door import Door
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
 from meshchat.protocol.source import fragments
 from meshchat.state.neighbour import Neighbour
-from meshchat.state.neighbours import Neighbours
-from meshchat.wire.ids import MeshId, Position, RouterId
+from meshchat.wire.ids import Position, RouterId
 from meshchat.wire.packets import NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Packet, Records
 from meshchat.wire.records import record_id
 
 
-class News:
-    """Floods what is new. Each method takes the time and leaves its outputs on the desk."""
+class Relay:
+    """Floods what is new. Each method takes the time and leaves its outputs in the context."""
 
-    def __init__(self, desk: Desk, neighbours: Neighbours, mesh: MeshId) -> None:
-        self._desk, self._neighbours, self._mesh = desk, neighbours, mesh
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def flood(
         self, position: Position, carried: Carried, door: Door, sender: Neighbour | None, now: Instant
     ) -> None:
         """A record is new here; `sender` is the neighbour it came from, None where it came from none."""
-        for link in self._desk.links.values():
+        for link in self._context.links.values():
             heard_from = sender if sender and sender.link == link.name else None
             link.flood.begin(position, carried, now.mono, is_own=door.begins_here)
             if heard_from and door is Door.NEWS:
@@ -38,7 +37,7 @@ class News:
 
     def send_due(self, now: Instant) -> None:
         """What was made here leaves now, before it is shown here: the others have to wait for it."""
-        for link in self._desk.links.values():
+        for link in self._context.links.values():
             if link.flood.relay_due(now.mono):
                 self.expire(link, now)
 
@@ -58,14 +57,14 @@ class News:
     def _arm(self, link: Link) -> None:
         deadline = link.flood.deadline
         if deadline is not None:
-            self._desk.timers.set(OfLink(LinkDue.FLOOD, link.name), deadline)
+            self._context.timers.set(OfLink(LinkDue.FLOOD, link.name), deadline)
 
     def expire(self, link: Link, now: Instant) -> None:
         """The time of something on this link has come."""
         if wait := self._hold(link, now):
-            self._desk.timers.set(OfLink(LinkDue.FLOOD, link.name), now.mono + wait)
+            self._context.timers.set(OfLink(LinkDue.FLOOD, link.name), now.mono + wait)
             return
-        around = self._neighbours.around(now.mono, link.name)
+        around = self._context.neighbours.around(now.mono, link.name)
         self._relay(link, around, now)
         self._confirm(link, now)
         self._look(link, around, now)
@@ -78,36 +77,36 @@ class News:
             return wait
         return (
             0.0
-            if link.flood.fills(self._desk.capacity(link) - RECORDS_FIELDS)
+            if link.flood.fills(self._context.capacity(link) - RECORDS_FIELDS)
             else link.air.frames.ready_in(now.mono)
         )
 
     def _relay(self, link: Link, around: Sequence[Neighbour], now: Instant) -> None:
         if not link.flood.relay_due(now.mono):
             return
-        capacity = self._desk.capacity(link)
+        capacity = self._context.capacity(link)
         items = link.flood.take(now.mono, around, capacity - RECORDS_FIELDS)
         if not items:
             return
         link.air.frames.take(now.mono)
         for packet in self._packets(items, link, capacity):
-            link.air.news.spend(now.mono, self._desk.send(link, [packet]))
+            link.air.news.spend(now.mono, self._context.send(link, [packet]))
 
     def _packets(self, items: Sequence[Carried], link: Link, capacity: int) -> list[Packet]:
         if len(items) == 1 and items[0].size > capacity - RECORDS_FIELDS:
-            known = record_id(self._mesh, items[0].data)
+            known = record_id(self._context.mesh, items[0].data)
             return list(fragments(known, items[0], capacity, repair=False))
         return [Records(tuple(items), link.next_number())]
 
     def _confirm(self, link: Link, now: Instant) -> None:
         keys = link.flood.take_confirms(now.mono, MAX_CONFIRM_KEYS)
         if keys:
-            link.air.news.spend(now.mono, self._desk.send(link, [Confirm(keys, link.next_number())]))
+            link.air.news.spend(now.mono, self._context.send(link, [Confirm(keys, link.next_number())]))
 
     def _look(self, link: Link, around: Sequence[Neighbour], now: Instant) -> None:
         """Sends once more what few neighbours may have missed; the digests look after the rest."""
         again: dict[RouterId, list[Carried]] = defaultdict(list)
-        capacity = self._desk.capacity(link) - RECORDS_FIELDS
+        capacity = self._context.capacity(link) - RECORDS_FIELDS
         fresh = {one.router: one for one in around if one.fresh(now.mono)}
         for flood in link.flood.watched(now.mono):
             missed = [one for one in flood.underserved(around) if one.router in fresh]
@@ -124,7 +123,7 @@ class News:
             if missed:
                 if any(self._is_remote(one, around) for one in missed):
                     link.insist(now.mono)
-                self._desk.hurry(link, now.mono)
+                self._context.hurry(link, now.mono)
             elif residue := flood.residue(fresh.values()):
                 self._tell_at_rest(link, residue, now)
         for router, items in again.items():
@@ -137,7 +136,7 @@ class News:
 
     def _tell_at_rest(self, link: Link, residue: Iterable[RouterId], now: Instant) -> None:
         """A digest is to follow when no more news comes, unless these neighbours hear an equal one before."""
-        self._desk.timers.set(OfLink(LinkDue.REST, link.name), link.doubts.add(residue, now.mono))
+        self._context.timers.set(OfLink(LinkDue.REST, link.name), link.doubts.add(residue, now.mono))
 
     def _send_again(
         self, link: Link, neighbour: Neighbour, items: Sequence[Carried], capacity: int, now: Instant
@@ -154,4 +153,4 @@ class News:
 
     def _send_to(self, link: Link, neighbour: Neighbour, items: Sequence[Carried], now: Instant) -> None:
         packet = Records(tuple(items), NO_NUMBER)
-        link.air.news.spend(now.mono, self._desk.send(link, [packet], neighbour.origin))
+        link.air.news.spend(now.mono, self._context.send(link, [packet], neighbour.origin))

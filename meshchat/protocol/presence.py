@@ -30,18 +30,17 @@ from meshchat.constants import (
 from meshchat.errors import Malformed
 from meshchat.protocol.admission import Admission
 from meshchat.protocol.deadlines import NeighbourDue, OfNeighbour, OfPlace
-from meshchat.protocol.desk import Desk
+from meshchat.protocol.desk import Context
 from meshchat.protocol.door import Door
 from meshchat.protocol.events import PresenceChanged, Restate
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
-from meshchat.protocol.news import News
+from meshchat.protocol.news import Relay
 from meshchat.state.limits import BucketTable, TokenBucket
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.origin import Origin
 from meshchat.state.presence import Entry, PresenceTable, Present, place
-from meshchat.wire.ids import ConfirmKey, MeshId, Place, PublicKey, RouterId, confirm_key_of
+from meshchat.wire.ids import ConfirmKey, Place, PublicKey, RouterId, confirm_key_of
 from meshchat.wire.packets import NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Digest, Records
 from meshchat.wire.presence import read_statement
 from meshchat.wire.records import Kind, Record, Space, decode_record, stamp_ms
@@ -64,15 +63,11 @@ class _Untimely:
 
 
 class Presence:
-    """The statements known to one router. Each method takes the time and leaves its outputs on the desk."""
+    """The statements known to one router. Each method takes the time, and leaves outputs in the context."""
 
-    def __init__(
-        self, desk: Desk, keeper: Keeper, admission: Admission, news: News, *, mesh: MeshId, router: RouterId
-    ) -> None:
-        """`mesh` and `router` are ids."""
-        self._desk, self._keeper, self._admission, self._news = desk, keeper, admission, news
-        self._mesh, self._router = mesh, router
-        self._table = PresenceTable(keeper.store.knows)
+    def __init__(self, context: Context, admission: Admission, relay: Relay) -> None:
+        self._context, self._admission, self._relay = context, admission, relay
+        self._table = PresenceTable(context.store.knows)
         self._keys: BucketTable[PublicKey] = BucketTable(STATEMENT_RATE, STATEMENT_BURST, MAX_PRESENT)
         self._people = TokenBucket(STATEMENTS_RATE, STATEMENTS_BURST)
         self._strangers = TokenBucket(STRANGERS_RATE, STRANGERS_BURST)
@@ -94,20 +89,20 @@ class Presence:
     def take_in(self, carried: Carried, neighbour: Neighbour, link: Link, now: Instant) -> None:
         """A neighbour sent an ephemeral record as news."""
         try:
-            record = decode_record(self._mesh, carried.data)
+            record = decode_record(self._context.mesh, carried.data)
             statement = read_statement(record)
         except Malformed as refusal:
-            self._keeper.drops[refusal.reason] += 1
+            self._context.drops[refusal.reason] += 1
             return
         self._strike(confirm_key_of(record.position), neighbour, link)
         if self._is_superseded(record):
-            self._keeper.drops["duplicate"] += 1
-            self._news.copy_heard(record.position, neighbour, link, now)
+            self._context.drops["duplicate"] += 1
+            self._relay.copy_heard(record.position, neighbour, link, now)
         elif not self._is_of_now(record.stamp, now):
-            self._keeper.drops["statement"] += 1
+            self._context.drops["statement"] += 1
             self._set_aside(place(record.key, record.router), _Untimely(carried, neighbour, link, now.mono))
         elif self._may_pass(record, neighbour, now):
-            if record.router == self._router:
+            if record.router == self._context.router:
                 self._said_before_restart(record)
                 return
             entry = Entry(record, statement, now.mono - self._age(record.stamp, now, carried.age))
@@ -120,7 +115,7 @@ class Presence:
 
     def _is_of_now(self, stamp: int, now: Instant) -> bool:
         """Whether it can be a statement that counts: a recording of an earlier one does not."""
-        ahead_ms = stamp_ms(stamp) - self._keeper.clock.now_ms(now)
+        ahead_ms = stamp_ms(stamp) - self._context.clock.now_ms(now)
         return -PRESENCE_LIFETIME * 1000 <= ahead_ms <= AHEAD_MS
 
     def _set_aside(self, where: Place, untimely: "_Untimely") -> None:
@@ -132,41 +127,41 @@ class Presence:
 
     def _may_pass(self, record: Record, neighbour: Neighbour, now: Instant) -> bool:
         """Whether it is signed, and within what its author and all together may say."""
-        everybody = self._people if self._keeper.store.knows(record.key) else self._strangers
+        everybody = self._people if self._context.store.knows(record.key) else self._strangers
         if everybody.ready_in(now.mono):
-            self._keeper.drops["presence-rate"] += 1
+            self._context.drops["presence-rate"] += 1
             return False
         if not self._admission.authentic(record, neighbour.origin, now):
             return False
         if not self._keys.take(record.key, now.mono):
-            self._keeper.drops["presence-rate"] += 1
+            self._context.drops["presence-rate"] += 1
             return False
         return everybody.take(now.mono)
 
     def _said_before_restart(self, record: Record) -> None:
         """What this router does not know of itself: its next statement has to be later than that."""
-        self._keeper.drops["statement"] += 1
-        self._keeper.clock.shown(record.stamp)
+        self._context.drops["statement"] += 1
+        self._context.clock.shown(record.stamp)
         if self._table.get(place(record.key, record.router)) is not None:
-            self._desk.emit(Restate())
+            self._context.emit(Restate())
 
     def _age(self, stamp: int, now: Instant, claimed: float = math.inf) -> float:
         """Seconds since it was made: what the routers it came by say, but no more than its stamp does."""
-        by_stamp = max(0.0, (self._keeper.clock.now_ms(now) - stamp_ms(stamp)) / 1000)
+        by_stamp = max(0.0, (self._context.clock.now_ms(now) - stamp_ms(stamp)) / 1000)
         return min(claimed, by_stamp)
 
     def _accept(self, entry: Entry, sender: Neighbour | None, now: Instant) -> None:
         before = self._shown(entry.place, now)
         gone = self._table.put(entry)
         for each in gone:
-            self._desk.timers.cancel(OfPlace(each.place))
+            self._context.timers.cancel(OfPlace(each.place))
             if each is not entry:
                 self._tell_people(each.place, each.present(now.mono), now)
         if entry not in gone:
             self._watch(entry, now)
             self._tell_people(entry.place, before, now)
             door = Door.OWN if sender is None else Door.NEWS
-            self._news.flood(entry.position, self._carried(entry, now), door, sender, now)
+            self._relay.flood(entry.position, self._carried(entry, now), door, sender, now)
 
     def wrote(self, record: Record, now: Instant) -> None:
         """A message was stored: its author is active where it was written, if present there."""
@@ -188,10 +183,10 @@ class Presence:
         if now.mono >= entry.expires_at:
             self._table.remove(place)
             if entry.rooms:
-                self._desk.emit(PresenceChanged(_gone(entry.present(now.mono))))
+                self._context.emit(PresenceChanged(_gone(entry.present(now.mono))))
             return
         self._watch(entry, now)
-        self._desk.emit(PresenceChanged(entry.present(now.mono)))
+        self._context.emit(PresenceChanged(entry.present(now.mono)))
 
     def clock_moved(self, now: Instant) -> None:
         """Mesh time moved: what was of another time may be of now, and what was said here be it no more.
@@ -199,17 +194,17 @@ class Presence:
         Where it was set back, what is stamped later than now holds up nothing that is said from now on.
         """
         for entry in self._table:
-            if stamp_ms(entry.stamp) > self._keeper.clock.now_ms(now):
+            if stamp_ms(entry.stamp) > self._context.clock.now_ms(now):
                 entry.stamp = 0
         again, self._untimely = self._untimely, {}
         for each in again.values():
             age = each.carried.age + int(now.mono - each.since)
             self.take_in(Carried(each.carried.data, age), each.neighbour, each.link, now)
-        if any(entry.router == self._router for entry in self._table):
-            self._desk.emit(Restate())
+        if any(entry.router == self._context.router for entry in self._table):
+            self._context.emit(Restate())
 
     def _watch(self, entry: Entry, now: Instant) -> None:
-        self._desk.timers.set(OfPlace(entry.place), entry.deadline(now.mono))
+        self._context.timers.set(OfPlace(entry.place), entry.deadline(now.mono))
 
     def _shown(self, place: Place, now: Instant) -> Present | None:
         entry = self._table.get(place)
@@ -219,11 +214,11 @@ class Presence:
         """Tells front ends where what they see is another than before."""
         after = self._shown(place, now)
         if after is None and before is not None and before.rooms:
-            self._desk.emit(PresenceChanged(_gone(before)))
+            self._context.emit(PresenceChanged(_gone(before)))
         elif after is not None:
             was = (before.rooms, before.active) if before else ((), False)
             if was != (after.rooms, after.active):
-                self._desk.emit(PresenceChanged(after))
+                self._context.emit(PresenceChanged(after))
 
     def _carried(self, entry: Entry, now: Instant) -> Carried:
         return Carried(entry.carried, max(0, int(now.mono - entry.stated_at)))
@@ -242,7 +237,7 @@ class Presence:
         self._untold[link.name, neighbour.router] = ids
         if len(self._untold) > _MAX_UNTOLD:
             del self._untold[next(iter(self._untold))]
-        self._desk.soon(OfNeighbour(NeighbourDue.TELL, link.name, neighbour.router), now.mono, TELL_JITTER)
+        self._context.soon(OfNeighbour(NeighbourDue.TELL, link.name, neighbour.router), now.mono, TELL_JITTER)
 
     def _may_tell(self, neighbour: Neighbour, now: Instant) -> bool:
         """Takes from the budget of its origin, and of all: else its next digest asks again."""
@@ -266,13 +261,13 @@ class Presence:
         if untold is None:
             return
         if not link.air.presence.ready_in(now.mono):
-            items = self._next(untold, self._desk.capacity(link) - RECORDS_FIELDS, now)
+            items = self._next(untold, self._context.capacity(link) - RECORDS_FIELDS, now)
             if items:
-                sent = self._desk.send(link, [Records(items, NO_NUMBER)], neighbour.origin)
+                sent = self._context.send(link, [Records(items, NO_NUMBER)], neighbour.origin)
                 link.air.presence.spend(now.mono, sent)
         if untold:
             wait = link.air.presence.ready_in(now.mono)
-            self._desk.timers.set(
+            self._context.timers.set(
                 OfNeighbour(NeighbourDue.TELL, link.name, neighbour.router), now.mono + wait
             )
         else:

@@ -21,7 +21,7 @@ from meshchat.constants import (
 from meshchat.errors import Malformed
 from meshchat.identity import Sealer
 from meshchat.protocol.admission import Admission
-from meshchat.protocol.asker import Asker
+from meshchat.protocol.asker import Asking
 from meshchat.protocol.clock import Heard, MeshClock
 from meshchat.protocol.deadlines import (
     Deadline,
@@ -33,26 +33,26 @@ from meshchat.protocol.deadlines import (
     RouterDue,
     handled,
 )
-from meshchat.protocol.desk import Desk
+from meshchat.protocol.desk import Context
 from meshchat.protocol.door import Door
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Appended, Held, MeshState, Output, Send
-from meshchat.protocol.exchange import Exchange
+from meshchat.protocol.exchange import Ladder
+from meshchat.protocol.extent import Extent
 from meshchat.protocol.fetch import Fetch
-from meshchat.protocol.giver import Giver
+from meshchat.protocol.giver import Serving
 from meshchat.protocol.holdings import Holdings
 from meshchat.protocol.horizon import Horizon, HorizonState
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.intake import Intake
-from meshchat.protocol.keeper import Keeper
+from meshchat.protocol.keeper import Retention
 from meshchat.protocol.link import Link, LinkProfile
-from meshchat.protocol.news import News
+from meshchat.protocol.news import Relay
 from meshchat.protocol.presence import Presence
 from meshchat.protocol.report import ClockReport, Followed, Lasting, Report, Traffic
-from meshchat.protocol.standing import Standing
+from meshchat.protocol.standing import Digests
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbour import Neighbour
-from meshchat.state.neighbours import Neighbours
 from meshchat.state.origin import Origin
 from meshchat.state.presence import Present
 from meshchat.state.receipts import Receipts
@@ -134,85 +134,71 @@ class Router:
         self.clock = MeshClock(now, settings.clock_floor_ms, settings.clock_resume_ms)
         self.store = RecordStore(settings.limits)
         self.horizon = Horizon(settings.retention_ms, settings.horizon)
-        self.keeper = Keeper(self.store, self.clock, self.horizon, settings.wipe_moment, settings.run, now)
-        self.neighbours = Neighbours()
+        self.extent = Extent(self.store, self.clock, self.horizon)
         self.receipts = Receipts(self.store.holds)
-        self.holdings = Holdings(self.keeper, self.receipts)
         self._traffic = Traffic()
         self._later_versions: dict[tuple[str, Origin], int] = {}
         self._read = read
-        self._desk = Desk(random, Envelope(settings.mesh, settings.router, settings.boot, sealer))
-        fetch = Fetch()
-        self._standing = Standing(
-            self._desk,
-            self.keeper,
-            self.neighbours,
-            self.receipts,
-            fetch,
-            boot=settings.boot,
-            secret=settings.secret,
-        )
-        self.asker = Asker(self._desk, self.keeper, self.neighbours, self._standing, fetch, settings.router)
-        self._giver = Giver(
-            self._desk,
-            self.keeper,
-            self.neighbours,
-            self._standing,
-            settings.router,
-            self._may_answer,
-        )
-        self._exchange = Exchange(
-            self._desk,
-            self.keeper,
-            self._standing,
-            self.asker,
-            self._giver,
-            settings.router,
-            self._may_answer,
-        )
-        self._news = News(self._desk, self.neighbours, settings.mesh)
-        admission = Admission(settings.mesh, self.keeper)
-        self.presence = Presence(
-            self._desk,
-            self.keeper,
-            admission,
-            self._news,
+        self._answers: BucketTable[Origin] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ORIGINS)
+        self._context = context = Context(
             mesh=settings.mesh,
             router=settings.router,
+            random=random,
+            envelope=Envelope(settings.mesh, settings.router, settings.boot, sealer),
+            clock=self.clock,
+            store=self.store,
+            extent=self.extent,
         )
-        self._answers: BucketTable[Origin] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ORIGINS)
+        self.neighbours = context.neighbours
+        self.retention = Retention(
+            context, self.horizon, wipe_moment=settings.wipe_moment, run_at_start=settings.run, now=now
+        )
+        self.holdings = Holdings(context, self.retention, self.receipts)
+        fetch = Fetch()
+        self._digests = Digests(context, self.receipts, fetch, boot=settings.boot, secret=settings.secret)
+        self.asking = Asking(context, self._digests, fetch)
+        self._serving = Serving(context, self._digests, self._may_answer)
+        self._ladder = Ladder(
+            context=context,
+            digests=self._digests,
+            asking=self.asking,
+            serving=self._serving,
+            may_answer=self._may_answer,
+        )
+        self._relay = Relay(context)
+        admission = Admission(context, self.retention)
+        self.presence = Presence(context, admission, self._relay)
         self._intake = Intake(
-            self._desk,
-            self.keeper,
-            admission,
-            self.asker,
-            self._news,
-            self.presence,
-            self.receipts,
-            self._standing,
-            settings.mesh,
+            context=context,
+            retention=self.retention,
+            admission=admission,
+            asking=self.asking,
+            relay=self._relay,
+            presence=self.presence,
+            receipts=self.receipts,
+            digests=self._digests,
         )
         self._mesh_state: MeshState | None = None
-        self._desk.timers.set(RouterDue.HOUSEKEEPING, now.mono)
-        self._desk.timers.set(RouterDue.SKETCH, now.mono + _SKETCH_PAUSE)
+        self._context.timers.set(RouterDue.HOUSEKEEPING, now.mono)
+        self._context.timers.set(RouterDue.SKETCH, now.mono + _SKETCH_PAUSE)
 
     @property
     def drops(self) -> Counter[str]:
         """What was refused, by reason."""
-        return self.keeper.drops
+        return self._context.drops
 
     # --- Outside events ---------------------------------------------------------------------------------
 
     def load(self, record: Record, age: int, run: int, now: Instant) -> list[Output]:
         """A record from this router's own log, verified by the caller, with age and running time of then."""
-        held = age + max(0, self.keeper.run(now) - run)
+        held = age + max(0, self.retention.run(now) - run)
         if not self.store.accounts_for(record.position):
-            self._desk.emit(*self.keeper.store_records([(record, held)], now))
+            self._context.emit(*self.retention.store_records([(record, held)], now))
         return self._done(now)
 
     def restore(self, rows: Sequence[HistoryRow], now: Instant) -> list[Output]:
         """History from this router's own log, verified by the caller; what is accounted for is skipped."""
-        self._desk.emit(*self.keeper.restore(rows, now))
+        self._context.emit(*self.retention.restore(rows, now))
         return self._done(now)
 
     def recall(self, positions: Iterable[Position]) -> None:
@@ -226,19 +212,19 @@ class Router:
         Called again for a link that is up, by its name, it takes the new MTU.
         """
         name = profile.name
-        link = self._desk.links.get(name)
+        link = self._context.links.get(name)
         if link is not None:
             link.profile = profile
             return []
-        link = Link(profile, self._desk.random, now.mono, self.store, self._carry)
-        self._desk.links[name] = link
-        self._desk.timers.set(OfLink(LinkDue.TRICKLE, name), link.trickle.deadline)
-        self._desk.timers.set(OfLink(LinkDue.ASK, name), now.mono)
+        link = Link(profile, self._context.random, now.mono, self.store, self._carry)
+        self._context.links[name] = link
+        self._context.timers.set(OfLink(LinkDue.TRICKLE, name), link.trickle.deadline)
+        self._context.timers.set(OfLink(LinkDue.ASK, name), now.mono)
         return self._done(now)
 
     def link_down(self, name: str, now: Instant) -> list[Output]:
         """A link is gone."""
-        self._desk.links.pop(name, None)
+        self._context.links.pop(name, None)
         self.neighbours.forget_link(name)
         self._mesh_may_have_changed(now)
         return self._done(now)
@@ -247,16 +233,16 @@ class Router:
         """A datagram came in by a link, from `origin`."""
         self._traffic.datagrams_in += 1
         self._traffic.bytes_in += len(data)
-        link = self._desk.links.get(link_name)
+        link = self._context.links.get(link_name)
         if link is None:
             self.drops["interface"] += 1
             return self._done(now)
         try:
-            sender, body = self._desk.envelope.unwrap(data)
+            sender, body = self._context.envelope.unwrap(data)
             neighbour = self.neighbours.heard(sender, link_name, origin, now.mono)
             if neighbour.greet():
                 # New, or back from afar: it may hold what is not known here, so do not wait half a minute.
-                self._desk.hurry(link, now.mono)
+                self._context.hurry(link, now.mono)
                 self._mesh_may_have_changed(now)
             for packet in decode_packets(body):
                 if isinstance(packet, int):
@@ -279,7 +265,7 @@ class Router:
     def announce(self, record: Record, now: Instant) -> list[Output]:
         """A statement, made on this router, of who is present here."""
         self.presence.announce(record, now)
-        self._news.send_due(now)
+        self._relay.send_due(now)
         return self._done(now)
 
     def merge(self, carried: Iterable[Carried], now: Instant) -> tuple[int, Counter[str], list[Output]]:
@@ -288,13 +274,13 @@ class Router:
         Returns how many were known, how many were refused or have to wait by reason, and the outputs.
         """
         known, refused = self._intake.from_file(carried, now)
-        for link in self._desk.links.values():
-            self._desk.hurry(link, now.mono)
+        for link in self._context.links.values():
+            self._context.hurry(link, now.mono)
         return known, refused, self._done(now)
 
     def wipe(self, room: str | None, now: Instant) -> list[Output]:
         """Deletes a room's history, or all, on this router by hand."""
-        self._desk.emit(*self.keeper.wipe(room, now))
+        self._context.emit(*self.retention.wipe(room, now))
         return self._done(now)
 
     def set_clock(self, time_ms: int, now: Instant) -> list[Output]:
@@ -307,8 +293,8 @@ class Router:
         """The disk no longer has these records: they are fetched again."""
         for position in positions:
             self.store.forget(position, remember=False)
-        for link in self._desk.links.values():
-            self._desk.hurry(link, now.mono)
+        for link in self._context.links.values():
+            self._context.hurry(link, now.mono)
         return self._done(now)
 
     def sent(self, send: Send) -> None:
@@ -322,7 +308,7 @@ class Router:
 
     def use_sealer(self, sealer: Sealer) -> None:
         """The mesh keys changed."""
-        self._desk.envelope.sealer = sealer
+        self._context.envelope.sealer = sealer
 
     # --- After an Append --------------------------------------------------------------------------------
 
@@ -335,11 +321,11 @@ class Router:
 
     def next_deadline(self) -> float | None:
         """When `tick` is to be called, monotonic seconds."""
-        return self._desk.timers.next()
+        return self._context.timers.next()
 
     def tick(self, now: Instant) -> list[Output]:
         """Does everything whose time has come."""
-        for deadline in self._desk.timers.due(now.mono):
+        for deadline in self._context.timers.due(now.mono):
             self._expire(deadline, now)
         return self._done(now)
 
@@ -350,32 +336,32 @@ class Router:
             case OfPlace(place):
                 self.presence.expire(place, now)
             case OfLink(due, name):
-                if (link := self._desk.links.get(name)) is not None:
+                if (link := self._context.links.get(name)) is not None:
                     _OF_LINK[due](self, link, now)
             case OfNeighbour(due, name, router):
-                link, neighbour = self._desk.links.get(name), self.neighbours.get(router, name)
+                link, neighbour = self._context.links.get(name), self.neighbours.get(router, name)
                 if link is not None and neighbour is not None:
                     _OF_NEIGHBOUR[due](self, link, neighbour, now)
 
     def _expire_trickle(self, link: Link, now: Instant) -> None:
         if link.trickle.expire(now.mono):
-            self._standing.send_digest(link, now)
-        self._desk.timers.set(OfLink(LinkDue.TRICKLE, link.name), link.trickle.deadline)
+            self._digests.send_digest(link, now)
+        self._context.timers.set(OfLink(LinkDue.TRICKLE, link.name), link.trickle.deadline)
 
     def _news_at_rest(self, link: Link, now: Instant) -> None:
         if link.doubts:
-            self._standing.send_digest(link, now)
+            self._digests.send_digest(link, now)
 
     def _sketch_on(self, now: Instant) -> None:
         if self.store.records.sketch_on(_SKETCH_STEPS):
-            self._desk.timers.set(RouterDue.SKETCH, now.mono + _SKETCH_PAUSE)
+            self._context.timers.set(RouterDue.SKETCH, now.mono + _SKETCH_PAUSE)
 
     def _housekeep(self, now: Instant) -> None:
         self._follow_clocks(now)
-        self._desk.emit(*self.keeper.housekeep(now))
+        self._context.emit(*self.retention.housekeep(now))
         self._intake.release(now)
         self._mesh_may_have_changed(now)
-        self._desk.timers.set(RouterDue.HOUSEKEEPING, now.mono + HOUSEKEEPING)
+        self._context.timers.set(RouterDue.HOUSEKEEPING, now.mono + HOUSEKEEPING)
 
     # --- What front ends are told of the mesh -----------------------------------------------------------
 
@@ -385,30 +371,30 @@ class Router:
 
     def mesh_state(self, now: Instant) -> MeshState:
         """How the mesh looks from here by now."""
-        differs = any(one.ladder.differs_since is not None for one in self.neighbours.alive(now.mono))
-        in_step = not differs and not self._standing.is_fetching(now)
+        differs = any(one.difference.differs_since is not None for one in self.neighbours.alive(now.mono))
+        in_step = not differs and not self._digests.is_fetching(now)
         return MeshState(self.neighbours_heard(now), in_step, self.clock.grade(now))
 
     def _mesh_may_have_changed(self, now: Instant) -> None:
         if self.mesh_state(now) != self._mesh_state:
-            self._desk.timers.set_if_unset(RouterDue.MESH, now.mono + MESH_STATE_WAIT)
+            self._context.timers.set_if_unset(RouterDue.MESH, now.mono + MESH_STATE_WAIT)
 
     def _tell_mesh_state(self, now: Instant) -> None:
         state = self.mesh_state(now)
         if state != self._mesh_state:
             self._mesh_state = state
-            self._desk.emit(state)
+            self._context.emit(state)
 
     def _tell_held(self, now: Instant) -> None:
         heard = self.neighbours_heard(now)
         for each in self.receipts.tell():
-            self._desk.emit(Held(each.id, each.room, each.author, each.by, heard))
+            self._context.emit(Held(each.id, each.room, each.author, each.by, heard))
 
     # --- Clocks -----------------------------------------------------------------------------------------
 
     def heard_clocks(self, now: Instant) -> Iterator[Heard]:
         """The neighbours' clock claims; under a mesh key only of those that cannot be a recording."""
-        sealed = bool(self._desk.envelope.sealer)
+        sealed = bool(self._context.envelope.sealer)
         for neighbour in self.neighbours.alive(now.mono):
             if neighbour.said.digest is not None and (neighbour.said.live or not sealed):
                 yield Heard(neighbour.router, neighbour.said.digest.clock, neighbour.said.at)
@@ -416,15 +402,15 @@ class Router:
     def _clock_heard(self, now: Instant) -> None:
         """A neighbour claims a time; who has a good clock follows nobody."""
         if self.clock.grade(now) is not Grade.GOOD:
-            self._desk.soon(RouterDue.CLOCKS, now.mono, CLOCKS_WAIT)
+            self._context.soon(RouterDue.CLOCKS, now.mono, CLOCKS_WAIT)
 
     def _follow_clocks(self, now: Instant) -> None:
         if self.clock.follow(now, self.heard_clocks(now)):
             self._clock_moved(now)
 
     def _clock_moved(self, now: Instant) -> None:
-        self.keeper.reset_stamps(now)
-        self._desk.emit(*self.keeper.housekeep(now))
+        self.retention.reset_stamps(now)
+        self._context.emit(*self.retention.housekeep(now))
         self._intake.release(now)
         self.presence.clock_moved(now)
 
@@ -462,7 +448,7 @@ class Router:
 
     def running_s(self, now: Instant) -> int:
         """Seconds that this router has run in all."""
-        return self.keeper.run(now)
+        return self.retention.run(now)
 
     def present(self, now: Instant) -> list[Present]:
         """Who is present on which router, in any order."""
@@ -482,8 +468,8 @@ class Router:
             horizon_ms=self.horizon.state.horizon_ms,
             records=self.store.held,
             remembered=self.store.remembered,
-            quarantined=self.keeper.quarantined,
-            fetching=self.asker.fetch.active,
+            quarantined=self.retention.quarantined,
+            fetching=self.asking.fetch.active,
         )
 
     def clock_report(self, now: Instant) -> ClockReport:
@@ -504,7 +490,7 @@ class Router:
         clock = self.clock
         return Lasting(
             horizon=self.horizon.state,
-            running_s=self.keeper.run(now),
+            running_s=self.retention.run(now),
             time_ms=clock.now_ms(now),
             floor_ms=clock.floor_ms(now),
             good=clock.grade(now) is Grade.GOOD,
@@ -521,30 +507,30 @@ class Router:
                 self._intake.take_in(packet.items, Door.NEWS, neighbour, link, now)
             case Confirm():
                 neighbour.reception.heard(packet.number)
-                self._news.on_confirm(packet, neighbour, link)
+                self._relay.on_confirm(packet, neighbour, link)
                 self.presence.on_confirm(packet, neighbour, link)
                 for key in packet.keys:
                     self.receipts.has(key, neighbour)
             case Digest():
                 self.presence.met(neighbour, packet, link, now)
-                self._exchange.on_digest(neighbour, packet, link, now)
+                self._ladder.on_digest(neighbour, packet, link, now)
                 self._clock_heard(now)
                 self._mesh_may_have_changed(now)
             case Ask():
                 self.presence.met(neighbour, packet.digest, link, now)
-                self._giver.on_ask(neighbour, packet, link, now)
+                self._serving.on_ask(neighbour, packet, link, now)
                 self._clock_heard(now)
             case Offer():
-                self.asker.on_offer(neighbour, packet, link, now)
+                self.asking.on_offer(neighbour, packet, link, now)
             case Ranges():
-                self._exchange.on_ranges(neighbour, packet, link, now)
+                self._ladder.on_ranges(neighbour, packet, link, now)
             case Sketch():
-                self._exchange.on_sketch(neighbour, packet, link, now)
+                self._ladder.on_sketch(neighbour, packet, link, now)
             case Want() if packet.to != self.settings.router:
-                self.asker.overheard(packet, link, now)
+                self.asking.overheard(packet, link, now)
             case Want():
-                if self._giver.on_want(neighbour, packet, link, now):
-                    self._exchange.on_want(neighbour, packet, link, now)
+                if self._serving.on_want(neighbour, packet, link, now):
+                    self._ladder.on_want(neighbour, packet, link, now)
             case Dump():
                 self._on_dump(packet, neighbour, link, now)
             case Fragment():
@@ -560,7 +546,7 @@ class Router:
     def _on_dump(self, dump: Dump, neighbour: Neighbour, link: Link, now: Instant) -> None:
         self._intake.take_in(dump.items, Door.REPAIR, neighbour, link, now)
         self._intake.flush()
-        self.asker.on_dump(neighbour, dump, link, now)
+        self.asking.on_dump(neighbour, dump, link, now)
 
     def _carry(self, position: Position, now: Instant) -> Carried | None:
         """A held record as it goes into a packet, with its age by now."""
@@ -569,13 +555,13 @@ class Router:
         record = self._read(position)
         if record is None:
             return None
-        return Carried(record.carried, self.store.age(position, self.keeper.run(now)))
+        return Carried(record.carried, self.store.age(position, self.retention.run(now)))
 
     def _done(self, now: Instant) -> list[Output]:
         if self.receipts.grown:
-            self._desk.timers.set_if_unset(RouterDue.HELD, now.mono + HELD_WAIT)
+            self._context.timers.set_if_unset(RouterDue.HELD, now.mono + HELD_WAIT)
         self._intake.flush()
-        return self._desk.collect()
+        return self._context.collect()
 
 
 _OF_ROUTER: Mapping[RouterDue, Callable[[Router, Instant], None]] = handled(
@@ -586,26 +572,26 @@ _OF_ROUTER: Mapping[RouterDue, Callable[[Router, Instant], None]] = handled(
         RouterDue.HELD: Router._tell_held,
         RouterDue.MESH: Router._tell_mesh_state,
         RouterDue.SKETCH: Router._sketch_on,
-        RouterDue.CHOOSE: lambda router, now: router.asker.choose(now),
-        RouterDue.FETCH: lambda router, now: router.asker.check_fetch(now),
+        RouterDue.CHOOSE: lambda router, now: router.asking.choose(now),
+        RouterDue.FETCH: lambda router, now: router.asking.check_fetch(now),
     },
 )
 _OF_LINK: Mapping[LinkDue, Callable[[Router, Link, Instant], None]] = handled(
     LinkDue,
     {
         LinkDue.TRICKLE: Router._expire_trickle,
-        LinkDue.FLOOD: lambda router, link, now: router._news.expire(link, now),
-        LinkDue.DUMP: lambda router, link, now: router._giver.send_dump(link, now),
-        LinkDue.ASK: lambda router, link, now: router.asker.ask(link, now),
-        LinkDue.DIGEST: lambda router, link, now: router._standing.send_digest(link, now),
+        LinkDue.FLOOD: lambda router, link, now: router._relay.expire(link, now),
+        LinkDue.DUMP: lambda router, link, now: router._serving.send_dump(link, now),
+        LinkDue.ASK: lambda router, link, now: router.asking.ask(link, now),
+        LinkDue.DIGEST: lambda router, link, now: router._digests.send_digest(link, now),
         LinkDue.REST: Router._news_at_rest,
     },
 )
 _OF_NEIGHBOUR: Mapping[NeighbourDue, Callable[[Router, Link, Neighbour, Instant], None]] = handled(
     NeighbourDue,
     {
-        NeighbourDue.STEP: lambda router, link, neighbour, now: router._exchange.begin(link, neighbour, now),
-        NeighbourDue.OFFER: lambda router, link, neighbour, now: router._giver.send_offer(
+        NeighbourDue.STEP: lambda router, link, neighbour, now: router._ladder.begin(link, neighbour, now),
+        NeighbourDue.OFFER: lambda router, link, neighbour, now: router._serving.send_offer(
             link, neighbour, now
         ),
         NeighbourDue.TELL: lambda router, link, neighbour, now: router.presence.tell(link, neighbour, now),

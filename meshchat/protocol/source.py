@@ -1,4 +1,4 @@
-"""The source's side of a dump: paced streams of whole records, cut to the MTU.
+"""The dumps being sent on a link: paced streams of whole records, cut to the MTU.
 
 Records go in the one order, accounts first, so that people can log in before history is complete. What one
 asker wants goes by unicast (acknowledged and fast on 802.11); what several wait for, once, by multicast.
@@ -97,7 +97,7 @@ class Outgoing:
     pace: Pace
 
 
-class Source:
+class Dumps:
     """The dumps being sent on one link. Times are seconds, monotonic."""
 
     def __init__(

@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from meshchat.constants import AHEAD_MS, DEAF, NEWS_MS, TOKEN_EPOCH, VERSION
-from meshchat.protocol.desk import Desk
+from meshchat.protocol.desk import Context
 from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.keeper import Keeper
 from meshchat.protocol.link import Link
 from meshchat.state.flow import Flow
 from meshchat.state.neighbour import Neighbour
-from meshchat.state.neighbours import Neighbours
 from meshchat.state.reach import hears_filter
 from meshchat.state.receipts import Receipts
 from meshchat.wire.ids import (
@@ -69,14 +67,12 @@ class Cover:
         return undated, (make_position(1, self.floor), make_position(1, self.ceiling))
 
 
-class Standing:
+class Digests:
     """Digests in both directions, and the tokens and salts that go with what is said."""
 
     def __init__(
         self,
-        desk: Desk,
-        keeper: Keeper,
-        neighbours: Neighbours,
+        context: Context,
         receipts: Receipts,
         fetch: Fetch,
         *,
@@ -84,8 +80,7 @@ class Standing:
         secret: TokenSecret,
     ) -> None:
         """`boot` is 8 random bytes, `secret` 16: tokens are made from it."""
-        self._desk, self._keeper, self._neighbours, self._fetch = desk, keeper, neighbours, fetch
-        self._receipts = receipts
+        self._context, self._receipts, self._fetch = context, receipts, fetch
         self._boot, self._secret = boot, secret
         self._flow = Flow()
 
@@ -95,7 +90,7 @@ class Standing:
 
     def arrived(self, stamp: int, now: Instant) -> None:
         """A new record is being flooded: the neighbours may not have it yet."""
-        if stamp >= make_stamp(max(0, self._keeper.clock.now_ms(now) - NEWS_MS)):
+        if stamp >= make_stamp(max(0, self._context.clock.now_ms(now) - NEWS_MS)):
             self._flow.arrived(stamp, now.mono)
 
     def _until(self, now: Instant) -> int:
@@ -106,20 +101,22 @@ class Standing:
     def digest(self, link: Link, now: Instant) -> Digest:
         """What this router holds, in constant size, less what is still on its way."""
         until = self._until(now)
-        undated, history = self._keeper.summaries(now, until)
+        undated, history = self._context.extent.summaries(now, until)
         scope = Scope.ALL | Scope.FETCHING if self.is_fetching(now) else Scope.ALL
-        clock, floor = self._keeper.clock.claim(now), self._keeper.floor
+        clock, floor = self._context.clock.claim(now), self._context.extent.floor
         echo, number = self._echo(link, now), link.next_number()
         hears = self._hears(link, number, now)
         return Digest(self._boot, echo, _RELEASE, clock, scope, floor, undated, history, hears, until, number)
 
     def _hears(self, link: Link, number: int, now: Instant) -> HearsFilter:
-        around = self._neighbours.around(now.mono, link.name)
+        around = self._context.neighbours.around(now.mono, link.name)
         return hears_filter((one.router for one in around if one.reception.loss < DEAF), number)
 
     def _echo(self, link: Link, now: Instant) -> BootId:
         """The boot id of the neighbour echoed least lately, those first who look for a clock to follow."""
-        heard = [one for one in self._neighbours.alive(now.mono, link.name) if one.said.digest is not None]
+        heard = [
+            one for one in self._context.neighbours.alive(now.mono, link.name) if one.said.digest is not None
+        ]
         if not heard:
             return _NO_ECHO
         chosen = min(heard, key=lambda one: (_has_clock(one), one.said.echoed_at))
@@ -128,14 +125,14 @@ class Standing:
 
     def view(self, now: Instant) -> View:
         """All that is held here, in 8 bytes."""
-        undated, history = self._keeper.summaries(now)
+        undated, history = self._context.extent.summaries(now)
         both = undated.fingerprint + history.fingerprint
         return View(hashlib.blake2b(both, digest_size=VIEW_SIZE).digest())
 
     def send_digest(self, link: Link, now: Instant) -> None:
         """Says what is held here."""
         link.doubts.told()
-        self._desk.send(link, [self.digest(link, now)])
+        self._context.send(link, [self.digest(link, now)])
 
     def compare(self, theirs: Digest, now: Instant) -> tuple[Verdict, list[Span]]:
         """The verdict on a neighbour's digest, and the spans that differ or may differ.
@@ -143,7 +140,7 @@ class Standing:
         It is judged above the higher floor and below the lower ceiling, by the side that can compute both.
         """
         until = self._until(now)
-        if theirs.until == until == MAX_STAMP and self._keeper.summaries(now) == (
+        if theirs.until == until == MAX_STAMP and self._context.extent.summaries(now) == (
             theirs.undated,
             theirs.history,
         ):
@@ -151,7 +148,7 @@ class Standing:
         if theirs.scope & Scope.FETCHING:
             return Verdict.CANNOT, []
         speaks_of_history = self._can_judge_history(theirs, now)
-        undated, dated = self._keeper.spans(now, theirs.floor, self._ceiling(theirs))
+        undated, dated = self._context.extent.spans(now, theirs.floor, self._ceiling(theirs))
         spans = []
         if theirs.scope & Scope.UNDATED and self._summary(undated) != theirs.undated:
             spans.append(undated)
@@ -165,8 +162,8 @@ class Standing:
         return (Verdict.EQUAL if speaks_of_history else Verdict.CANNOT), []
 
     def _can_judge_history(self, theirs: Digest, now: Instant) -> bool:
-        behind = theirs.clock.time_ms > self._keeper.clock.now_ms(now) + AHEAD_MS
-        return theirs.floor >= self._keeper.floor and not behind
+        behind = theirs.clock.time_ms > self._context.clock.now_ms(now) + AHEAD_MS
+        return theirs.floor >= self._context.extent.floor and not behind
 
     @staticmethod
     def _ceiling(theirs: Digest) -> int:
@@ -176,37 +173,37 @@ class Standing:
         """What a sketch for this neighbour speaks of, in both strata; None where not all can be compared."""
         if theirs.scope & Scope.ALL != Scope.ALL or not self._can_judge_history(theirs, now):
             return None
-        floor, ceiling = max(theirs.floor, self._keeper.floor), self._keeper.ceiling(now)
+        floor, ceiling = max(theirs.floor, self._context.extent.floor), self._context.extent.ceiling(now)
         cover = Cover(floor, min(ceiling, self._ceiling(theirs)))
-        count = sum(self._keeper.store.records.count(*span) for span in cover.spans)
+        count = sum(self._context.store.records.count(*span) for span in cover.spans)
         return replace(cover, count=count, lead=count - theirs.undated.count - theirs.history.count)
 
     def _summary(self, span: Span) -> Summary:
-        return self._keeper.store.records.summary(*span)
+        return self._context.store.records.summary(*span)
 
     def note(self, neighbour: Neighbour, digest: Digest, now: Instant) -> None:
         """Keeps the digest; a new boot has to show anew that it is live."""
         if neighbour.said.has_restarted(digest):
             neighbour.reception.restarted()
         neighbour.reception.heard(digest.number)
-        if neighbour.said.holds_other(digest) and neighbour.serving.took():
-            neighbour.ladder.moved()
+        if neighbour.said.holds_other(digest) and neighbour.as_asker.took():
+            neighbour.difference.moved()
         neighbour.said.take(digest, now.mono, ours=self._boot)
         self._receipts.spoke(neighbour)
 
     def agreed(self, neighbour: Neighbour, digest: Digest, now: Instant) -> None:
         """A digest is EQUAL: the neighbour has what was written here, of all that both speak for."""
         if digest.scope & Scope.ALL == Scope.ALL:
-            undated, dated = self._keeper.spans(now, digest.floor, self._ceiling(digest))
+            undated, dated = self._context.extent.spans(now, digest.floor, self._ceiling(digest))
             self._receipts.agrees(neighbour, undated, dated)
 
     def count(self, now: Instant) -> int:
         """How many records this router speaks for."""
-        return sum(summary.count for summary in self._keeper.summaries(now))
+        return sum(summary.count for summary in self._context.extent.summaries(now))
 
     def salt(self) -> Salt:
         """8 random bytes."""
-        return Salt(self._desk.random.randbytes(SALT_SIZE))
+        return Salt(self._context.random.randbytes(SALT_SIZE))
 
     def knows_token(self, token: Token, now: Instant) -> bool:
         """Whether the token is this router's, of this epoch or the one before."""

@@ -63,7 +63,7 @@ class Said:
 
 
 @dataclass
-class Ladder:
+class Difference:
     """How far a difference with it was narrowed. Owned by the ladder."""
 
     differs_since: float | None = None
@@ -99,7 +99,7 @@ class Ladder:
 
 
 @dataclass
-class Asking:
+class AsSource:
     """What this router has from it, or hopes for. Owned by what asks."""
 
     token: Token = NO_TOKEN
@@ -175,7 +175,7 @@ class Asking:
 
 
 @dataclass
-class Serving:
+class AsAsker:
     """What it has from this router. Owned by what serves."""
 
     asked: AskNonce | None = None
@@ -232,9 +232,9 @@ class Neighbour:
     """How much of what it sends to all gets through."""
 
     said: Said = field(default_factory=Said)
-    ladder: Ladder = field(default_factory=Ladder)
-    asking: Asking = field(default_factory=Asking)
-    serving: Serving = field(default_factory=Serving)
+    difference: Difference = field(default_factory=Difference)
+    as_source: AsSource = field(default_factory=AsSource)
+    as_asker: AsAsker = field(default_factory=AsAsker)
 
     def fresh(self, now: float) -> bool:
         """Whether it was heard so lately that it can be expected to hear."""

@@ -516,7 +516,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Offer:
-    """The answer to ASK-FILE. Unicast to the asker: how much could be given, and how busy the giver is.
+    """The answer to ASK-FILE. Unicast to the asker: how much could be given, and how busy this source is.
 
     `token` must come back in a WANT, so that a recorded request cannot be replayed.
     """

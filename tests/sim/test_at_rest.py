@@ -154,7 +154,7 @@ def test_an_age_survives_a_repair_of_a_single_message() -> None:
     world.air.heal()
     assert_converges(world, 120)
     ages = [
-        router.up.engine.store.age(missed.position, router.up.engine.keeper.run(router.instant()))
+        router.up.engine.store.age(missed.position, router.up.engine.retention.run(router.instant()))
         for router in (first, second)
     ]
     assert abs(ages[0] - ages[1]) < 120, ages

@@ -119,7 +119,7 @@ def test_a_clock_that_is_not_synchronised_is_never_used(kernel: int) -> None:
     for router in world.routers:
         assert_in_order(router, said)
         assert abs(error_s(router)) < 3
-        assert router.up.engine.keeper.quarantined == 0
+        assert router.up.engine.retention.quarantined == 0
     for record in said:
         assert abs(stamp_ms(record.stamp) - EPOCH_MS) < 600_000
     assert_idle(world)
@@ -389,8 +389,8 @@ def test_a_message_a_little_ahead_is_shown_when_its_time_comes() -> None:
     assert fast.notices
     world.run(60)
     # Who hears it keeps it back, and so nobody behind him has even heard of it.
-    assert world.routers[1].up.engine.keeper.quarantined == 1
-    assert world.routers[0].up.engine.keeper.quarantined == 0
+    assert world.routers[1].up.engine.retention.quarantined == 1
+    assert world.routers[0].up.engine.retention.quarantined == 0
     for router in world.routers[:2]:
         assert "too early" not in router.texts()
         assert not disk_holds(router.logs, "too early")

@@ -105,7 +105,7 @@ def test_a_source_that_dies_midway_is_replaced_and_nothing_is_fetched_twice() ->
     back = case.back[0]
     back.boot()
     case.fetch(until=0.5)
-    source = back.up.engine.asker.fetch.source
+    source = back.up.engine.asking.fetch.source
     next(router for router in case.full if router.up.router == source).kill()
     case.fetch()
     case.world.run(10)

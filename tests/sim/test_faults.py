@@ -243,9 +243,9 @@ def test_quarantine_is_bounded_and_keeps_what_comes_first() -> None:
         record = stranger.record("y" * 8000, make_stamp(EPOCH_MS + 86_400_000 * (2 + number)))
         stranger.send(Records((Carried(record.carried),)))
         world.run(0.1)
-    near = world.routers[1].up.engine.keeper
+    near = world.routers[1].up.engine.retention
     assert 1 <= near.quarantined < 200
-    assert world.routers[0].up.engine.keeper.quarantined == 0
+    assert world.routers[0].up.engine.retention.quarantined == 0
     assert_idle(world)
     world.run(HOUR)
     for router in world.routers[:2]:

@@ -131,7 +131,7 @@ class Hostile(Stranger):
     def sketch(self, at: SimRouter, promised: int, *, to: RouterId | None = None, cells: int = 90) -> Sketch:
         """What a router would send that has all that `at` holds, and so many records that nobody has."""
         engine = at.up.engine
-        floor, ceiling = engine.keeper.floor, make_stamp(self.world.true_ms + 800_000)
+        floor, ceiling = engine.extent.floor, make_stamp(self.world.true_ms + 800_000)
         spans = (
             (make_position(0, 0), make_position(0, ceiling)),
             (make_position(1, floor), make_position(1, ceiling)),
@@ -724,7 +724,7 @@ def test_a_source_that_dies_while_people_chat_is_replaced(measured: Callable[[st
     router = emptied(world, hostile, 2)
     router.boot()
     world.run(4)
-    source = router.up.engine.asker.fetch.source
+    source = router.up.engine.asking.fetch.source
     giving = next(other for other in world.routers if other.up.router == source)
     staying = world.routers[1 - giving.number]
     giving.kill()

@@ -304,8 +304,8 @@ def test_an_age_travels_with_its_record_and_survives_restarts() -> None:
     place = next(holder.mesh.messages("1"), None)
     if place is not None:
         for router in world.routers:
-            keeper = router.up.engine.keeper
-            age = router.up.engine.store.age(place.position, keeper.run(router.instant()))
+            retention = router.up.engine.retention
+            age = router.up.engine.store.age(place.position, retention.run(router.instant()))
             assert age >= 35 * HOUR
     world.run(DAY)
     assert_nowhere(world.routers, "an old story")

@@ -234,7 +234,7 @@ def test_neighbours_whose_digests_do_not_come_are_told(router: Router, other: Ro
 def test_neighbours_that_differ_for_long_are_told(router: Router, other: Router) -> None:
     hear(router, *other.says())
     (neighbour,) = router.node.engine.neighbours.alive(router.mono)
-    neighbour.ladder.differs_since = router.mono
+    neighbour.difference.differs_since = router.mono
     assert "catching up" in router.finds("sync")[0][1]
     for _ in range(40):
         router.mono += 20
