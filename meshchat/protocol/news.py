@@ -9,7 +9,7 @@ from meshchat.protocol.desk import Context
 from meshchat.protocol.door import Door
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
-from meshchat.protocol.source import fragments
+from meshchat.protocol.pieces import fragments
 from meshchat.state.neighbour import Neighbour
 from meshchat.wire.ids import Position, RouterId
 from meshchat.wire.packets import NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Packet, Records

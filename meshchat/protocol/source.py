@@ -13,6 +13,7 @@ from itertools import islice
 from meshchat.constants import MAX_PACES, MAX_STREAMS, STREAM_KEEP
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.pace import Pace
+from meshchat.protocol.pieces import fragments
 from meshchat.protocol.reconcile import find, short_id
 from meshchat.protocol.spans import Spans, after, between
 from meshchat.state.origin import Origin
@@ -24,14 +25,12 @@ from meshchat.wire.ids import (
     START,
     Bound,
     Position,
-    RecordId,
     RouterId,
     Salt,
     ShortId,
     record_id_of,
 )
 from meshchat.wire.packets import (
-    FRAGMENT_FIELDS,
     PACKET_HEADER,
     Block,
     Carried,
@@ -46,16 +45,6 @@ _Packet = tuple[Packet, Origin | None]
 _DUMP_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 1
 _LOOK_AHEAD = 64
 """Listed records looked at for one datagram."""
-
-
-def fragments(record_id: RecordId, carried: Carried, capacity: int, *, repair: bool) -> list[Fragment]:
-    """The pieces of a record that does not fit into `capacity` bytes of packets."""
-    room = capacity - PACKET_HEADER - FRAGMENT_FIELDS
-    total = len(carried.data)
-    return [
-        Fragment(repair, record_id, total, at, carried.age, carried.data[at : at + room])
-        for at in range(0, total, room)
-    ]
 
 
 @dataclass

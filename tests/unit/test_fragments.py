@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshchat.constants import MAX_REASSEMBLIES, MAX_RECORD, REASSEMBLY_LIFETIME
-from meshchat.protocol.source import fragments
+from meshchat.protocol.pieces import fragments
 from meshchat.state.fragments import Reassembly
 from meshchat.wire.ids import RecordId, RouterId
 from meshchat.wire.packets import MIN_PIECE, Carried, Fragment
