@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from meshchat.constants import FORGERY_BURST, FORGERY_RATE
 from meshchat.errors import Malformed
 from meshchat.identity import verify_record
-from meshchat.protocol.desk import Context
+from meshchat.protocol.context import Context
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Retention
 from meshchat.state.limits import BucketTable

@@ -12,8 +12,8 @@ from meshchat.constants import (
     RANGES_JITTER,
     WANT_RETRY,
 )
+from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour, RouterDue
-from meshchat.protocol.desk import Context
 from meshchat.protocol.fetch import Fetch, FetchState, Order
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link

@@ -22,8 +22,8 @@ from meshchat.constants import (
     SKETCH_MOST,
 )
 from meshchat.protocol.asker import WANT_FIELDS, Asking
+from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import NeighbourDue, OfNeighbour
-from meshchat.protocol.desk import Context
 from meshchat.protocol.giver import Serving
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link

@@ -10,8 +10,8 @@ from meshchat.constants import (
     OFFER_JITTER,
     PUSH_TO_ALL,
 )
+from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour
-from meshchat.protocol.desk import Context
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
 from meshchat.protocol.standing import Digests

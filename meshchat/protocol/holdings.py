@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from heapq import merge
 from itertools import islice
 
-from meshchat.protocol.desk import Context
+from meshchat.protocol.context import Context
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.keeper import Retention
 from meshchat.state.receipts import Receipts

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from meshchat.constants import AUTHOR_BURST, AUTHOR_RATE, MAX_SEEN, NEWS_MS
 from meshchat.protocol.admission import Admission, Admitted
 from meshchat.protocol.asker import Asking
-from meshchat.protocol.desk import Context
+from meshchat.protocol.context import Context
 from meshchat.protocol.door import Door
 from meshchat.protocol.events import Append, Appended, Deliver, Stored
 from meshchat.protocol.instant import Instant

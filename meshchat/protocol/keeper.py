@@ -4,7 +4,7 @@ size. What is ahead of mesh time waits in quarantine.
 
 from collections.abc import Callable, Sequence
 
-from meshchat.protocol.desk import Context
+from meshchat.protocol.context import Context
 from meshchat.protocol.events import Output, Remember, Remove, Save
 from meshchat.protocol.horizon import Horizon
 from meshchat.protocol.instant import Instant

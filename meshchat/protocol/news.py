@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from meshchat.constants import MAX_CONFIRM_KEYS, RESEND_UP_TO, TRICKLE_K
+from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import LinkDue, OfLink
-from meshchat.protocol.desk import Context
 from meshchat.protocol.door import Door
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link

@@ -29,8 +29,8 @@ from meshchat.constants import (
 )
 from meshchat.errors import Malformed
 from meshchat.protocol.admission import Admission
+from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import NeighbourDue, OfNeighbour, OfPlace
-from meshchat.protocol.desk import Context
 from meshchat.protocol.door import Door
 from meshchat.protocol.events import PresenceChanged, Restate
 from meshchat.protocol.instant import Instant

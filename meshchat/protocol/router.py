@@ -23,6 +23,7 @@ from meshchat.identity import Sealer
 from meshchat.protocol.admission import Admission
 from meshchat.protocol.asker import Asking
 from meshchat.protocol.clock import Heard, MeshClock
+from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import (
     Deadline,
     LinkDue,
@@ -33,7 +34,6 @@ from meshchat.protocol.deadlines import (
     RouterDue,
     handled,
 )
-from meshchat.protocol.desk import Context
 from meshchat.protocol.door import Door
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Appended, Held, MeshState, Output, Send

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from meshchat.constants import AHEAD_MS, DEAF, NEWS_MS, TOKEN_EPOCH, VERSION
-from meshchat.protocol.desk import Context
+from meshchat.protocol.context import Context
 from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
