@@ -8,7 +8,7 @@ from meshchat.errors import Malformed
 from meshchat.identity import verify_record
 from meshchat.protocol.context import Context
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.keeper import Retention
+from meshchat.protocol.retention import Retention
 from meshchat.state.limits import BucketTable
 from meshchat.state.quarantine import Waiting
 from meshchat.wire.ids import Position, record_id_of

@@ -10,7 +10,7 @@ from itertools import islice
 
 from meshchat.protocol.context import Context
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.keeper import Retention
+from meshchat.protocol.retention import Retention
 from meshchat.state.receipts import Receipts
 from meshchat.state.store import HISTORY_START
 from meshchat.state.tally import RoomSum

@@ -45,11 +45,11 @@ from meshchat.protocol.holdings import Holdings
 from meshchat.protocol.horizon import Horizon, HorizonState
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.intake import Intake
-from meshchat.protocol.keeper import Retention
 from meshchat.protocol.link import Link, LinkProfile
 from meshchat.protocol.news import Relay
 from meshchat.protocol.presence import Presence
 from meshchat.protocol.report import ClockReport, Followed, Lasting, Report, Traffic
+from meshchat.protocol.retention import Retention
 from meshchat.protocol.standing import Digests
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbour import Neighbour
