@@ -26,7 +26,7 @@ from meshchat.constants import (
     RESEND_CHANCE,
     RESIDUE,
 )
-from meshchat.protocol.coverage import is_doubtful, may_have_missed
+from meshchat.protocol.flood.coverage import is_doubtful, may_have_missed
 from meshchat.state.limits import TokenBucket
 from meshchat.state.neighbour import Neighbour
 from meshchat.wire.ids import ConfirmKey, Position, RouterId, confirm_key_of
