@@ -6,7 +6,7 @@ from random import Random
 
 from meshchat.constants import ASK_REPEATS, INSIST, NEWS_REST, NEWS_REST_MAX
 from meshchat.protocol.air import Air, AirShare
-from meshchat.protocol.flooding import LinkFlood
+from meshchat.protocol.flood.flooding import LinkFlood
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.source import Dumps
 from meshchat.protocol.trickle import Trickle
