@@ -14,9 +14,9 @@ from meshchat.protocol.asker import Asking
 from meshchat.protocol.context import Context
 from meshchat.protocol.door import Door
 from meshchat.protocol.events import Append, Appended, Deliver, Stored
+from meshchat.protocol.flood.relay import Relay
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
-from meshchat.protocol.news import Relay
 from meshchat.protocol.presence import Presence
 from meshchat.protocol.retention import Retention
 from meshchat.protocol.standing import Digests

@@ -33,9 +33,9 @@ from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import NeighbourDue, OfNeighbour, OfPlace
 from meshchat.protocol.door import Door
 from meshchat.protocol.events import PresenceChanged, Restate
+from meshchat.protocol.flood.relay import Relay
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
-from meshchat.protocol.news import Relay
 from meshchat.state.limits import BucketTable, TokenBucket
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.origin import Origin

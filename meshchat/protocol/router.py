@@ -40,13 +40,13 @@ from meshchat.protocol.events import Appended, Held, MeshState, Output, Send
 from meshchat.protocol.exchange import Ladder
 from meshchat.protocol.extent import Extent
 from meshchat.protocol.fetch import Fetch
+from meshchat.protocol.flood.relay import Relay
 from meshchat.protocol.giver import Serving
 from meshchat.protocol.holdings import Holdings
 from meshchat.protocol.horizon import Horizon, HorizonState
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.intake import Intake
 from meshchat.protocol.link import Link, LinkProfile
-from meshchat.protocol.news import Relay
 from meshchat.protocol.presence import Presence
 from meshchat.protocol.report import ClockReport, Followed, Lasting, Report, Traffic
 from meshchat.protocol.retention import Retention
