@@ -7,7 +7,7 @@ nothing: where it is high the pace is halved on trial, and stays halved only if 
 from collections.abc import Callable
 
 from meshchat.constants import PACE_GAIN, PACE_LEAST, PACE_LOSS, PACE_SAMPLE, PACE_STEP, PACE_TRIAL
-from meshchat.protocol.spans import Spans
+from meshchat.protocol.repair.spans import Spans
 from meshchat.state.limits import TokenBucket
 from meshchat.wire.ids import Bound, Span
 

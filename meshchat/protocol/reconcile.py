@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from meshchat.constants import DENSE_PARTS, LEAF_IDS, RECENT_IDS, SPLIT, WINDOW_IDS
-from meshchat.protocol.spans import after
+from meshchat.protocol.repair.spans import after
 from meshchat.state.recordset import RecordSet
 from meshchat.wire.ids import (
     SHORT_ID_SIZE,

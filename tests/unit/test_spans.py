@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.protocol.spans import Spans, after, between
+from meshchat.protocol.repair.spans import Spans, after, between
 from meshchat.wire.ids import END, POSITION_SIZE, Bound, Position, Span
 from meshchat.wire.packets import bound_size
 from meshchat.wire.records import make_position
