@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from meshchat.protocol.reconcile import short_id
+from meshchat.protocol.repair.reconcile import short_id
 from meshchat.protocol.repair.spans import Spans, after
 from meshchat.wire.ids import NO_SALT, Bound, Position, RecordId, Salt, SketchKey, record_id_of, sketch_key_of
 from meshchat.wire.packets import Block, BySketchKey, Wanted

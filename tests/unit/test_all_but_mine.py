@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.protocol.reconcile import all_but_mine
+from meshchat.protocol.repair.reconcile import all_but_mine
 from meshchat.state.recordset import Entry, RecordSet
 from meshchat.wire.ids import END, START, Salt
 from meshchat.wire.packets import Block

@@ -43,7 +43,7 @@ from meshchat.identity import (
     verify_record,
 )
 from meshchat.protocol.envelope import Envelope
-from meshchat.protocol.reconcile import short_id
+from meshchat.protocol.repair.reconcile import short_id
 from meshchat.state.recordset import Entry, RecordSet
 from meshchat.wire.codec import Reader
 from meshchat.wire.datagram import PlainDatagram, SealedDatagram, decode_datagram
