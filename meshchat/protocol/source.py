@@ -12,8 +12,8 @@ from itertools import islice
 
 from meshchat.constants import MAX_PACES, MAX_STREAMS, STREAM_KEEP
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.pace import Pace
 from meshchat.protocol.pieces import fragments
+from meshchat.protocol.repair.pace import Pace
 from meshchat.protocol.repair.reconcile import find, short_id
 from meshchat.protocol.repair.spans import Spans, after, between
 from meshchat.state.origin import Origin
