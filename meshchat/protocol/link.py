@@ -8,7 +8,7 @@ from meshchat.constants import ASK_REPEATS, INSIST, NEWS_REST, NEWS_REST_MAX
 from meshchat.protocol.air import Air, AirShare
 from meshchat.protocol.flood.flooding import LinkFlood
 from meshchat.protocol.instant import Instant
-from meshchat.protocol.source import Dumps
+from meshchat.protocol.repair.dump import Dumps
 from meshchat.protocol.trickle import Trickle
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.store import RecordStore
