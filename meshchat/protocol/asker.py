@@ -17,7 +17,7 @@ from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbo
 from meshchat.protocol.fetch import Fetch, FetchState, Order
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
-from meshchat.protocol.offers import Candidate
+from meshchat.protocol.repair.offers import Candidate
 from meshchat.protocol.repair.reconcile import all_but_mine, lacking, window_below
 from meshchat.protocol.repair.spans import Spans
 from meshchat.protocol.standing import Digests
