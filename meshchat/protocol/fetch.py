@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from meshchat.constants import FETCH_LONGEST, MAX_ORDERS
-from meshchat.protocol.progress import Progress
 from meshchat.protocol.repair.offers import Candidate, Offers
 from meshchat.protocol.repair.outstanding import Outstanding
+from meshchat.protocol.repair.progress import Progress
 from meshchat.wire.ids import START, AskNonce, Bound, Position, RouterId, Salt, Span, Token
 from meshchat.wire.packets import Block, BySketchKey, Dump, Wanted
 
