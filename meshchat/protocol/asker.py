@@ -14,9 +14,9 @@ from meshchat.constants import (
 )
 from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour, RouterDue
-from meshchat.protocol.fetch import Fetch, FetchState, Order
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
+from meshchat.protocol.repair.fetch import Fetch, FetchState, Order
 from meshchat.protocol.repair.offers import Candidate
 from meshchat.protocol.repair.reconcile import all_but_mine, lacking, window_below
 from meshchat.protocol.repair.spans import Spans

@@ -39,7 +39,6 @@ from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Appended, Held, MeshState, Output, Send
 from meshchat.protocol.exchange import Ladder
 from meshchat.protocol.extent import Extent
-from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.flood.relay import Relay
 from meshchat.protocol.giver import Serving
 from meshchat.protocol.holdings import Holdings
@@ -48,6 +47,7 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.intake import Intake
 from meshchat.protocol.link import Link, LinkProfile
 from meshchat.protocol.presence import Presence
+from meshchat.protocol.repair.fetch import Fetch
 from meshchat.protocol.report import ClockReport, Followed, Lasting, Report, Traffic
 from meshchat.protocol.retention import Retention
 from meshchat.protocol.standing import Digests

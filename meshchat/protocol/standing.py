@@ -6,9 +6,9 @@ from enum import Enum
 
 from meshchat.constants import AHEAD_MS, DEAF, NEWS_MS, TOKEN_EPOCH, VERSION
 from meshchat.protocol.context import Context
-from meshchat.protocol.fetch import Fetch
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
+from meshchat.protocol.repair.fetch import Fetch
 from meshchat.state.flow import Flow
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.reach import hears_filter
