@@ -16,11 +16,11 @@ from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour, RouterDue
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
+from meshchat.protocol.repair.digests import Digests
 from meshchat.protocol.repair.fetch import Fetch, FetchState, Order
 from meshchat.protocol.repair.offers import Candidate
 from meshchat.protocol.repair.reconcile import all_but_mine, lacking, window_below
 from meshchat.protocol.repair.spans import Spans
-from meshchat.protocol.standing import Digests
 from meshchat.state.neighbour import Neighbour
 from meshchat.wire.ids import (
     ASK_NONCE_SIZE,

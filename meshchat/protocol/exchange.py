@@ -27,8 +27,8 @@ from meshchat.protocol.deadlines import NeighbourDue, OfNeighbour
 from meshchat.protocol.giver import Serving
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
+from meshchat.protocol.repair.digests import Cover, Digests, Verdict
 from meshchat.protocol.repair.reconcile import Findings, examine, fit, newest, offered, opening
-from meshchat.protocol.standing import Cover, Digests, Verdict
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.origin import Origin
 from meshchat.state.store import HISTORY_START

@@ -14,7 +14,7 @@ from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
-from meshchat.protocol.standing import Digests
+from meshchat.protocol.repair.digests import Digests
 from meshchat.state.neighbour import Neighbour
 from meshchat.wire.ids import NOBODY, Position, Token
 from meshchat.wire.packets import Ask, Offer, Scope, Want

@@ -18,8 +18,8 @@ from meshchat.protocol.flood.relay import Relay
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
 from meshchat.protocol.presence import Presence
+from meshchat.protocol.repair.digests import Digests
 from meshchat.protocol.retention import Retention
-from meshchat.protocol.standing import Digests
 from meshchat.state.fragments import Reassembly
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbour import Neighbour

@@ -47,10 +47,10 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.intake import Intake
 from meshchat.protocol.link import Link, LinkProfile
 from meshchat.protocol.presence import Presence
+from meshchat.protocol.repair.digests import Digests
 from meshchat.protocol.repair.fetch import Fetch
 from meshchat.protocol.report import ClockReport, Followed, Lasting, Report, Traffic
 from meshchat.protocol.retention import Retention
-from meshchat.protocol.standing import Digests
 from meshchat.state.limits import BucketTable
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.origin import Origin
