@@ -24,11 +24,11 @@ from meshchat.constants import (
 from meshchat.protocol.asker import WANT_FIELDS, Asking
 from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import NeighbourDue, OfNeighbour
-from meshchat.protocol.giver import Serving
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
 from meshchat.protocol.repair.digests import Cover, Digests, Verdict
 from meshchat.protocol.repair.reconcile import Findings, examine, fit, newest, offered, opening
+from meshchat.protocol.repair.serving import Serving
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.origin import Origin
 from meshchat.state.store import HISTORY_START

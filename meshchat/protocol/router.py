@@ -40,7 +40,6 @@ from meshchat.protocol.events import Appended, Held, MeshState, Output, Send
 from meshchat.protocol.exchange import Ladder
 from meshchat.protocol.extent import Extent
 from meshchat.protocol.flood.relay import Relay
-from meshchat.protocol.giver import Serving
 from meshchat.protocol.holdings import Holdings
 from meshchat.protocol.horizon import Horizon, HorizonState
 from meshchat.protocol.instant import Instant
@@ -49,6 +48,7 @@ from meshchat.protocol.link import Link, LinkProfile
 from meshchat.protocol.presence import Presence
 from meshchat.protocol.repair.digests import Digests
 from meshchat.protocol.repair.fetch import Fetch
+from meshchat.protocol.repair.serving import Serving
 from meshchat.protocol.report import ClockReport, Followed, Lasting, Report, Traffic
 from meshchat.protocol.retention import Retention
 from meshchat.state.limits import BucketTable
