@@ -21,11 +21,11 @@ from meshchat.constants import (
     SKETCH_GROWTH,
     SKETCH_MOST,
 )
-from meshchat.protocol.asker import WANT_FIELDS, Asking
 from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import NeighbourDue, OfNeighbour
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
+from meshchat.protocol.repair.asking import WANT_FIELDS, Asking
 from meshchat.protocol.repair.digests import Cover, Digests, Verdict
 from meshchat.protocol.repair.reconcile import Findings, examine, fit, newest, offered, opening
 from meshchat.protocol.repair.serving import Serving

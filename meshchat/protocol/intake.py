@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from meshchat.constants import AUTHOR_BURST, AUTHOR_RATE, MAX_SEEN, NEWS_MS
 from meshchat.protocol.admission import Admission, Admitted
-from meshchat.protocol.asker import Asking
 from meshchat.protocol.context import Context
 from meshchat.protocol.door import Door
 from meshchat.protocol.events import Append, Appended, Deliver, Stored
@@ -18,6 +17,7 @@ from meshchat.protocol.flood.relay import Relay
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
 from meshchat.protocol.presence import Presence
+from meshchat.protocol.repair.asking import Asking
 from meshchat.protocol.repair.digests import Digests
 from meshchat.protocol.retention import Retention
 from meshchat.state.fragments import Reassembly

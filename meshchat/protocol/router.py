@@ -21,7 +21,6 @@ from meshchat.constants import (
 from meshchat.errors import Malformed
 from meshchat.identity import Sealer
 from meshchat.protocol.admission import Admission
-from meshchat.protocol.asker import Asking
 from meshchat.protocol.clock import Heard, MeshClock
 from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import (
@@ -46,6 +45,7 @@ from meshchat.protocol.instant import Instant
 from meshchat.protocol.intake import Intake
 from meshchat.protocol.link import Link, LinkProfile
 from meshchat.protocol.presence import Presence
+from meshchat.protocol.repair.asking import Asking
 from meshchat.protocol.repair.digests import Digests
 from meshchat.protocol.repair.fetch import Fetch
 from meshchat.protocol.repair.serving import Serving
