@@ -36,7 +36,6 @@ from meshchat.protocol.deadlines import (
 from meshchat.protocol.door import Door
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Appended, Held, MeshState, Output, Send
-from meshchat.protocol.exchange import Ladder
 from meshchat.protocol.extent import Extent
 from meshchat.protocol.flood.relay import Relay
 from meshchat.protocol.holdings import Holdings
@@ -48,6 +47,7 @@ from meshchat.protocol.presence import Presence
 from meshchat.protocol.repair.asking import Asking
 from meshchat.protocol.repair.digests import Digests
 from meshchat.protocol.repair.fetch import Fetch
+from meshchat.protocol.repair.ladder import Ladder
 from meshchat.protocol.repair.serving import Serving
 from meshchat.protocol.report import ClockReport, Followed, Lasting, Report, Traffic
 from meshchat.protocol.retention import Retention
