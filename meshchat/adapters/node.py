@@ -19,7 +19,8 @@ from meshchat.chat.names import MAX_STRANGERS
 from meshchat.chat.notices import Evicted, Notice, Wiped
 from meshchat.constants import LATE_MS, RELEASED_MS, STATE_EVERY
 from meshchat.errors import StoreError
-from meshchat.identity import MeshKey, Sealer, verify_record
+from meshchat.identity.keys import verify_record
+from meshchat.identity.meshkey import MeshKey, Sealer
 from meshchat.protocol.clock import LATEST_MS
 from meshchat.protocol.events import (
     Append,

@@ -15,7 +15,7 @@ from meshchat.chat.localtime import format_rfc3339
 from meshchat.config import Config
 from meshchat.constants import VERSION
 from meshchat.errors import ConfigError
-from meshchat.identity import MeshKey, mesh_key_text, parse_mesh_key, random_mesh_key
+from meshchat.identity.meshkey import MeshKey, mesh_key_text, parse_mesh_key, random_mesh_key
 from meshchat.protocol.instant import Instant
 from meshchat.state.neighbour import Neighbour
 

@@ -14,17 +14,9 @@ from meshchat.chat.names import Strangers, fold, key_tag, split_tag, tagged
 from meshchat.chat.ports import Mesh
 from meshchat.constants import MAX_ARGON_MEMORY, MAX_LOGIN_CANDIDATES
 from meshchat.errors import Malformed, MeshchatError
-from meshchat.identity import (
-    NONCE_SIZE,
-    SALT_SIZE,
-    SEAL_OVERHEAD,
-    SEED_SIZE,
-    PasswordSalt,
-    SealedKey,
-    SigningKey,
-    open_key,
-    seal_key_random,
-)
+from meshchat.identity.boxes import NONCE_SIZE, SEAL_OVERHEAD
+from meshchat.identity.keys import SEED_SIZE, SigningKey
+from meshchat.identity.passwords import SALT_SIZE, PasswordSalt, SealedKey, open_key, seal_key_random
 from meshchat.wire.codec import Reader, uint
 from meshchat.wire.ids import PUBLIC_KEY_SIZE, PublicKey, RecordId
 from meshchat.wire.records import Kind, Record, Space

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from meshchat.chat.ports import Mesh
-from meshchat.identity import SigningKey, sign_record
+from meshchat.identity.keys import SigningKey, sign_record
 from meshchat.wire.records import Grade, Kind, Record, Space
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from meshchat.errors import TicketVoid
-from meshchat.identity import SEED_SIZE, BoxKey, KeySeed, SigningKey, open_box, seal_box_random
+from meshchat.identity.boxes import BoxKey, open_box, seal_box_random
+from meshchat.identity.keys import SEED_SIZE, KeySeed, SigningKey
 from meshchat.wire.codec import uint
 
 LIFETIME_MS = 90 * 86_400_000

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from meshchat.constants import FORGERY_BURST, FORGERY_RATE
 from meshchat.errors import Malformed
-from meshchat.identity import verify_record
+from meshchat.identity.keys import verify_record
 from meshchat.protocol.context import Context
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.retention import Retention

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from meshchat.constants import IP_UDP_HEADERS, MAX_MTU, MIN_MTU
 from meshchat.errors import Malformed
-from meshchat.identity import Sealer
+from meshchat.identity.meshkey import Sealer
 from meshchat.state.seen import ReplayGuard
 from meshchat.wire.datagram import (
     PLAIN_OVERHEAD,

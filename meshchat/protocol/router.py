@@ -19,7 +19,7 @@ from meshchat.constants import (
     MESH_STATE_WAIT,
 )
 from meshchat.errors import Malformed
-from meshchat.identity import Sealer
+from meshchat.identity.meshkey import Sealer
 from meshchat.protocol.admission import Admission
 from meshchat.protocol.clock import Heard, MeshClock
 from meshchat.protocol.context import Context

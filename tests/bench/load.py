@@ -8,7 +8,7 @@ from string import ascii_letters, digits
 
 from meshchat.adapters.storage.logline import encode_line
 from meshchat.constants import IP_UDP_HEADERS, MAX_MTU
-from meshchat.identity import KeySeed, SigningKey, sign_record
+from meshchat.identity.keys import KeySeed, SigningKey, sign_record
 from meshchat.wire.datagram import PlainDatagram
 from meshchat.wire.ids import MeshId, PublicKey, RouterId
 from meshchat.wire.packets import RECORDS_FIELDS, Carried, Records, encode_packet

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 from meshchat.adapters.storage.logline import encode_line
-from meshchat.identity import verify_record
+from meshchat.identity.keys import verify_record
 from meshchat.state.store import RecordStore
 from meshchat.wire.records import Record, decode_record
 from tests.bench import first_generation, load

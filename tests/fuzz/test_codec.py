@@ -10,7 +10,7 @@ from hypothesis import given, target
 from hypothesis import strategies as st
 
 from meshchat.errors import Malformed
-from meshchat.identity import verify_record
+from meshchat.identity.keys import verify_record
 from meshchat.wire.datagram import PlainDatagram, SealedDatagram, decode_datagram
 from meshchat.wire.ids import RouterId
 from meshchat.wire.packets import Carried, Packet, Records, decode_packets, encode_packet

@@ -13,7 +13,7 @@ from meshchat.adapters.storage.personalfile import decode_person, encode_person
 from meshchat.chat.personal import Person
 from meshchat.config import SAMPLE, SYSTEM, Config, parse
 from meshchat.errors import ConfigError, Malformed, StoreError
-from meshchat.identity import verify_record
+from meshchat.identity.keys import verify_record
 from meshchat.wire.records import Record
 from tests.fuzz import search
 from tests.sim.checkers import agree

@@ -6,7 +6,7 @@ from meshchat.chat.access import PEOPLE
 from meshchat.chat.accounts import Account, Login
 from meshchat.chat.attendance import Attendance
 from meshchat.chat.sessions import OWN, Connection, Origin, Session
-from meshchat.identity import KeySeed, SigningKey, sign_record
+from meshchat.identity.keys import KeySeed, SigningKey, sign_record
 from meshchat.wire.ids import RouterId
 from meshchat.wire.presence import Statement
 from meshchat.wire.records import Grade, Kind, Record, Space

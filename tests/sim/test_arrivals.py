@@ -16,7 +16,7 @@ from meshchat.adapters.storage.logstore import FsyncPolicy
 from meshchat.chat.access import OPERATOR
 from meshchat.chat.answers import Answer, Work
 from meshchat.chat.sessions import OWN, Origin
-from meshchat.identity import KeySeed, SigningKey, sign_record
+from meshchat.identity.keys import KeySeed, SigningKey, sign_record
 from meshchat.protocol.events import Deliver
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits

@@ -9,7 +9,7 @@ import pytest
 from meshchat.adapters.storage.logline import StoredRecord
 from meshchat.adapters.storage.logstore import LogStore
 from meshchat.constants import MIN_MTU, REPAIR_SHARE, STREAM_KEEP
-from meshchat.identity import MarkKey, verify_record
+from meshchat.identity.keys import MarkKey, verify_record
 from meshchat.protocol.repair.reconcile import short_id
 from meshchat.state.limits import TokenBucket
 from meshchat.wire.datagram import PlainDatagram, decode_datagram

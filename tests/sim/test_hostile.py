@@ -21,7 +21,8 @@ from meshchat.constants import (
     TALK_SHARE,
 )
 from meshchat.errors import Malformed
-from meshchat.identity import KeySeed, MeshKey, SigningKey, sign_record
+from meshchat.identity.keys import KeySeed, SigningKey, sign_record
+from meshchat.identity.meshkey import MeshKey
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from meshchat.wire.datagram import PLAIN_OVERHEAD, PlainDatagram, decode_datagram

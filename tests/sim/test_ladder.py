@@ -10,7 +10,7 @@ import pytest
 
 from meshchat.adapters.storage.logline import StoredRecord
 from meshchat.adapters.storage.logstore import LogStore
-from meshchat.identity import KeySeed, MarkKey, SigningKey, sign_record, verify_record
+from meshchat.identity.keys import KeySeed, MarkKey, SigningKey, sign_record, verify_record
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
 from meshchat.wire.ids import RouterId
 from meshchat.wire.packets import Digest, Dump, Packet, Sketch, decode_packets

@@ -27,7 +27,8 @@ from meshchat.constants import (
     TALK_SHARE,
 )
 from meshchat.errors import StoreError
-from meshchat.identity import KeySeed, MeshKey, SigningKey, sign_record, verify_record
+from meshchat.identity.keys import KeySeed, SigningKey, sign_record, verify_record
+from meshchat.identity.meshkey import MeshKey
 from meshchat.protocol.air import AirShare
 from meshchat.protocol.events import Deliver, Held, MeshState, PresenceChanged, Restate, Send
 from meshchat.protocol.instant import Instant

@@ -15,7 +15,8 @@ from meshchat.chat.service import Event, Service
 from meshchat.chat.sessions import OWN, Connection, Origin
 from meshchat.chat.tickets import Tickets
 from meshchat.chat.watching import WatchCodes
-from meshchat.identity import BoxKey, SigningKey, sign_record
+from meshchat.identity.boxes import BoxKey
+from meshchat.identity.keys import SigningKey, sign_record
 from meshchat.wire.presence import Statement, read_statement
 from meshchat.wire.records import Grade, Kind, Record, Space
 from tests.sim.disk import SimFiles

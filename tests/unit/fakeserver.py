@@ -15,7 +15,8 @@ from meshchat.chat.accounts import decode_account
 from meshchat.chat.notices import Notice
 from meshchat.chat.personal import Personal
 from meshchat.constants import HELD_WAIT, MESH_STATE_WAIT, NEIGHBOUR_LIFETIME
-from meshchat.identity import SigningKey, open_key
+from meshchat.identity.keys import SigningKey
+from meshchat.identity.passwords import open_key
 from meshchat.protocol.events import Deliver
 from meshchat.protocol.router import HOUSEKEEPING
 from meshchat.wire.records import Record, Space, make_stamp

@@ -21,7 +21,7 @@ from meshchat.adapters.storage.statestore import StateStore
 from meshchat.chat.notices import Notice
 from meshchat.config import Config
 from meshchat.constants import CAP_ACCOUNTS, DEFAULT_PORT, NEWS_SHARE, REPAIR_SHARE, TALK_SHARE
-from meshchat.identity import KeySeed, SigningKey, sign_record
+from meshchat.identity.keys import KeySeed, SigningKey, sign_record
 from meshchat.protocol.air import AirShare
 from meshchat.protocol.events import Send
 from meshchat.protocol.instant import Instant

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from meshchat.adapters.storage.accessfile import WRITE_EVERY, AccessFile, decode_access
 from meshchat.adapters.storage.diskfiles import DiskFiles
 from meshchat.errors import TicketVoid
-from meshchat.identity import BoxKey
+from meshchat.identity.boxes import BoxKey
 from meshchat.wire.ids import MeshId
 from tests.unit.routers import START_MS, key
 

@@ -22,7 +22,7 @@ from meshchat.chat.passwords import MAX_PASSWORD, clean_password
 from meshchat.chat.ports import Mesh
 from meshchat.constants import MAX_LOGIN_CANDIDATES
 from meshchat.errors import Malformed, PasswordRefused
-from meshchat.identity import SigningKey
+from meshchat.identity.keys import SigningKey
 from meshchat.wire.ids import Position
 from meshchat.wire.records import Kind, Record, Space
 from tests.sim.disk import SimFiles

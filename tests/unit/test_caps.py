@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshchat.identity import KeySeed, SigningKey, sign_record
+from meshchat.identity.keys import KeySeed, SigningKey, sign_record
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import RecordStore, StoreLimits
 from meshchat.wire.ids import Position, PublicKey, RouterId

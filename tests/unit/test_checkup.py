@@ -13,7 +13,7 @@ from meshchat.adapters.host.firewall import Packet, findings, refusal
 from meshchat.adapters.host.machine import Machine
 from meshchat.adapters.links.interfaces import Interface, list_interfaces
 from meshchat.adapters.links.udp import UdpOrigin
-from meshchat.identity import MeshKey, Sealer
+from meshchat.identity.meshkey import MeshKey, Sealer
 from meshchat.wire.datagram import PlainDatagram
 from meshchat.wire.ids import MeshId, RouterId
 from meshchat.wire.packets import Digest, decode_packets, encode_packet

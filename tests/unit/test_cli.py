@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshchat.client.connection import ControlClient
-from meshchat.identity import MeshKey, mesh_key_text
+from meshchat.identity.meshkey import MeshKey, mesh_key_text
 from tests.unit.fakeserver import PATIENCE, FakeDaemon
 from tests.unit.people import TOP, Terminal, command, environment, run
 

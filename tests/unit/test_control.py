@@ -33,7 +33,8 @@ from meshchat.constants import (
     MAX_WAITING,
 )
 from meshchat.errors import DaemonGone, MeshchatError, StoreError
-from meshchat.identity import BoxKey, PasswordSalt, SealedKey
+from meshchat.identity.boxes import BoxKey
+from meshchat.identity.passwords import PasswordSalt, SealedKey
 from meshchat.wire.records import Kind, Record, Space
 from tests.unit.fakes import Chat, service_over, written
 from tests.unit.routers import key

@@ -17,7 +17,7 @@ import pytest
 
 from meshchat.client.connection import ControlClient
 from meshchat.errors import MeshchatError
-from meshchat.identity import KeySeed, SigningKey, sign_record
+from meshchat.identity.keys import KeySeed, SigningKey, sign_record
 from meshchat.wire.datagram import PlainDatagram
 from meshchat.wire.ids import RouterId, Signature
 from meshchat.wire.packets import Carried, Records, encode_packet

@@ -8,24 +8,17 @@ from hypothesis import strategies as st
 
 from meshchat.constants import MAX_ARGON_MEMORY, MAX_ARGON_OPS
 from meshchat.errors import ConfigError, Malformed
-from meshchat.identity import (
+from meshchat.identity.boxes import SEAL_OVERHEAD
+from meshchat.identity.keys import KeySeed, RouterIdentity, SigningKey, sign_record, verify_record
+from meshchat.identity.meshkey import (
     MESH_KEY_SIZE,
-    SEAL_OVERHEAD,
-    KeySeed,
     MeshKey,
-    PasswordSalt,
-    RouterIdentity,
-    SealedKey,
     Sealer,
-    SigningKey,
     mesh_key_text,
-    open_key,
     parse_mesh_key,
     random_mesh_key,
-    seal_key_random,
-    sign_record,
-    verify_record,
 )
+from meshchat.identity.passwords import PasswordSalt, SealedKey, open_key, seal_key_random
 from meshchat.wire.codec import Reader
 from meshchat.wire.ids import RouterId, SealNonce, Signature
 from meshchat.wire.records import Grade, Kind, Record, Space, mesh_id, router_id

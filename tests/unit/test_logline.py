@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from meshchat.adapters.storage.logline import MAX_LINE, StoredRecord, decode_line, encode_line
 from meshchat.constants import MAX_RECORD
 from meshchat.errors import Malformed
-from meshchat.identity import KeySeed, SigningKey, sign_record, verify_record
+from meshchat.identity.keys import KeySeed, SigningKey, sign_record, verify_record
 from meshchat.wire.ids import RouterId
 from meshchat.wire.records import MAX_STAMP, Grade, Kind, Record, Space, is_name, make_stamp, mesh_id
 

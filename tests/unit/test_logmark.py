@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from meshchat.adapters.storage.logline import Outline, StoredRecord, encode_line
 from meshchat.adapters.storage.logmark import MARK_SIZE
 from meshchat.adapters.storage.logstore import LogStore
-from meshchat.identity import KeySeed, RouterIdentity, SigningKey, sign_record, verify_record
+from meshchat.identity.keys import KeySeed, RouterIdentity, SigningKey, sign_record, verify_record
 from meshchat.wire.ids import Bound, Position, RouterId, Signature
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id
 from tests.sim.disk import SimFiles

@@ -20,7 +20,7 @@ from meshchat.adapters.storage.logline import StoredRecord, encode_line
 from meshchat.adapters.storage.logmark import MARK_SIZE
 from meshchat.adapters.storage.logstore import AppendFailed, FsyncPolicy, LogStore
 from meshchat.errors import StoreError
-from meshchat.identity import MarkKey
+from meshchat.identity.keys import MarkKey
 from meshchat.wire.ids import Position, PublicKey, RouterId, Signature
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, mesh_id
 from tests.sim.disk import PowerCut, SimFiles

@@ -8,7 +8,7 @@ import pytest
 from meshchat.adapters.links.udp import UdpOrigin
 from meshchat.chat.localtime import Zone
 from meshchat.errors import ConfigError
-from meshchat.identity import MeshKey, mesh_key_text
+from meshchat.identity.meshkey import MeshKey, mesh_key_text
 from meshchat.terminal import tables
 from tests.unit.routers import Router, interface_link
 

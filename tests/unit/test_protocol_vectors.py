@@ -28,20 +28,9 @@ from meshchat.adapters.storage.logmark import Lines
 from meshchat.adapters.storage.statestore import STATE_VERSION, State
 from meshchat.chat.accounts import decode_account, encode_account
 from meshchat.chat.requests import OPERATIONS
-from meshchat.identity import (
-    KeySeed,
-    MeshKey,
-    PasswordSalt,
-    RouterIdentity,
-    SealedKey,
-    Sealer,
-    SigningKey,
-    mesh_key_text,
-    open_key,
-    parse_mesh_key,
-    sign_record,
-    verify_record,
-)
+from meshchat.identity.keys import KeySeed, RouterIdentity, SigningKey, sign_record, verify_record
+from meshchat.identity.meshkey import MeshKey, Sealer, mesh_key_text, parse_mesh_key
+from meshchat.identity.passwords import PasswordSalt, SealedKey, open_key
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.repair.reconcile import short_id
 from meshchat.state.recordset import Entry, RecordSet

@@ -12,7 +12,7 @@ from meshchat.adapters.storage import statestore
 from meshchat.adapters.storage.diskfiles import DiskFiles
 from meshchat.adapters.storage.statestore import State, StateStore
 from meshchat.errors import ConfigError, StoreError
-from meshchat.identity import MeshKey, mesh_key_text
+from meshchat.identity.meshkey import MeshKey, mesh_key_text
 from meshchat.wire.records import make_position
 from tests.sim.disk import PowerCut, SimFiles
 

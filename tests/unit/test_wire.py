@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from meshchat.constants import IP_UDP_HEADERS, MAX_RECORD, MIN_MTU, SKETCH_CELLS, WIRE_VERSION
 from meshchat.errors import Malformed
-from meshchat.identity import KeySeed, SigningKey, sign_record, verify_record
+from meshchat.identity.keys import KeySeed, SigningKey, sign_record, verify_record
 from meshchat.wire.codec import Reader
 from meshchat.wire.datagram import (
     MAGIC,

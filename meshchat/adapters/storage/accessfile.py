@@ -17,7 +17,7 @@ from meshchat.adapters.storage.files import TEMP_SUFFIX, Files
 from meshchat.chat.tickets import MAX_VOIDED_OF_USER, MAX_VOIDED_USERS, TICKET_ID_SIZE, Tickets, Voided
 from meshchat.chat.watching import MAX_CODES, MAX_WATCHERS, WatchCodes
 from meshchat.errors import StoreError
-from meshchat.identity import BOX_KEY_SIZE, BoxKey, random_box_key
+from meshchat.identity.boxes import BOX_KEY_SIZE, BoxKey, random_box_key
 from meshchat.wire.ids import PUBLIC_KEY_SIZE, MeshId, PublicKey
 from meshchat.wire.records import MAX_STAMP
 

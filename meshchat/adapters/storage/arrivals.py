@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from meshchat.adapters.storage.files import Files
 from meshchat.errors import StoreError
-from meshchat.identity import MarkKey
+from meshchat.identity.keys import MarkKey
 
 ARRIVALS_FILE = "arrivals.id"
 """One line: the epoch, 16 hex digits, a space, the limit, a newline."""

@@ -22,7 +22,7 @@ from meshchat.adapters.storage.logline import (
     outline_line,
 )
 from meshchat.errors import Malformed
-from meshchat.identity import MarkKey
+from meshchat.identity.keys import MarkKey
 from meshchat.wire.ids import MeshId
 from meshchat.wire.records import PERMANENT, Record
 

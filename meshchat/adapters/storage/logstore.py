@@ -19,7 +19,7 @@ from meshchat.adapters.storage.logmark import Lines
 from meshchat.adapters.storage.oncetable import Made, OnceTable
 from meshchat.chat.render import escape
 from meshchat.errors import Malformed, StoreError
-from meshchat.identity import MarkKey
+from meshchat.identity.keys import MarkKey
 from meshchat.wire.ids import MeshId, Position
 from meshchat.wire.records import PERMANENT, Record, Space, is_name
 

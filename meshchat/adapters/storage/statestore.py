@@ -19,15 +19,8 @@ from meshchat.adapters.storage.diskerrors import takes_nothing
 from meshchat.adapters.storage.files import TEMP_SUFFIX, Files
 from meshchat.constants import MAX_REMEMBERED, RELEASED_MS
 from meshchat.errors import ConfigError, StoreError
-from meshchat.identity import (
-    SEED_SIZE,
-    KeySeed,
-    MeshKey,
-    RouterIdentity,
-    SigningKey,
-    mesh_key_text,
-    parse_mesh_key,
-)
+from meshchat.identity.keys import SEED_SIZE, KeySeed, RouterIdentity, SigningKey
+from meshchat.identity.meshkey import MeshKey, mesh_key_text, parse_mesh_key
 from meshchat.wire.ids import POSITION_SIZE, Bound, Position
 from meshchat.wire.records import MAX_STAMP
 

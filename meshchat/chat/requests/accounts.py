@@ -18,7 +18,8 @@ from meshchat.chat.sessions import OWN
 from meshchat.chat.tickets import Ticket
 from meshchat.constants import MAX_OPEN_ROOMS
 from meshchat.errors import LoginFailed, NameTaken, PasswordRefused, SessionRefused, TicketVoid
-from meshchat.identity import SealedKey, SigningKey
+from meshchat.identity.keys import SigningKey
+from meshchat.identity.passwords import SealedKey
 from meshchat.state.presence import Present
 from meshchat.wire.records import is_name
 

@@ -14,7 +14,7 @@ from meshchat.chat.requests.operation import Call, Nothing, Operation
 from meshchat.chat.watching import CODE_SIZE
 from meshchat.constants import RELEASED_MS
 from meshchat.errors import ClockRefused
-from meshchat.identity import random_octets
+from meshchat.identity.boxes import random_octets
 from meshchat.protocol.clock import LATEST_MS
 
 
