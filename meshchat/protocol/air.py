@@ -2,8 +2,15 @@
 
 from dataclasses import dataclass
 
-from meshchat.constants import NEWS_FRAMES_BURST, NEWS_FRAMES_RATE, PRESENCE_SHARE
 from meshchat.state.limits import TokenBucket
+
+NEWS_FRAMES_RATE = 3.3
+NEWS_FRAMES_BURST = 8.0
+"""Frames of new records a second, and in a burst, that go at once; beyond, records wait up to 0.3 s for
+others to share the 63 bytes of headers. A full frame never waits for this."""
+
+PRESENCE_SHARE = 0.02
+"""Share of the air for telling new neighbours who is present: fifty people in four seconds."""
 
 _BURST_SECONDS = 0.5
 """How much of its share a queue may save up: half a second, a handful of full frames at 1 Mb/s."""

@@ -11,11 +11,17 @@ from dataclasses import dataclass
 from math import ceil
 from operator import itemgetter
 
-from meshchat.constants import AHEAD_MS, CLOCK_SETTLE_MS, PLAUSIBLE_MS, RELEASED_MS
+from meshchat.constants import AHEAD_MS, RELEASED_MS
 from meshchat.protocol.instant import Instant
 from meshchat.wire.ids import NOBODY, RouterId
 from meshchat.wire.packets import ClockClaim
 from meshchat.wire.records import Grade, make_stamp, stamp_ms
+
+PLAUSIBLE_MS = 20 * 365 * 86_400_000
+"""How far past `RELEASED_MS` a neighbour's clock is believed: a liar's "good, 2431" moves nobody."""
+
+CLOCK_SETTLE_MS = 2_000
+"""Two clock claims that differ by less are the same time: radio delays and polling stay below it."""
 
 LATEST_MS = RELEASED_MS + PLAUSIBLE_MS
 """No clock is believed to show a later time, UTC milliseconds."""

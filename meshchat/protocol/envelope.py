@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from meshchat.constants import IP_UDP_HEADERS, MAX_MTU, MIN_MTU
+from meshchat.constants import MAX_MTU, MIN_MTU
 from meshchat.errors import Malformed
 from meshchat.identity.meshkey import Sealer
 from meshchat.state.seen import ReplayGuard
@@ -16,6 +16,9 @@ from meshchat.wire.datagram import (
 )
 from meshchat.wire.ids import BootId, MeshId, RouterId, SenderRun
 from meshchat.wire.packets import Packet, encode_packet
+
+IP_UDP_HEADERS = 28
+"""Bytes of IPv4 and UDP header that an interface's MTU has to hold beside the datagram."""
 
 _MAX_RUNS = 1024
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from meshchat.constants import AUTHOR_BURST, AUTHOR_RATE, MAX_SEEN, NEWS_MS
+from meshchat.constants import NEWS_MS
 from meshchat.protocol.admission import Admission, Admitted
 from meshchat.protocol.context import Context
 from meshchat.protocol.door import Door
@@ -28,6 +28,15 @@ from meshchat.state.seen import SeenCache
 from meshchat.wire.ids import Position, PublicKey, RecordId, confirm_key_of
 from meshchat.wire.packets import Carried, Fragment
 from meshchat.wire.records import Record, Space, carried_position, stamp_ms
+
+AUTHOR_RATE = 20.0
+AUTHOR_BURST = 1000.0
+"""New messages of one author that are flooded, a second and in a burst. What exceeds it still spreads,
+through digests at the paced rate: a script that floods slows itself down and nobody else."""
+
+MAX_SEEN = 1024
+"""Records seen lately, some 250 bytes each, of which a piece is recognised by the id alone: several minutes
+of a busy mesh. A piece of any other is collected once more, in the room that `MAX_REASSEMBLIES` bounds."""
 
 DISK_RETRY = 15.0
 """Seconds for which nothing is fetched after the disk refused a record."""

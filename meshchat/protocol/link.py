@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 
-from meshchat.constants import ASK_REPEATS, INSIST, NEWS_REST, NEWS_REST_MAX
 from meshchat.protocol.air import Air, AirShare
 from meshchat.protocol.flood.flooding import LinkFlood
 from meshchat.protocol.instant import Instant
@@ -14,6 +13,18 @@ from meshchat.state.neighbour import Neighbour
 from meshchat.state.store import RecordStore
 from meshchat.wire.ids import Position, RouterId
 from meshchat.wire.packets import MAX_NUMBER, Carried
+
+NEWS_REST = 2.0
+NEWS_REST_MAX = 8.0
+"""That digest follows after so many seconds without news, or so many after the first doubt."""
+
+INSIST = 4
+"""Digests, in growing intervals, that are not suppressed where a neighbour in doubt hears few others: of
+eight frames both ways one gets through even where half are lost."""
+
+ASK_REPEATS = (0.0, 1.0, 3.0, 9.0)
+"""When a starting router asks, in seconds after the interface came up: batman-adv drops the first
+seconds of a new listener's multicast, and a third of all frames may be lost."""
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,7 @@ neighbours, or restarted, is told by them what they know.
 import math
 from dataclasses import dataclass
 
-from meshchat.constants import (
-    AHEAD_MS,
-    MAX_PRESENT,
-    MAX_TOLD,
-    MAX_UNTIMELY,
-    PRESENCE_LIFETIME,
-    STATEMENT_BURST,
-    STATEMENT_RATE,
-    STATEMENTS_BURST,
-    STATEMENTS_RATE,
-    STRANGERS_BURST,
-    STRANGERS_RATE,
-    TELL_ALL_BURST,
-    TELL_ALL_RATE,
-    TELL_BURST,
-    TELL_JITTER,
-    TELL_RATE,
-)
+from meshchat.constants import AHEAD_MS, MAX_PRESENT, PRESENCE_LIFETIME, STATEMENT_BURST, STATEMENT_RATE
 from meshchat.errors import Malformed
 from meshchat.protocol.admission import Admission
 from meshchat.protocol.context import Context
@@ -44,6 +27,34 @@ from meshchat.wire.ids import ConfirmKey, Place, PublicKey, RouterId, confirm_ke
 from meshchat.wire.packets import NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Digest, Records
 from meshchat.wire.presence import read_statement
 from meshchat.wire.records import Kind, Record, Space, decode_record, stamp_ms
+
+STATEMENTS_RATE = 10.0
+STATEMENTS_BURST = 256.0
+"""Statements of all people with an account or a message here, a second and in a burst: 600 who type at once.
+They cost 2 KB/s of the air of a router at the most, and a hundredth of a router's core to verify."""
+
+STRANGERS_RATE = 1.0
+STRANGERS_BURST = 64.0
+"""The same for all other keys, which anyone makes at will; 64 are enough for who starts with no accounts."""
+
+MAX_UNTIMELY = 256
+"""Statements set aside that are stamped for another time than it is here, 128 KB in all: a clock that is
+adopted a moment later makes them good."""
+
+MAX_TOLD = 256
+"""Statements told to one new neighbour, the latest first."""
+
+TELL_JITTER = 2.0
+"""Longest random wait before that: in a cell one tells, and the others hear what the new one confirms."""
+
+TELL_RATE = 1 / 60
+TELL_BURST = 3.0
+"""New neighbours told for one address, a second and in a burst: a stranger who starts anew with each frame,
+100 bytes of it, gets 60 KB in all a minute, within `PRESENCE_SHARE`."""
+
+TELL_ALL_RATE = 1.0
+TELL_ALL_BURST = 16.0
+"""The same for all addresses: to look through what is known takes a router 5 ms, and addresses are free."""
 
 _MAX_ORIGINS = 1024
 """Origins whose tellings are counted apart, some 150 bytes each; beyond, all share `TELL_ALL_RATE` anyway."""

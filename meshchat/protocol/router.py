@@ -11,13 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from meshchat.constants import (
-    AHEAD_MS,
-    ANSWER_BURST,
-    ANSWER_RATE,
-    HELD_WAIT,
-    MESH_STATE_WAIT,
-)
+from meshchat.constants import AHEAD_MS
 from meshchat.errors import Malformed
 from meshchat.identity.meshkey import Sealer
 from meshchat.protocol.admission import Admission
@@ -75,6 +69,18 @@ from meshchat.wire.packets import (
     decode_packets,
 )
 from meshchat.wire.records import Grade, Record
+
+ANSWER_RATE = 8.0
+ANSWER_BURST = 32.0
+"""Digests, ASK-FILEs and ranges answered for one origin, a second and in a burst. An exchange
+over 100,000 records takes five steps; a flood of requests gains no more than this."""
+
+HELD_WAIT = 0.3
+"""Seconds in which more neighbours that hold a message are told of together: those that relay it or confirm
+it do so within 0.15 s."""
+
+MESH_STATE_WAIT = 1.0
+"""Seconds from what may have changed how the mesh looks to telling front ends of it: at most one a second."""
 
 HOUSEKEEPING = 30.0
 """Seconds between looks at the wipe, the quarantine and the neighbours' clocks: short against the 15 minutes

@@ -2,7 +2,11 @@
 
 from random import Random
 
-from meshchat.constants import SILENCE_MAX, TRICKLE_DOUBLINGS, TRICKLE_IMIN, TRICKLE_K
+from meshchat.constants import TRICKLE_DOUBLINGS, TRICKLE_IMIN, TRICKLE_K
+
+SILENCE_MAX = 128.0
+"""Longest a router stays silent although its digests are suppressed: neighbours count each other to
+decide about relaying, and a dense cell where only three speak would look sparse."""
 
 _IMAX = TRICKLE_IMIN * float(2**TRICKLE_DOUBLINGS)
 

@@ -3,7 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from meshchat.constants import EXCHANGE_FREE_TRIES, EXCHANGE_RETRY, EXCHANGE_RETRY_MAX
+EXCHANGE_RETRY = 0.5
+EXCHANGE_FREE_TRIES = 4
+EXCHANGE_RETRY_MAX = 3600.0
+"""An exchange with a neighbour that changed nothing is tried again after 0.5 s; from the fifth on the
+wait doubles up to an hour, so that no disagreement, honest or malicious, costs the air for ever."""
 
 
 @dataclass

@@ -1,6 +1,8 @@
 """What is on its way right now: records that came so lately that the neighbours may not have them yet."""
 
-from meshchat.constants import FLOW
+FLOW = 0.4
+"""A record counts as on its way for one to two times so long after it came: the relay jitter and what a busy
+neighbour holds it back. Digests say nothing of it yet, or while people talk they would always differ."""
 
 
 class Flow:

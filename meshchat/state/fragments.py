@@ -2,9 +2,11 @@
 
 from collections import Counter, OrderedDict
 
-from meshchat.constants import MAX_REASSEMBLIES, REASSEMBLY_LIFETIME
 from meshchat.wire.ids import RecordId, RouterId
 from meshchat.wire.packets import Fragment
+
+MAX_REASSEMBLIES = 32
+REASSEMBLY_LIFETIME = 60.0
 
 _Key = tuple[RouterId, RecordId]
 """The sender, and the record that it sends a piece of."""

@@ -6,13 +6,21 @@ seconds, monotonic.
 
 from dataclasses import dataclass, field
 
-from meshchat.constants import EXPECT, NEIGHBOUR_FRESH, SHUN, SHUN_MAX, STALL, TOKEN_EPOCH
+from meshchat.constants import NEIGHBOUR_FRESH, STALL, TOKEN_EPOCH
 from meshchat.state.backoff import Backoff
 from meshchat.state.origin import Origin
 from meshchat.state.reach import Reach
 from meshchat.state.reception import Reception
 from meshchat.wire.ids import NO_BOOT, NO_TOKEN, AskNonce, BootId, RouterId, Token
 from meshchat.wire.packets import Digest
+
+EXPECT = 5.0
+"""After a step towards a neighbour, records from it are an answer for so long: two losses of each datagram of
+an exchange, each noticed by the next digest, and no longer, since such records may claim a high age."""
+
+SHUN = 30.0
+SHUN_MAX = 3600.0
+"""A neighbour that offered and brought nothing is not asked for 30 s, then twice as long each time."""
 
 _LONG_AGO = -1e9
 

@@ -3,10 +3,15 @@
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 
-from meshchat.constants import MAX_AN_ORIGIN, MAX_NEIGHBOURS, NEIGHBOUR_LIFETIME
+from meshchat.constants import MAX_NEIGHBOURS, NEIGHBOUR_LIFETIME
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.origin import Origin
 from meshchat.wire.ids import RouterId
+
+MAX_AN_ORIGIN = 4
+"""Neighbours of one origin that count where a record is relayed: one router, and the ids it had before
+its state was lost. The lowest ids count, or routers would not agree who is in whose reach. A
+stranger with one address stands for no more, however many ids he invents."""
 
 
 class Neighbours:

@@ -8,17 +8,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from meshchat.constants import (
-    ACTIVE_FOR,
-    ACTIVE_GRACE,
-    AHEAD_MS,
-    MAX_PLACES,
-    MAX_PRESENT,
-    PRESENCE_LIFETIME,
-)
+from meshchat.constants import ACTIVE_FOR, ACTIVE_GRACE, AHEAD_MS, MAX_PRESENT, PRESENCE_LIFETIME
 from meshchat.wire.ids import Place, PublicKey, RecordId, RouterId, record_id_of
 from meshchat.wire.presence import LONGEST_IDLE, Statement
 from meshchat.wire.records import Record
+
+MAX_PLACES = 8
+"""Routers on which one key is present: a router's id in a statement is only its author's word."""
 
 
 @dataclass(frozen=True)

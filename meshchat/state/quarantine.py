@@ -4,9 +4,11 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshchat.constants import MAX_QUARANTINE
 from meshchat.wire.ids import RecordId
 from meshchat.wire.records import Record
+
+MAX_QUARANTINE = 1024 * 1024
+"""Bytes of records waiting in quarantine; the one furthest in the future goes first."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 
-from meshchat.constants import MAX_NEIGHBOURS, MAX_RECEIPTS
+from meshchat.constants import MAX_NEIGHBOURS
 from meshchat.state.neighbour import Neighbour
 from meshchat.state.store import HISTORY_START
 from meshchat.wire.ids import (
@@ -27,6 +27,10 @@ from meshchat.wire.ids import (
     record_id_of,
 )
 from meshchat.wire.records import Record
+
+MAX_RECEIPTS = 1024
+"""Messages written on a router of which it remembers which neighbours hold them: over five minutes of one
+person who types as fast as he may, in 300 KB of RAM."""
 
 _FORGOTTEN_AT_ONCE = 64
 """Routers that give way together where there are too many, for each costs a look at all messages."""

@@ -3,7 +3,6 @@
 from struct import Struct
 from typing import NamedTuple
 
-from meshchat.constants import WIRE_VERSION
 from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, uint
 from meshchat.wire.ids import (
@@ -15,6 +14,9 @@ from meshchat.wire.ids import (
     RouterId,
     SealNonce,
 )
+
+WIRE_VERSION = 1
+"""Version of the datagram layout. A reader drops, counts and reports datagrams of a later one."""
 
 MAGIC = 0x6D
 PLAIN, SEALED = 0, 1

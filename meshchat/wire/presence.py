@@ -7,10 +7,12 @@ stamp only orders it among those of the same key and router.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meshchat.constants import MAX_STATEMENT
 from meshchat.errors import Malformed
 from meshchat.wire.codec import Reader, text, uint
 from meshchat.wire.records import Grade, Kind, Record, Space, carried_size, is_name
+
+MAX_STATEMENT = 480
+"""Bytes of a presence record as carried: with its age it fits a datagram at the smallest MTU, sealed."""
 
 IDLE_SIZE = 2
 LONGEST_IDLE = 2 ** (8 * IDLE_SIZE) - 1

@@ -9,7 +9,8 @@ that is lost on the way is missing until somebody starts again.
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from meshchat.constants import IP_UDP_HEADERS, MAX_MTU
+from meshchat.constants import MAX_MTU
+from meshchat.protocol.envelope import IP_UDP_HEADERS
 from meshchat.wire.records import Record, stamp_ms
 
 DATE = "%Y-%m-%d %H:%M:%S"

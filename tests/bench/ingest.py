@@ -10,7 +10,7 @@ from random import Random
 
 import nacl.bindings
 
-from meshchat.constants import FORGERY_BURST, FORGERY_RATE
+from meshchat.protocol.admission import FORGERY_BURST, FORGERY_RATE
 from meshchat.wire.datagram import PlainDatagram
 from meshchat.wire.ids import MeshId, RouterId, Signature
 from meshchat.wire.records import Record

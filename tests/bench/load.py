@@ -7,8 +7,9 @@ from random import Random
 from string import ascii_letters, digits
 
 from meshchat.adapters.storage.logline import encode_line
-from meshchat.constants import IP_UDP_HEADERS, MAX_MTU
+from meshchat.constants import MAX_MTU
 from meshchat.identity.keys import KeySeed, SigningKey, sign_record
+from meshchat.protocol.envelope import IP_UDP_HEADERS
 from meshchat.wire.datagram import PlainDatagram
 from meshchat.wire.ids import MeshId, PublicKey, RouterId
 from meshchat.wire.packets import RECORDS_FIELDS, Carried, Records, encode_packet

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshchat.constants import AIR_RATE, IP_UDP_HEADERS, REPAIR_SHARE
+from meshchat.constants import AIR_RATE, REPAIR_SHARE
+from meshchat.protocol.envelope import IP_UDP_HEADERS
 from tests.bench import alfred, first_generation, load
 from tests.bench.engine import scratch
 from tests.bench.figures import Effort, Figure, Peer

@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
-from meshchat.constants import (
-    IP_UDP_HEADERS,
-    MAX_NEIGHBOURS,
-    MAX_REASSEMBLIES,
-    MAX_RELAY_QUEUE,
-)
+from meshchat.constants import MAX_NEIGHBOURS
+from meshchat.protocol.envelope import IP_UDP_HEADERS
+from meshchat.protocol.flood.flooding import MAX_RELAY_QUEUE
+from meshchat.state.fragments import MAX_REASSEMBLIES
 from meshchat.state.store import RecordStore
 from meshchat.wire.records import Grade, Record, stamp_ms
 from tests.sim.world import SimRouter, World

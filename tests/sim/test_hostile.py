@@ -12,17 +12,11 @@ import pytest
 
 from meshchat.adapters.links.udp import UdpOrigin
 from meshchat.adapters.storage.statestore import StateStore
-from meshchat.constants import (
-    FORGERY_BURST,
-    MAX_NEIGHBOURS,
-    MAX_STREAMS,
-    NEIGHBOUR_LIFETIME,
-    REPAIR_SHARE,
-    TALK_SHARE,
-)
+from meshchat.constants import MAX_NEIGHBOURS, MAX_STREAMS, NEIGHBOUR_LIFETIME, REPAIR_SHARE, TALK_SHARE
 from meshchat.errors import Malformed
 from meshchat.identity.keys import KeySeed, SigningKey, sign_record
 from meshchat.identity.meshkey import MeshKey
+from meshchat.protocol.admission import FORGERY_BURST
 from meshchat.state.caps import CapLimits
 from meshchat.state.store import StoreLimits
 from meshchat.wire.datagram import PLAIN_OVERHEAD, PlainDatagram, decode_datagram

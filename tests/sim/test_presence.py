@@ -11,13 +11,13 @@ from meshchat.adapters.storage.logline import encode_line
 from meshchat.constants import (
     ACTIVE_FOR,
     ACTIVE_GRACE,
-    MAX_PLACES,
     MAX_PRESENT,
     NEIGHBOUR_LIFETIME,
     PRESENCE_LIFETIME,
     PRESENCE_REFRESH,
     STATEMENT_BURST,
 )
+from meshchat.state.presence import MAX_PLACES
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
 from meshchat.wire.ids import START, RouterId
 from meshchat.wire.packets import Carried, Dump, Fragment, Records, decode_packets

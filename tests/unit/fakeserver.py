@@ -14,11 +14,11 @@ from meshchat.chat.access import OPERATOR
 from meshchat.chat.accounts import decode_account
 from meshchat.chat.notices import Notice
 from meshchat.chat.personal import Personal
-from meshchat.constants import HELD_WAIT, MESH_STATE_WAIT, NEIGHBOUR_LIFETIME
+from meshchat.constants import NEIGHBOUR_LIFETIME
 from meshchat.identity.keys import SigningKey
 from meshchat.identity.passwords import open_key
 from meshchat.protocol.events import Deliver
-from meshchat.protocol.router import HOUSEKEEPING
+from meshchat.protocol.router import HELD_WAIT, HOUSEKEEPING, MESH_STATE_WAIT
 from meshchat.wire.records import Record, Space, make_stamp
 from tests.sim.disk import SimFiles
 from tests.unit.fakes import service_over, written

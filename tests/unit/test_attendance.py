@@ -5,7 +5,6 @@ from itertools import pairwise
 from meshchat.constants import (
     ACTIVE_FOR,
     MAX_OPEN_ROOMS,
-    MAX_STATEMENT,
     PRESENCE_JITTER,
     PRESENCE_REFRESH,
     PRESENCE_REPEATS,
@@ -14,7 +13,7 @@ from meshchat.constants import (
     TYPING_EVERY,
 )
 from meshchat.protocol.events import Restate
-from meshchat.wire.presence import LONGEST_IDLE, Statement
+from meshchat.wire.presence import LONGEST_IDLE, MAX_STATEMENT, Statement
 from tests.unit.fakes import Chat, Person
 from tests.unit.routers import Neighbour
 

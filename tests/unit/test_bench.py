@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.constants import IP_UDP_HEADERS, MAX_MTU
+from meshchat.constants import MAX_MTU
+from meshchat.protocol.envelope import IP_UDP_HEADERS
 from meshchat.wire.datagram import PlainDatagram, decode_datagram
 from meshchat.wire.ids import RouterId, Salt, Token
 from meshchat.wire.packets import Carried, Packet, Records, Want, decode_packets, encode_packet

@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.constants import AHEAD_MS, CLOCK_SETTLE_MS, RELEASED_MS
-from meshchat.protocol.clock import LATEST_MS, Heard, MeshClock
+from meshchat.constants import AHEAD_MS, RELEASED_MS
+from meshchat.protocol.clock import CLOCK_SETTLE_MS, LATEST_MS, Heard, MeshClock
 from meshchat.protocol.instant import Instant
 from meshchat.wire.ids import RouterId
 from meshchat.wire.packets import ClockClaim

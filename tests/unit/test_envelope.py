@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.constants import IP_UDP_HEADERS, MAX_MTU, MIN_MTU
+from meshchat.constants import MAX_MTU, MIN_MTU
 from meshchat.errors import Malformed
 from meshchat.identity.meshkey import MeshKey, Sealer
-from meshchat.protocol.envelope import Envelope
+from meshchat.protocol.envelope import IP_UDP_HEADERS, Envelope
 from meshchat.state.seen import REPLAY_WINDOW, ReplayGuard
 from meshchat.wire.datagram import SEALED_HEADER, SEALED_OVERHEAD, PlainDatagram, SealedDatagram
 from meshchat.wire.ids import BootId, MeshId, RouterId, SenderRun

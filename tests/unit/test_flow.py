@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.constants import FLOW
-from meshchat.state.flow import Flow
+from meshchat.state.flow import FLOW, Flow
 
 
 @given(st.lists(st.tuples(st.floats(0, 3 * FLOW), st.integers(0, 2**64 - 1)), max_size=30))

@@ -6,9 +6,9 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.constants import MAX_REASSEMBLIES, MAX_RECORD, REASSEMBLY_LIFETIME
+from meshchat.constants import MAX_RECORD
 from meshchat.protocol.pieces import fragments
-from meshchat.state.fragments import Reassembly
+from meshchat.state.fragments import MAX_REASSEMBLIES, REASSEMBLY_LIFETIME, Reassembly
 from meshchat.wire.ids import RecordId, RouterId
 from meshchat.wire.packets import MIN_PIECE, Carried, Fragment
 

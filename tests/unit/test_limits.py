@@ -7,8 +7,8 @@ from collections.abc import Hashable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.constants import EXCHANGE_RETRY, EXCHANGE_RETRY_MAX, MAX_NEIGHBOURS, NEIGHBOUR_LIFETIME
-from meshchat.state.backoff import Backoff
+from meshchat.constants import MAX_NEIGHBOURS, NEIGHBOUR_LIFETIME
+from meshchat.state.backoff import EXCHANGE_RETRY, EXCHANGE_RETRY_MAX, Backoff
 from meshchat.state.limits import BucketTable, TokenBucket
 from meshchat.state.neighbours import Neighbours
 from meshchat.state.seen import SeenCache

@@ -5,9 +5,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshchat.constants import MAX_NEIGHBOURS, MAX_RECEIPTS
+from meshchat.constants import MAX_NEIGHBOURS
 from meshchat.state.neighbour import Neighbour, Said
-from meshchat.state.receipts import Receipts
+from meshchat.state.receipts import MAX_RECEIPTS, Receipts
 from meshchat.wire.ids import CONFIRM_KEY_SIZE, BootId, ConfirmKey, Fingerprint, RouterId, Span
 from meshchat.wire.packets import ClockClaim, Digest, Scope, Summary
 from meshchat.wire.records import Grade, Record, make_position

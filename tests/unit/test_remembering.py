@@ -1,7 +1,8 @@
 """What a front end is told of deliveries and of the mesh, and what the router remembers for it."""
 
 from meshchat.chat.names import key_tag
-from meshchat.constants import HELD_WAIT, MAX_OPEN_ROOMS, MESH_STATE_WAIT
+from meshchat.constants import MAX_OPEN_ROOMS
+from meshchat.protocol.router import HELD_WAIT, MESH_STATE_WAIT
 from tests.unit.fakes import Chat, Person, written
 from tests.unit.routers import Neighbour, key
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshchat.constants import SKETCH_CELLS, SKETCH_OUTSIDE
-from meshchat.state.recordset import Entry, RecordSet
+from meshchat.constants import SKETCH_CELLS
+from meshchat.state.recordset import SKETCH_OUTSIDE, Entry, RecordSet
 from meshchat.state.sketch import SetSketch
 from meshchat.wire.ids import CELL_SIZE, END, START, Bound, Cell, Position, RecordId, sketch_key_of
 from meshchat.wire.records import make_position

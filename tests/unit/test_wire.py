@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshchat.constants import IP_UDP_HEADERS, MAX_RECORD, MIN_MTU, SKETCH_CELLS, WIRE_VERSION
+from meshchat.constants import MAX_RECORD, MIN_MTU, SKETCH_CELLS
 from meshchat.errors import Malformed
 from meshchat.identity.keys import KeySeed, SigningKey, sign_record, verify_record
+from meshchat.protocol.envelope import IP_UDP_HEADERS
 from meshchat.wire.codec import Reader
 from meshchat.wire.datagram import (
     MAGIC,
     PLAIN_OVERHEAD,
     SEALED_OVERHEAD,
+    WIRE_VERSION,
     LaterVersion,
     PlainDatagram,
     SealedDatagram,

@@ -13,24 +13,42 @@ from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
-from meshchat.constants import (
-    CONFIRM_JITTER,
-    CONFIRM_WAIT,
-    LATE_CONFIRM_BURST,
-    LATE_CONFIRM_RATE,
-    MAX_CONFIRMS_WAITING,
-    MAX_RELAY_QUEUE,
-    MISS,
-    RELAY_COPIES,
-    RELAY_JITTER,
-    RESEND_CHANCE,
-    RESIDUE,
-)
+from meshchat.constants import CONFIRM_WAIT, MISS
 from meshchat.protocol.flood.coverage import is_doubtful, may_have_missed
 from meshchat.state.limits import TokenBucket
 from meshchat.state.neighbour import Neighbour
 from meshchat.wire.ids import ConfirmKey, Position, RouterId, confirm_key_of
 from meshchat.wire.packets import Carried
+
+RELAY_JITTER = 0.050
+"""Longest random wait before a relay; neighbours that heard the same frame must not answer as one."""
+
+RELAY_COPIES = ((6, 10**9), (11, 4), (10**9, 3))
+"""(up to so many neighbours, so many transmissions in a neighbour's reach are enough) whatever links lose: a
+sparse mesh has no copies to spare, and in a dense cell more would only fill the air (simulated optimum)."""
+
+RESIDUE = 2e-5
+"""A smaller chance, above which a digest follows when the news has come to rest: so a last message that was
+lost against the odds is missed within seconds, for a fraction of what certainty about each would cost."""
+
+CONFIRM_JITTER = 0.1
+"""Longest random wait before a confirmation, in which others join it."""
+
+LATE_CONFIRM_RATE = 2.0
+LATE_CONFIRM_BURST = 8.0
+"""Records that are news no more and are confirmed once again, a second and in a burst: who repeats what all
+know, under invented names, draws 142 bytes a second from a router, not a share of the air."""
+
+RESEND_CHANCE = 0.1
+"""Below this chance of a miss a neighbour not heard with a record most likely has it, and was not heard: a
+digest, which costs half of a record's frame and serves all, looks first."""
+
+MAX_CONFIRMS_WAITING = 1024
+"""Keys waiting to be confirmed on an interface while its share of the air is used up: 16 CONFIRMs.
+Beyond, the oldest is dropped; who doubts this router then asks by a digest."""
+
+MAX_RELAY_QUEUE = 4096
+"""Records that wait to be relayed or are watched on one interface: a second of the fastest honest flood."""
 
 
 @dataclass(eq=False)

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from meshchat.constants import MAX_CONFIRM_KEYS, RESEND_UP_TO, TRICKLE_K
+from meshchat.constants import TRICKLE_K
 from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import LinkDue, OfLink
 from meshchat.protocol.door import Door
@@ -14,6 +14,13 @@ from meshchat.state.neighbour import Neighbour
 from meshchat.wire.ids import Position, RouterId
 from meshchat.wire.packets import NO_NUMBER, RECORDS_FIELDS, Carried, Confirm, Packet, Records
 from meshchat.wire.records import record_id
+
+RESEND_UP_TO = 2
+"""A record that so few neighbours may have missed is sent to each once more, by unicast, which a radio
+repeats until it is acknowledged; more of them are left to the digests, which serve all at once."""
+
+MAX_CONFIRM_KEYS = 64
+"""Keys in one CONFIRM: half a kilobyte, what 0.1 s of the fastest honest flood leaves to confirm."""
 
 
 class Relay:

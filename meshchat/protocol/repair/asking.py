@@ -3,15 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from meshchat.constants import (
-    DUMP_MIN_SHARE,
-    MAX_MTU,
-    MAX_STREAMS,
-    OFFER_WAIT,
-    OWN_SHARE,
-    RANGES_JITTER,
-    WANT_RETRY,
-)
+from meshchat.constants import MAX_MTU, MAX_STREAMS, OFFER_WAIT, RANGES_JITTER, WANT_RETRY
 from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour, RouterDue
 from meshchat.protocol.instant import Instant
@@ -36,6 +28,13 @@ from meshchat.wire.ids import (
     Token,
 )
 from meshchat.wire.packets import PACKET_HEADER, Ask, Block, BySketchKey, Dump, Offer, Want, Wanted
+
+DUMP_MIN_SHARE = 0.5
+"""An asker that holds less than this share of what a source offers takes a dump; else it narrows."""
+
+OWN_SHARE = 0.125
+"""An asker that holds less than this share of what a source offers does not say what is to be left out: that
+would save little, and what is left out for one cannot serve another that asks for all."""
 
 _BLOCK_FIELDS = 2 * 26 + 1 + 2
 WANT_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from meshchat.constants import AHEAD_MS, DEAF, NEWS_MS, TOKEN_EPOCH, VERSION
+from meshchat.constants import AHEAD_MS, NEWS_MS, TOKEN_EPOCH, VERSION
 from meshchat.protocol.context import Context
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.link import Link
@@ -28,6 +28,9 @@ from meshchat.wire.ids import (
 )
 from meshchat.wire.packets import Digest, Scope, Summary
 from meshchat.wire.records import MAX_STAMP, Grade, make_position, make_stamp
+
+DEAF = 0.75
+"""A neighbour of whose frames more gets lost is not counted as heard."""
 
 _RELEASE = bytes(int(part) for part in VERSION.split("."))
 

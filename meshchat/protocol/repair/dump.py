@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from meshchat.constants import MAX_PACES, MAX_STREAMS, STREAM_KEEP
+from meshchat.constants import MAX_STREAMS, STREAM_KEEP
 from meshchat.protocol.instant import Instant
 from meshchat.protocol.pieces import fragments
 from meshchat.protocol.repair.pace import Pace
@@ -40,6 +40,9 @@ from meshchat.wire.packets import (
     Wanted,
     bound_size,
 )
+
+MAX_PACES = 64
+"""Askers whose pace is remembered."""
 
 _Packet = tuple[Packet, Origin | None]
 _DUMP_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 1

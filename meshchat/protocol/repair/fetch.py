@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from meshchat.constants import FETCH_LONGEST, MAX_ORDERS
+from meshchat.constants import FETCH_LONGEST
 from meshchat.protocol.repair.offers import Candidate, Offers
 from meshchat.protocol.repair.outstanding import Outstanding
 from meshchat.protocol.repair.progress import Progress
 from meshchat.wire.ids import START, AskNonce, Bound, Position, RouterId, Salt, Span, Token
 from meshchat.wire.packets import Block, BySketchKey, Dump, Wanted
+
+MAX_ORDERS = 16
+"""Requests that wait for the fetch under way: the answers to one step of an exchange make two."""
 
 
 class FetchState(Enum):

@@ -13,14 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from meshchat.constants import (
-    MAX_PARTIAL_SKETCHES,
-    RANGES_JITTER,
-    SKETCH_CELLS,
-    SKETCH_FIRST,
-    SKETCH_GROWTH,
-    SKETCH_MOST,
-)
+from meshchat.constants import RANGES_JITTER, SKETCH_CELLS
 from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import NeighbourDue, OfNeighbour
 from meshchat.protocol.instant import Instant
@@ -59,6 +52,20 @@ from meshchat.wire.packets import (
     Want,
 )
 from meshchat.wire.records import make_position, position_stamp
+
+SKETCH_FIRST = 16
+"""A sketch opens an exchange where the counts differ by no more; else it is first asked whether it is just
+the newest records that are missing, which no number of cells tells as cheaply."""
+
+SKETCH_MOST = 140
+"""Up to so many by the counts, a sketch is the second step; beyond, the ranges."""
+
+SKETCH_GROWTH = 4
+"""A sketch that does not tell what differs is answered by one with so many times its cells: from the smallest
+to the largest in three steps."""
+
+MAX_PARTIAL_SKETCHES = 8
+"""Sketches of which a part has come: one a neighbour, 4 KB each; whoever sends only parts costs 32 KB."""
 
 _RANGES_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 8 + SALT_SIZE + 8 + 26
 _SKETCH_FIELDS = PACKET_HEADER + ROUTER_ID_SIZE + 2 * TOKEN_SIZE + 8 + 2 * 8 + 4 + 2

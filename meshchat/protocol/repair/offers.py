@@ -2,10 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from meshchat.constants import MAX_OFFERS, OFFER_ALIKE, OFFER_FAR
 from meshchat.state.origin import Origin
 from meshchat.wire.ids import AskNonce, RouterId
 from meshchat.wire.packets import Offer
+
+OFFER_ALIKE = 0.98
+OFFER_FAR = 0.5
+"""Offers of nearly as many records are as good as the largest; neighbours of whose multicast half gets lost
+come last, because over such a link each repair is sent twice."""
+
+MAX_OFFERS = 16
+"""OFFERs remembered while choosing, one an address."""
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,20 @@ nothing: where it is high the pace is halved on trial, and stays halved only if 
 
 from collections.abc import Callable
 
-from meshchat.constants import PACE_GAIN, PACE_LEAST, PACE_LOSS, PACE_SAMPLE, PACE_STEP, PACE_TRIAL
 from meshchat.protocol.repair.spans import Spans
 from meshchat.state.limits import TokenBucket
 from meshchat.wire.ids import Bound, Span
+
+PACE_SAMPLE = 24
+PACE_LOSS = 0.4
+PACE_GAIN = 0.15
+"""Where more than 40% of at least 24 datagrams was lost, the pace to that asker is halved; and where that
+does not lower the loss by 15 points, it is set back. Chance makes 20% look like 40% once in a hundred."""
+PACE_TRIAL = 30.0
+"""Seconds until a pace that was set back is tried again."""
+PACE_STEP = 1 / 16
+PACE_LEAST = 1 / 16
+"""The pace creeps back by a sixteenth of the full one for each sample, and is never less than that."""
 
 
 class Pace:

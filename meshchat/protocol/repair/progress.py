@@ -2,18 +2,23 @@
 
 from dataclasses import dataclass
 
-from meshchat.constants import (
-    FETCH_LONGEST,
-    FETCH_ROUNDS_IDLE,
-    SLOWEST,
-    SOURCE_SILENCE,
-    STALL,
-    WANT_EVERY,
-    WANT_GAPS,
-    WANT_KEEP,
-    WANT_RETRY,
-    WANT_SOON,
-)
+from meshchat.constants import FETCH_LONGEST, SLOWEST, STALL, WANT_KEEP, WANT_RETRY
+
+SOURCE_SILENCE = 3.0
+"""A source that has sent nothing wanted for so long is replaced; one that has brought something before, after
+twice that: at 50% loss both ways a question or its answer is lost three times of four."""
+
+WANT_GAPS = 16
+WANT_EVERY = 4.0
+"""A dump under way is told what was lost once there are 16 gaps, or one for 4 s: at 20 bytes a gap the whole
+list fits into a datagram, also where half of what is sent again is lost again."""
+
+WANT_SOON = 0.5
+"""After which a WANT of whole ranges is said again, by multicast, and then after twice as long each time: of
+two that fetch from two sources, one hears the other and takes the same, also where a fifth is lost."""
+
+FETCH_ROUNDS_IDLE = 3
+"""Rounds of a fetch that brought nothing before the asker leaves the rest to the digests."""
 
 
 @dataclass

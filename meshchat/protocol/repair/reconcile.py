@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from meshchat.constants import DENSE_PARTS, LEAF_IDS, RECENT_IDS, SPLIT, WINDOW_IDS
 from meshchat.protocol.repair.spans import after
 from meshchat.state.recordset import RecordSet
 from meshchat.wire.ids import (
@@ -35,6 +34,20 @@ from meshchat.wire.packets import (
     Wanted,
     encoded_range_size,
 )
+
+RECENT_IDS = 16
+"""Ids of the newest records, compared by themselves where older ones differ for good."""
+
+WINDOW_IDS = 200
+"""Ids in a request for all of a range but these: as many as fit a datagram."""
+
+DENSE_PARTS = 6
+"""Of at least so many small parts of a step three quarters differ: then a window of records is exchanged as
+it is."""
+
+SPLIT = 16
+LEAF_IDS = 32
+"""A differing range is split in 16; at or below 32 records its ids are listed instead."""
 
 MAX_SCAN = 4096
 """Ids hashed for one packet, 1 microsecond each on a PC: honest lists cover at most a few hundred records,

@@ -2,14 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from meshchat.constants import (
-    DIGEST_JITTER,
-    DUMP_GATHER,
-    MAX_SOURCES,
-    NEIGHBOUR_FRESH,
-    OFFER_JITTER,
-    PUSH_TO_ALL,
-)
+from meshchat.constants import NEIGHBOUR_FRESH, OFFER_JITTER
 from meshchat.protocol.context import Context
 from meshchat.protocol.deadlines import LinkDue, NeighbourDue, OfLink, OfNeighbour
 from meshchat.protocol.instant import Instant
@@ -19,6 +12,19 @@ from meshchat.state.neighbour import Neighbour
 from meshchat.wire.ids import NOBODY, Position, Token
 from meshchat.wire.packets import Ask, Offer, Scope, Want
 from meshchat.wire.records import make_position
+
+DIGEST_JITTER = 0.150
+"""Longest random wait before a digest answers an ASK: many neighbours heard it at once."""
+
+DUMP_GATHER = 0.03
+"""A source waits so long before a dump, in case another neighbour wants the same."""
+
+PUSH_TO_ALL = 3
+"""From so many neighbours on, a few missing records are pushed by multicast: others lack them too."""
+
+MAX_SOURCES = 4.0
+"""A source shares the air with others, of whom it knows by who says to be fetching; no lie leaves it less
+than a quarter of its share."""
 
 
 class Serving:
