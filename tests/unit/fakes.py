@@ -19,7 +19,6 @@ from meshchat.identity.boxes import BoxKey
 from meshchat.identity.keys import SigningKey, sign_record
 from meshchat.wire.presence import Statement, read_statement
 from meshchat.wire.records import Grade, Kind, Record, Space
-from tests.sim.disk import SimFiles
 from tests.unit.routers import Router
 
 CHEAP = Sealing(operations=1, memory=8 * 1024)
@@ -66,7 +65,7 @@ def service_over(
     """A service, of this kind, that remembers nobody unless it is told to."""
     return kind(
         mesh,
-        operator or Router(disk=SimFiles()).operator,
+        operator or Router().operator,
         Zone("UTC"),
         Random(1),
         tickets=tickets or Tickets(BoxKey(bytes(32)), mesh.mesh),
@@ -96,7 +95,7 @@ class Chat:
         self, number: int = 1, *, router: Router | None = None, audience: AudienceOf = everybody
     ) -> None:
         """Over a new router of this number, or over that of another daemon that has ended."""
-        self.router = router or Router(number=number, disk=SimFiles())
+        self.router = router or Router(number=number)
         self.mesh = Spoken(self.router)
         self.personal = Personal()
         self.tickets = Tickets(BoxKey(bytes(32)), self.mesh.mesh)

@@ -52,6 +52,8 @@ START = 1000.0
 """Its monotonic time then, in seconds."""
 
 NOWHERE = Path("/nowhere")
+"""Where the operator is told that a disk in memory is."""
+
 WLAN0 = "wlan0"
 LOOPBACK = list_interfaces()["lo"]
 NOTHING = Summary(0, Fingerprint(bytes(16)))
@@ -75,18 +77,20 @@ class Router:
 
     def __init__(
         self,
-        folder: Path = NOWHERE,
+        folder: Path | None = None,
         number: int = 0,
         *,
         disk: SimFiles | None = None,
         machine: Machine | None = None,
         trusted: bool = True,
-        limits: StoreLimits | None = None,
     ) -> None:
-        """On `disk`, or else in a folder of its own below `folder`. The same `number`, the same router."""
-        home = folder / str(number)
-        self._disk = disk
-        files = disk or DiskFiles(home)
+        """In a folder of its own below `folder`, or else on `disk`, which is a new one in memory.
+
+        The same `number`, the same router.
+        """
+        home = (folder or NOWHERE) / str(number)
+        self._disk = disk or SimFiles()
+        files = self._disk if folder is None else DiskFiles(home)
         self.config = Config(logs=home, state=home, socket=home / "s", people=home / "p")
         self.sent: list[Send] = []
         self.told: Callable[[Notice], object] = lambda notice: None
@@ -99,7 +103,7 @@ class Router:
         caps = CapLimits(self.config.cap_author, self.config.cap_room, self.config.cap_router)
         settings = NodeSettings(
             mesh=mesh,
-            limits=limits or StoreLimits(caps, CAP_ACCOUNTS),
+            limits=StoreLimits(caps, CAP_ACCOUNTS),
             wipe_moment=lambda now_ms: now_ms,
             retention_ms=None,
             boot=BootId(number.to_bytes(8, "big")),
@@ -152,11 +156,6 @@ class Router:
     def _now(self) -> Instant:
         return Instant(self.mono, self.ms, self._trusted)
 
-    @property
-    def deadline(self) -> float | None:
-        """When something is due, monotonic seconds."""
-        return self._deadline
-
     def let_pass(self, seconds: float) -> None:
         """Time passes; what is due meanwhile is done."""
         end = self.mono + seconds
@@ -173,8 +172,7 @@ class Router:
         return [send.data for send in self.sent]
 
     def fill_disk(self, *, full: bool = True) -> None:
-        """Its simulated disk takes nothing more, or something again."""
-        assert self._disk is not None
+        """Its disk in memory takes nothing more, or something again."""
         self._disk.capacity = 0 if full else None
 
     # --- What it holds ----------------------------------------------------------------------------------

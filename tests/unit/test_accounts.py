@@ -202,7 +202,7 @@ class Unreadable(MeshView):
 
 
 def test_evicted_accounts_are_forgotten_one_by_one_and_nothing_is_read_again() -> None:
-    router = Router(disk=SimFiles())
+    router = Router()
     mesh = Unreadable(router.node, router.logs)
     older = account_record(mesh, key(1), "ja", sequence=1, password="one", stamp=1 << 16)
     newer = account_record(mesh, key(1), "ja", sequence=2, password="two")
@@ -224,7 +224,7 @@ def test_evicted_accounts_are_forgotten_one_by_one_and_nothing_is_read_again() -
 
 
 def test_who_wrote_and_lost_the_account_keeps_the_name_while_the_messages_last() -> None:
-    router = Router(disk=SimFiles())
+    router = Router()
     mesh = Unreadable(router.node, router.logs)
     record = account_record(mesh, key(1), "ja")
     router.take(record)
