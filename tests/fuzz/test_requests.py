@@ -13,7 +13,7 @@ from meshchat.chat.requests import OPERATIONS
 from meshchat.constants import MAX_CONTROL_LINE
 from tests.fuzz import search
 from tests.fuzz.test_files import json_values
-from tests.unit.fakes import Chat
+from tests.unit.chats import Chat
 from tests.unit.test_control import running
 
 texts = st.text(max_size=40) | st.sampled_from(["ann", "1", "secret", "-1h", "2027-01-15", "bad", "x" * 9000])

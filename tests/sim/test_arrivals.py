@@ -24,7 +24,7 @@ from meshchat.wire.ids import PublicKey
 from meshchat.wire.records import Grade, Kind, Record, Space, make_stamp, router_id
 from tests.sim.disk import PowerCut
 from tests.sim.world import EPOCH_MS, MESH, RouterModel, SimRouter, World
-from tests.unit.fakes import service_over
+from tests.unit.chats import service_over
 
 ROOM = "1"
 MINUTE = 60_000

@@ -11,7 +11,7 @@ import pytest
 
 from meshchat.client.connection import ControlClient
 from tests.terminal.tmux import SIZES, Screen
-from tests.unit.fakes import Chat
+from tests.unit.chats import Chat
 from tests.unit.fakeserver import FakeDaemon
 
 

@@ -20,7 +20,7 @@ from meshchat.identity.passwords import open_key
 from meshchat.protocol.events import Deliver
 from meshchat.protocol.router import HELD_WAIT, HOUSEKEEPING, MESH_STATE_WAIT
 from meshchat.wire.records import Record, Space, make_stamp
-from tests.unit.fakes import service_over, written
+from tests.unit.chats import service_over, written
 from tests.unit.routers import Neighbour, Router, key
 
 T = TypeVar("T")

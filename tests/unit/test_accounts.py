@@ -26,7 +26,7 @@ from meshchat.identity.keys import SigningKey
 from meshchat.wire.ids import Position
 from meshchat.wire.records import Kind, Record, Space
 from tests.sim.disk import SimFiles
-from tests.unit.fakes import CHEAP, Chat, written
+from tests.unit.chats import CHEAP, Chat, written
 from tests.unit.routers import Router, key
 
 

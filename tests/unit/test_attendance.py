@@ -14,7 +14,7 @@ from meshchat.constants import (
 )
 from meshchat.protocol.events import Restate
 from meshchat.wire.presence import LONGEST_IDLE, MAX_STATEMENT, Statement
-from tests.unit.fakes import Chat, Person
+from tests.unit.chats import Chat, Person
 from tests.unit.routers import Neighbour
 
 SETTLED = sum(PRESENCE_REPEATS) * 1.2 + PRESENCE_JITTER

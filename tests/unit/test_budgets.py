@@ -22,7 +22,7 @@ from meshchat.chat.sessions import Connection, Origin
 from meshchat.constants import ORIGIN_BURST, PERSON_BURST
 from meshchat.errors import MeshchatError, TooFast
 from meshchat.wire.ids import PublicKey
-from tests.unit.fakes import Chat
+from tests.unit.chats import Chat
 
 HOUR = 3600.0
 

@@ -36,7 +36,7 @@ from meshchat.errors import DaemonGone, MeshchatError, StoreError
 from meshchat.identity.boxes import BoxKey
 from meshchat.identity.passwords import PasswordSalt, SealedKey
 from meshchat.wire.records import Kind, Record, Space
-from tests.unit.fakes import Chat, service_over, written
+from tests.unit.chats import Chat, service_over, written
 from tests.unit.routers import key
 
 TRUSTED = {os.geteuid()}

@@ -11,7 +11,7 @@ from meshchat.state.receipts import MAX_RECEIPTS, Receipts
 from meshchat.wire.ids import CONFIRM_KEY_SIZE, BootId, ConfirmKey, Fingerprint, RouterId, Span
 from meshchat.wire.packets import ClockClaim, Digest, Scope, Summary
 from meshchat.wire.records import Grade, Record, make_position
-from tests.unit.fakes import Chat, written
+from tests.unit.chats import Chat, written
 from tests.unit.routers import key
 
 MESH = Chat().mesh

@@ -3,7 +3,7 @@
 from meshchat.chat.names import key_tag
 from meshchat.constants import MAX_OPEN_ROOMS
 from meshchat.protocol.router import HELD_WAIT, MESH_STATE_WAIT
-from tests.unit.fakes import Chat, Person, written
+from tests.unit.chats import Chat, Person, written
 from tests.unit.routers import Neighbour, key
 
 NOTHING = {"marks": {}, "ignored": [], "ignored_keys": [], "bell": "mentions", "rooms": [], "times": True}

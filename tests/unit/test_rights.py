@@ -10,7 +10,7 @@ from meshchat.chat.access import OPERATOR, PEOPLE, Audience, Door, Right
 from meshchat.chat.answers import Work
 from meshchat.chat.requests import OPERATIONS
 from meshchat.chat.watching import MAX_CODES, MAX_WATCHERS
-from tests.unit.fakes import Chat, Person, written
+from tests.unit.chats import Chat, Person, written
 from tests.unit.routers import key
 
 SAMPLES: dict[str, list[Any]] = {

@@ -11,7 +11,7 @@ from meshchat.chat.requests import OPERATIONS
 from meshchat.constants import DEFAULT_ROOMS, MAX_TEXT
 from meshchat.identity.meshkey import MeshKey, mesh_key_text
 from meshchat.wire.records import Grade, Kind, Space, make_position, make_stamp
-from tests.unit.fakes import Chat, written
+from tests.unit.chats import Chat, written
 from tests.unit.routers import START_MS, Neighbour, key
 
 ODD_TEXTS = [

@@ -17,7 +17,7 @@ from meshchat.chat.tickets import (
 from meshchat.constants import MAX_OWN_SESSIONS
 from meshchat.errors import MeshchatError, SessionRefused, TicketVoid, UsageError
 from meshchat.identity.boxes import BoxKey
-from tests.unit.fakes import Chat, Person
+from tests.unit.chats import Chat, Person
 from tests.unit.routers import START_MS, key
 
 
