@@ -688,7 +688,7 @@ def watch_drop(code: str, socket: Path | None) -> None:
 @click.option("--mesh", metavar="NAME", help="Name of the mesh; others are not heard.")
 @click.option("--peer", "peers", multiple=True, metavar="HOST[:PORT]", help="Reach HOST by unicast (repeat).")
 @click.option("--log-level", type=click.Choice(("debug", "info", "warning", "error")), help="What is logged.")
-@click.option("--syslog", is_flag=True, default=None, help="Log to syslog as well.")
+@click.option("--syslog", is_flag=True, default=None, help="Log to syslog instead.")
 @click.option("--clock-offset", "clock_offset_s", type=float, hidden=True)
 @click.option("--clock-grade", type=click.Choice(("good", "unknown")), hidden=True)
 @click.option("--sample", is_flag=True, help="Print a configuration file with every setting, and exit.")

@@ -235,6 +235,10 @@ SYSTEM = Places(
 """Root's installation: history in what is RAM on OpenWrt, state on flash."""
 
 
+ROUTER_FILE = Path("/var/etc/meshchat/meshchat.toml")
+"""What a router's init script makes of /etc/config/meshchat for the daemon, which is root's in all else."""
+
+
 def places() -> Places:
     """Where this installation keeps its files: a checkout, root's, or an ordinary user's (XDG)."""
     top = Path(__file__).resolve().parent.parent
@@ -242,11 +246,15 @@ def places() -> Places:
         logs = top / "logs"
         return Places(logs, logs, logs / _SOCKET, logs / "meshchat.toml")
     if os.geteuid() == 0:
-        return SYSTEM
+        return _system()
     home = _xdg("XDG_DATA_HOME", ".local/share") / "meshchat"
     running = os.environ.get("XDG_RUNTIME_DIR", "")
     socket = (Path(running) if running.startswith("/") else home) / _SOCKET
     return Places(home, home, socket, _xdg("XDG_CONFIG_HOME", ".config") / "meshchat" / "meshchat.toml")
+
+
+def _system() -> Places:
+    return SYSTEM._replace(file=ROUTER_FILE) if ROUTER_FILE.exists() else SYSTEM
 
 
 def _xdg(variable: str, below_home: str) -> Path:
@@ -256,12 +264,11 @@ def _xdg(variable: str, below_home: str) -> Path:
 
 
 def default_socket() -> Path:
-    """Where a front end looks for the daemon: MESHCHAT_SOCKET, else the own daemon's socket, else root's."""
-    named = os.environ.get("MESHCHAT_SOCKET")
-    if named:
-        return check_socket_path(Path(named).expanduser().absolute())
-    own = places().socket
-    return SYSTEM.socket if not _has_door(own) and _has_door(SYSTEM.socket) else own
+    """Where a front end looks for the daemon: MESHCHAT_SOCKET, else the own daemon's socket, else root's.
+
+    A daemon is where its configuration says, if that says it.
+    """
+    return _default_doors().operators
 
 
 def front_door(socket: Path | None, *, guest: bool = False) -> Path:
@@ -269,15 +276,39 @@ def front_door(socket: Path | None, *, guest: bool = False) -> Path:
 
     That is the operator's where this process may open it, else the people's, and for a `guest` the people's.
     """
-    operators = default_socket() if socket is None else socket
-    people = people_socket(operators)
-    shut = not os.access(operators, os.W_OK)
-    return people if guest or (shut and os.path.exists(people)) else operators
+    doors = _default_doors() if socket is None else _Doors(socket, people_socket(socket))
+    shut = not os.access(doors.operators, os.W_OK)
+    return doors.people if guest or (shut and os.path.exists(doors.people)) else doors.operators
 
 
-def _has_door(socket: Path) -> bool:
-    # Not Path.exists: in a folder that is shut to us it raises.
-    return os.path.exists(socket) or os.path.exists(people_socket(socket))
+class _Doors(NamedTuple):
+    """The two sockets of a daemon."""
+
+    operators: Path
+    people: Path
+
+    @property
+    def any_there(self) -> bool:
+        # Not Path.exists: in a folder that is shut to us it raises.
+        return os.path.exists(self.operators) or os.path.exists(self.people)
+
+
+def _default_doors() -> _Doors:
+    named = os.environ.get("MESHCHAT_SOCKET")
+    if named:
+        socket = check_socket_path(Path(named).expanduser().absolute())
+        return _Doors(socket, people_socket(socket))
+    own, roots = _doors_of(places()), _doors_of(_system())
+    return roots if not own.any_there and roots.any_there else own
+
+
+def _doors_of(where: Places) -> _Doors:
+    """The sockets of a daemon that was started with its installation's own configuration."""
+    try:
+        config = parse(_read(where.file), {}, where, str(where.file))
+    except ConfigError:  # it is not there, or what it says is the daemon's to report
+        return _Doors(where.socket, where.people)
+    return _Doors(config.socket, config.people or people_socket(config.socket))
 
 
 def people_socket(socket: Path) -> Path:
@@ -440,7 +471,9 @@ class Config:
             live=True,
         ),
     )
-    syslog: bool = field(default=False, metadata=_about("Log to syslog as well as to standard error.", _flag))
+    syslog: bool = field(
+        default=False, metadata=_about("Log to syslog, with levels, instead of to standard error.", _flag)
+    )
     storage_missing: Path | None = field(
         default=None,
         metadata=_about("Directory that logs stands in for: its disk is not there.", _path, hidden=True),

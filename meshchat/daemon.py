@@ -255,22 +255,18 @@ def _uids(names: Iterable[str]) -> frozenset[int]:
 
 
 def _start_logging(config: Config) -> None:
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    """To syslog, where that is wished for and a syslogd is there; else to standard error."""
+    handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("meshchat: %(levelname)s: %(message)s"))
+    missing = False
     if config.syslog:
-        handlers += _syslog_handlers()
-    logging.basicConfig(level=config.log_level.upper(), handlers=handlers, format=_FORMAT)
-    if config.syslog and len(handlers) == 1:
+        from meshchat.adapters.host.syslog import SYSLOG, SyslogHandler
+
+        missing = not SYSLOG.is_socket()
+        handler = handler if missing else SyslogHandler(fallback=handler)
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
+    if missing:
         log.warning("Nothing is logged to syslog: there is no /dev/log. Start syslogd, then this again.")
-
-
-def _syslog_handlers() -> list[logging.Handler]:
-    """One where there is a syslogd, else none."""
-    from meshchat.adapters.host.syslog import SYSLOG, SyslogHandler
-
-    return [SyslogHandler()] if SYSLOG.is_socket() else []
-
-
-_FORMAT = "meshchat: %(levelname)s: %(message)s"
 
 
 def run(read_config: Callable[[], Config]) -> None:

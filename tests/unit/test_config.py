@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshchat import config
 from meshchat.config import (
     MAX_SOCKET_PATH,
     SAMPLE,
@@ -230,6 +231,24 @@ def test_a_front_end_takes_the_operators_door_or_the_peoples(
         operators = folder / "meshchat.sock"
         assert in_the_place_of_nobody(lambda: front_door(operators)) == folder / opened
         assert in_the_place_of_nobody(lambda: front_door(operators, guest=True)) == folder / as_guest
+
+
+@pytest.mark.parametrize("whose", ["the router's init script", "the operator"])
+def test_commands_look_for_the_daemon_where_its_configuration_puts_it(
+    whose: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "meshchat.toml"
+    file.write_text(f'socket = "{tmp_path}/elsewhere.sock"\n')
+    (tmp_path / "elsewhere.sock").touch()
+    if whose == "the operator":
+        monkeypatch.setattr(config, "SYSTEM", SYSTEM._replace(file=file))
+    else:
+        monkeypatch.setattr(config, "ROUTER_FILE", file)
+    monkeypatch.setattr(config, "places", config._system)
+    monkeypatch.delenv("MESHCHAT_SOCKET", raising=False)
+    assert default_socket() == tmp_path / "elsewhere.sock"
+    file.write_text("socket = 7\n")  # the daemon's to report
+    assert default_socket() == SYSTEM.socket
 
 
 def test_the_longest_socket_path_is_usable() -> None:

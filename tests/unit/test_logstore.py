@@ -182,6 +182,34 @@ def test_a_directory_of_another_mesh_is_refused_and_kept(logs: Path) -> None:
     opened(logs)[0].close()
 
 
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_directory_without_records_becomes_that_of_a_new_name(tmp_path: Path, apart: bool) -> None:
+    """A name is often set only after the first start."""
+    logs, state = (tmp_path / "logs", tmp_path / "state") if apart else (tmp_path, tmp_path)
+    for mesh in (mesh_id("first"), MESH, mesh_id("first"), MESH):
+        store = LogStore(DiskFiles(logs), DiskFiles(state), mesh)
+        store.open()
+        list(store.load(bytes(32), lambda _: True))
+        (state / "state.json").write_text("{}")
+        (logs / "rooms").mkdir(exist_ok=True)
+        (logs / "rooms/1.log").write_text("")
+        store.close()
+        for folder in (logs, state):
+            assert (folder / "mesh.id").read_text() == f"{mesh.hex()}\n"
+
+
+@pytest.mark.parametrize("log", ["rooms/2.log", "spaces/7/_.log", "accounts.log", "space-200.log"])
+def test_one_record_of_whatever_kind_keeps_a_directory_for_its_mesh(tmp_path: Path, log: str) -> None:
+    files = DiskFiles(tmp_path)
+    LogStore(files, files, MESH).open()
+    files.close()
+    (tmp_path / log).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / log).write_text("a line\n")
+    with pytest.raises(StoreError, match="holds another mesh"):
+        LogStore(DiskFiles(tmp_path), DiskFiles(tmp_path), mesh_id("other")).open()
+    assert (tmp_path / "mesh.id").read_text() == f"{MESH.hex()}\n"
+
+
 # --- Mending ------------------------------------------------------------------------------------------------
 
 

@@ -8,10 +8,19 @@ SYSLOG = Path("/dev/log")
 
 
 class SyslogHandler(logging.handlers.SysLogHandler):
-    """Standard error has each line too: a syslogd that has gone is no reason for a traceback each."""
+    """Each line with its level, as `logread` shows it: all that a daemon says on standard error procd takes
+    for errors.
+    """
 
-    def __init__(self) -> None:
-        super().__init__(str(SYSLOG))
+    ident = "meshchat: "
+    append_nul = False
+
+    def __init__(self, fallback: logging.Handler) -> None:
+        """`fallback` gets what syslogd does not take."""
+        super().__init__(str(SYSLOG), self.LOG_DAEMON)
+        self.setFormatter(logging.Formatter())  # the message alone: syslogd knows the level
+        self._fallback = fallback
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Says nothing; the next line tries to connect again."""
+        """A syslogd that has gone is no reason for a traceback; the next line tries to connect again."""
+        self._fallback.handle(record)

@@ -38,6 +38,10 @@ _PERMANENT = range(PERMANENT, 256)
 _PERMANENT_NAMES = {int(Space.ACCOUNTS): "accounts", int(Space.ROOMS): "rooms"}
 
 
+class _AnotherMesh(StoreError):
+    """A directory holds the records of a mesh with another name."""
+
+
 class AppendFailed(StoreError):
     """Part of a batch could not be stored; `stored` are the records that were."""
 
@@ -58,6 +62,9 @@ class StoreStatus:
 
 def _permanent_name(space: int) -> str:
     return _PERMANENT_NAMES.get(space, f"space-{space}") + _SUFFIX
+
+
+_PERMANENT_LOGS = frozenset(map(_permanent_name, _PERMANENT))
 
 
 def log_name(space: int, log: str) -> str:
@@ -125,22 +132,42 @@ class LogStore:
             raise
 
     def _lock(self, files: Files) -> None:
+        mine = self._mesh.hex().encode()
         try:
             files.lock()
             found = files.read(MESH_FILE, 0, 64).strip() if files.size(MESH_FILE) else b""
-            if len(found) != 2 * len(self._mesh):
-                found = self._mesh.hex().encode()
-                files.replace(MESH_FILE, [found + b"\n"])
-        except DirectoryInUse:
+            if found == mine:
+                return
+            if len(found) == len(mine) and not self._is_empty(files):
+                raise _AnotherMesh(
+                    f"{files.path('')} holds another mesh: set the old mesh name again, "
+                    "or give this mesh directories of its own (--logs, --state)."
+                )
+            files.replace(MESH_FILE, [mine + b"\n"])
+        except (DirectoryInUse, _AnotherMesh):
             raise
         except StoreError as error:
             self._report.append(str(error))
-            return
-        if found != self._mesh.hex().encode():
-            raise StoreError(
-                f"{files.path('')} holds another mesh: set the old mesh name again, "
-                "or give this mesh directories of its own (--logs, --state)."
-            )
+
+    def _is_empty(self, files: Files) -> bool:
+        """Whether no log is in a directory, so that it may yet become another mesh's: the name is often set
+        only after the first start. One that cannot be looked through is not empty.
+        """
+        folders = []
+        if files.place == self._state.place:
+            folders.append("")
+        try:
+            if files.place == self._history.place:
+                folders += ["rooms", *(f"spaces/{number}" for number in files.folders("spaces"))]
+            logs = [
+                f"{folder}/{name}".lstrip("/")
+                for folder in folders
+                for name in files.names(folder)
+                if name.endswith(_SUFFIX) and (folder or name in _PERMANENT_LOGS)
+            ]
+            return not any(files.size(name) for name in logs)
+        except StoreError:
+            return False
 
     def load(self, key: MarkKey, verify: Callable[[Record], bool]) -> Iterator[Outline | StoredRecord]:
         """Every record on the disk, once each, log by log; mends what it finds amiss on the way.
@@ -182,8 +209,7 @@ class LogStore:
             self._once.found(item.arrival, item.once, Made(item.position, item.log))
 
     def _permanent_logs(self) -> list[str]:
-        valid = {_permanent_name(space) for space in _PERMANENT}
-        return [name for name in self._names(self._state, "") if name in valid]
+        return [name for name in self._names(self._state, "") if name in _PERMANENT_LOGS]
 
     def _history_logs(self) -> Iterator[str]:
         for folder in self._history_folders():
