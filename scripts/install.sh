@@ -2,7 +2,10 @@
 # Puts meshchat on this OpenWrt router (23.05, 24.10, 25.12, main), with or without a network.
 #
 #   sh install.sh                        install or upgrade, from what lies beside this file
-#       [--mesh NAME] [--key KEY|-]      of the mesh; '-' reads the key from standard input
+#       --new-key                        on the first router of a mesh: makes its key, and prints it
+#       --key KEY|-                      on its other routers; '-' reads the key from standard input
+#       --open                           a mesh without a key: for everybody in radio range
+#       [--mesh NAME]                    its name
 #       [--interface IF]                 to the mesh, as in /etc/config/network; may be repeated
 #       [--small]                        without meshchat-terminal: the plain terminal only
 #       [--from DIR|TARBALL]             what to install from, if it is elsewhere
@@ -13,8 +16,9 @@
 #                                        of that release have of Python into DIR
 #       [--dry-run]                      with any of them: say what would be done, and do nothing
 #
-# A failure is one line on standard error, and the router is left as it was. After a power cut, run
-# it again. On a router, `. /etc/openwrt_release; echo $DISTRIB_ARCH $DISTRIB_TARGET` prints ARCH and TARGET.
+# Of a new router, one of --new-key, --key and --open has to be said, or answered on a terminal; an upgrade
+# leaves it as it is. A failure is one line on standard error, and the router is left as it was. After a power
+# cut, run it again. On a router, `. /etc/openwrt_release; echo $DISTRIB_ARCH $DISTRIB_TARGET` prints ARCH and TARGET.
 
 # shellcheck disable=SC2046,SC2086 # lists of names are split on purpose
 set -eu
@@ -24,6 +28,9 @@ ROOT=${MESHCHAT_ROOT-}
 JOURNAL=$ROOT/etc/meshchat.installing # while under way: the packages that were there before
 BROUGHT=$ROOT/etc/meshchat.brought    # those that came along; not kept by a sysupgrade, as packages are not
 WORK=$ROOT/tmp/meshchat-install       # in RAM
+WANTED=$WORK/wanted                   # what was asked for; the package takes it before the daemon's first start
+PATIENCE_S=90                         # for the daemon to answer: Python starts slowly on a slow router
+STOPPING_S=10                         # for it to end: procd kills it after 5
 RAM_KB=40960                          # what Python and the daemon take, with 10,000 messages
 SPARE_KB=512                          # of flash, for what else the router writes
 HERE=${HERE:-$(cd "$(dirname "$0")" && pwd)}
@@ -77,14 +84,23 @@ release_field() {
     sed -n "s/^DISTRIB_$1=['\"]\{0,1\}\([^'\"]*\).*/\1/p" "$ROOT/etc/openwrt_release"
 }
 
+# Whether all that is installed would be gone after a reboot: / is the RAM of an image that was started over
+# the network, or from a stick.
+runs_from_ram() {
+    awk '$2 == "/" { kind = $3 } END { exit kind != "tmpfs" && kind != "ramfs" }' "$ROOT/proc/mounts" 2>/dev/null
+}
+
 free_flash_kb() {
     if [ -d "$ROOT/overlay" ]; then set -- "$ROOT/overlay"; else set -- "$ROOT/"; fi
     df -Pk "$1" | awk 'NR == 2 { print $4 }'
 }
 
+# What is unpacked is so many times as large as in its package, in percent: Python's own packages, and most others.
+UNPACKED=300
+
 # Prints what a file takes on flash, in percent of what it takes in a package: jffs2 and ubifs compress, too.
 growth() {
-    if grep -qE ' (/|/overlay) (jffs2|ubifs) ' "$ROOT/proc/mounts" 2>/dev/null; then echo 125; else echo 300; fi
+    if grep -qE ' (/|/overlay) (jffs2|ubifs) ' "$ROOT/proc/mounts" 2>/dev/null; then echo 125; else echo $UNPACKED; fi
 }
 
 free_ram_kb() {
@@ -128,9 +144,16 @@ older() {
 
 # Runs the package manager; what it said is shown only when it fails.
 quietly() {
-    "$@" >"$WORK/log" 2>&1 && return
-    said=$(grep -iE 'error|cannot|not found|no space|unable|failed|\*' "$WORK/log" | head -n 1)
-    fail "$1 failed: ${said:-$(tail -n 1 "$WORK/log")}"
+    "$@" >"$WORK/log" 2>&1 || fail "$1 failed: $(reason_of "$1")"
+}
+
+# Prints why the package manager $1 failed, as $WORK/log has it. opkg's reasons begin with ` * `, and the first led to
+# the others; apk's begin with ERROR. Either goes on in the next line after a colon.
+reason_of() {
+    case $1 in opkg) mark=' \* ' ;; *) mark='ERROR: ' ;; esac
+    awk -v mark="^$mark" '
+        said != "" { sub(mark, ""); sub(/^[ \t]*/, ""); sub(/:$/, ""); print said " " $0; exit }
+        $0 ~ mark { sub(mark, ""); if (!/:$/) { print; exit } said = $0 }' "$WORK/log" | grep . || tail -n 1 "$WORK/log"
 }
 
 # Installs the files given, the packages of the feeds that are named, and what all of them need: from the folder
@@ -169,6 +192,19 @@ take() {
         done
         ;;
     esac
+}
+
+# Prints the process id of the daemon, which procd notes.
+pid_of_daemon() {
+    cat "$ROOT/var/run/meshchat.pid" 2>/dev/null || true
+}
+
+# Waits for the process $1 to end: it is stopped while others go on, and writes until it has.
+await_end() {
+    waited=0
+    while [ -n "$1" ] && [ -d "$ROOT/proc/$1" ] && [ $((waited += 1)) -le $STOPPING_S ]; do
+        sleep 1
+    done
 }
 
 # --- What there is to install ---------------------------------------------------------------------------
@@ -308,9 +344,30 @@ need_ram() {
     [ "$(free_ram_kb)" -ge "$1" ] || fail "$(free_ram_kb) KiB of RAM are free, $1 are needed"
 }
 
+# Prints the KiB, as they are in packages, that the feeds' packages take which are not here yet: what ours need, and
+# all that those need in turn.
+packed_kb_of_feeds() {
+    case $manager in
+    opkg)
+        for index in "$ROOT"/var/opkg-lists/*; do
+            [ ! -f "$index" ] || { echo "@ feed" && { gunzip -c "$index" 2>/dev/null || cat "$index"; } && echo; }
+        done | closure | awk -v here="$(tr '\n' ' ' <"$WORK/installed")" '
+            NF == 5 && !index(" " here, " " $5 " ") { sum += $4 } END { print int(sum / 1024) }'
+        ;;
+    apk)
+        # What it would install, and how large each is when it is unpacked: `7.1 MiB`, after its name.
+        apk info --size $(apk add --simulate $missing | sed -n 's/^([0-9/ ]*) Installing \([^ ]*\) .*/\1/p') |
+            awk -v unpacked=$UNPACKED '
+                BEGIN { kb["B"] = 1 / 1024; kb["KiB"] = 1; kb["MiB"] = 1024; kb["GiB"] = 1048576 }
+                NF == 2 && $2 in kb { sum += $1 * kb[$2] }
+                END { print int(sum * 100 / unpacked) }'
+        ;;
+    esac
+}
+
 check_room() {
     if [ "$feeds" = yes ]; then
-        needed=$(listed flash)
+        needed=$(packed_kb_of_feeds)
     elif [ -n "$files" ]; then
         needed=$(cd "$folder" && size_kb $files)
     else
@@ -326,48 +383,104 @@ check_room() {
 
 # --- Settings -------------------------------------------------------------------------------------------
 
+KEY_FORM="a mesh key is 52 letters and digits, as meshchat key new prints it"
+
 check_settings() {
     case $mesh in *[!A-Za-z0-9._-]*) usage "the mesh's name may have letters, digits and . _ - only" ;; esac
     [ ${#mesh} -le 64 ] || usage "the mesh's name may have 64 letters at most"
-    [ "$key" != - ] || read -r key || true
-    key=$(printf %s "$key" | tr -d ' ' | tr '[:lower:]' '[:upper:]')
-    case $key in *[!A-Z2-7]*) usage "a mesh key is 52 letters and digits, as meshchat key new prints it" ;; esac
-    [ -z "$key" ] || [ ${#key} = 52 ] || usage "a mesh key is 52 letters and digits, as meshchat key new prints it"
     for name in $interfaces; do
         uci -q get "network.$name.proto" >/dev/null || [ -d "$ROOT/sys/class/net/$name" ] ||
             fail "there is no interface $name"
     done
+    choose_key
 }
 
-# Prints nothing; returns whether anything was to be set.
+# Sets key to the key given, `new`, or nothing: whether the mesh has one nobody can know but who sets it up.
+choose_key() {
+    state=$(uci -q get meshchat.main.state || echo /etc/meshchat)
+    if [ -z "$who" ] && [ ! -e "$ROOT$state/router.key" ] && [ ! -e "$ROOT$state/mesh.keys" ]; then
+        [ -t 0 ] || usage "who may join? Say --new-key (the first router: makes a key, and prints it)," \
+            "--key - (the others), or --open (everybody in radio range)"
+        ask_key
+    fi
+    case $who in
+    new) key=new ;;
+    open)
+        [ ! -s "$ROOT$state/mesh.keys" ] ||
+            fail "this router has a mesh key: to open the mesh to everybody, meshchat key drop KEY --yes"
+        ;;
+    key)
+        [ "$key" != - ] || read -r key || true
+        key=$(printf %s "$key" | tr -d ' ')
+        case $key in '' | *[!A-Za-z2-7]*) usage "$KEY_FORM" ;; esac
+        [ ${#key} -ge 52 ] || usage "$KEY_FORM" # the package looks closer
+        ;;
+    esac
+}
+
+ask_key() {
+    echo "Who may join this mesh?"
+    echo "  1  those who have its key, and this is its first router: a key is made, and printed"
+    echo "  2  those who have its key, which was made on another router"
+    echo "  3  everybody in radio range"
+    while [ -z "$who" ]; do
+        printf '1, 2 or 3: '
+        read -r answer || fail "nothing was chosen"
+        case $answer in
+        1) who=new ;;
+        2) who=key && printf 'The key: ' && read -r key ;;
+        3) who=open ;;
+        esac
+    done
+}
+
+# Whether anything was to be set.
 settings_given() {
     [ -n "$mesh$key$interfaces" ]
 }
 
-apply_settings() {
-    [ -z "$mesh" ] || uci set "meshchat.main.mesh=$mesh"
-    if [ -n "$interfaces" ]; then
-        uci -q delete meshchat.main.interfaces || true
+# Leaves in WANTED what the package sets before the daemon's first start.
+leave_settings() {
+    rm -rf "$WANTED"
+    settings_given || return 0
+    mkdir "$WANTED"
+    {
+        [ -z "$mesh" ] || echo "set meshchat.main.mesh='$mesh'"
+        [ -z "$interfaces" ] || ! uci -q get meshchat.main.interfaces >/dev/null ||
+            echo "delete meshchat.main.interfaces"
         for name in $interfaces; do
-            uci add_list "meshchat.main.interfaces=$name"
+            echo "add_list meshchat.main.interfaces='$name'"
         done
-    fi
-    uci commit meshchat
-    [ -z "$key" ] || save_key
-    if [ -n "$interfaces" ]; then
-        router /usr/share/meshchat/network add >/dev/null 2>&1
-        router /sbin/reload_config
-    fi
+    } >"$WANTED/uci"
+    [ -z "$key" ] || (umask 077 && printf '%s\n' "$key" >"$WANTED/key")
 }
 
-# The key seals from now on; what was sealed with the one before is still read.
-save_key() {
-    state=$(uci -q get meshchat.main.state || echo /etc/meshchat)
-    mkdir -p "$ROOT$state"
-    before=$(grep -vxF "$key" "$ROOT$state/mesh.keys" 2>/dev/null | grep -v '^#' | head -n 1 || true)
-    (umask 077 && printf '%s\n' "$key" ${before:+"$before"} >"$ROOT$state/mesh.keys.meshchat-new")
-    chown meshchat:meshchat "$ROOT$state" "$ROOT$state/mesh.keys.meshchat-new"
-    mv "$ROOT$state/mesh.keys.meshchat-new" "$ROOT$state/mesh.keys"
+# On a router whose package was there before, nothing has taken the settings yet.
+take_settings() {
+    router /usr/share/meshchat/package settings
+    router /usr/share/meshchat/network add >/dev/null 2>&1
+    router /sbin/reload_config
+    router /etc/init.d/meshchat reload
+}
+
+# Prints the mesh that the daemon of this version answers for, if it does.
+answering() {
+    router /usr/bin/meshchat status --json 2>/dev/null |
+        sed -n "/\"version\": *\"${version%-r*}\"/s/.*\"mesh\": *\"\([^\"]*\)\".*/\1/p"
+}
+
+# Waits for the daemon to answer, under the name that is set where one was given; fails with what it said instead.
+await_daemon() {
+    waited=0
+    while answers=$(answering) && { [ -z "$answers" ] || [ "${mesh:-$answers}" != "$answers" ]; }; do
+        [ $((waited += 1)) -le $PATIENCE_S ] || fail "the daemon does not answer: $(last_error)"
+        sleep 1
+    done
+}
+
+last_error() {
+    logread 2>/dev/null | sed -n 's/.* daemon\.err meshchat[^:]*: //p' | tail -n 1 | grep . ||
+        echo "logread -e meshchat may tell why"
 }
 
 # --- Install --------------------------------------------------------------------------------------------
@@ -383,6 +496,8 @@ install() {
         echo "meshchat $version is installed."
         return
     fi
+    [ "$manager" = opkg ] || ! runs_from_ram ||
+        fail "this image runs from RAM, where apk installs nothing: flash the router's sysupgrade image first"
     check_room
     if [ "$feeds" = yes ]; then source="the router's feeds"; else source=$folder; fi
     if [ -n "$dry" ]; then
@@ -402,6 +517,7 @@ install() {
         cp "$WORK/installed" "$JOURNAL.new"
         mv "$JOURNAL.new" "$JOURNAL"
     fi
+    leave_settings
     (
         set --
         for name in $files; do set -- "$@" "$folder/$name"; done
@@ -409,14 +525,22 @@ install() {
         put "$@" $extra
     )
     [ "$(version_of meshchat)" = "$version" ] || fail "$manager did not install meshchat $version"
-    ! settings_given || apply_settings
+    [ ! -d "$WANTED" ] || take_settings
+    [ ! -d "$WANTED" ] || fail "$(head -n 1 "$WANTED/said" 2>/dev/null || echo "the settings were not taken")"
+    runs="runs" answers=
     router /etc/init.d/meshchat enable
-    router /etc/init.d/meshchat restart
-    router /etc/init.d/meshchat running || fail "the daemon does not stay up"
+    case $(uci -q get meshchat.main.enabled || echo 1) in
+    0 | off | no | false | disabled) runs="is installed, and does not run: option enabled in /etc/config/meshchat" ;;
+    *) await_daemon ;;
+    esac
     brought | sort -u >"$BROUGHT.new"
     mv "$BROUGHT.new" "$BROUGHT"
     rm -f "$JOURNAL" "$JOURNAL.new"
-    echo "meshchat $version runs. Is all well? meshchat check    To chat: meshchat"
+    echo "meshchat $version $runs${answers:+ in the mesh $answers}. Is all well? meshchat check    To chat: meshchat"
+    if [ "$key" = new ]; then
+        echo "The key of this mesh, for install.sh --key - on its other routers (meshchat key show --qr: for a phone):"
+        head -n 1 "$ROOT$state/mesh.keys"
+    fi
 }
 
 # Prints the packages that came with meshchat, now or in earlier runs, and are not its own.
@@ -433,6 +557,7 @@ save_as_it_was() {
         etc/shadow etc/group usr/lib/meshchat usr/lib/opkg/status usr/lib/opkg/info/meshchat* lib/apk/db \
         lib/apk/packages/meshchat* etc/apk/world \
         $(sed 's|^/||' usr/lib/opkg/info/meshchat*.list lib/apk/packages/meshchat*.list 2>/dev/null) 2>/dev/null)
+    [ ! -d "$ROOT/var/lib/meshchat" ] || : >"$WORK/before/history"
     tar -C "$ROOT/" -cf "$WORK/before/files.tar" "$@" 2>/dev/null ||
         fail "there is no room in RAM to keep the version that is installed"
 }
@@ -441,7 +566,9 @@ save_as_it_was() {
 roll_back() {
     trap - EXIT
     trap '' HUP INT TERM
+    pid=$(pid_of_daemon)
     router /etc/init.d/meshchat stop >/dev/null 2>&1 || true
+    await_end "$pid"
     news=$(installed | grep -vxF -f "$WORK/installed" || true)
     [ -z "$news" ] || (take meshchat-terminal meshchat $news) >/dev/null 2>&1 || true
     for name in $files; do
@@ -453,7 +580,8 @@ roll_back() {
     rm -rf "$ROOT/usr/lib/meshchat" "$ROOT/usr/share/meshchat"
     tar -C "$ROOT/" -xf "$WORK/before/files.tar" || true
     was_there etc/config/meshchat || rm -f "$ROOT/etc/config/meshchat"
-    was_there etc/meshchat/ || delete_data "$ROOT/etc/meshchat"
+    was_there etc/meshchat/ || rm -rf "$ROOT/etc/meshchat"
+    [ -f "$WORK/before/history" ] || rm -rf "$ROOT/var/lib/meshchat"
     [ -z "$have" ] || router /etc/init.d/meshchat restart >/dev/null 2>&1 || true
     rm -rf ${journal:+"$journal"} "$JOURNAL.new" "$BROUGHT.new" "$WORK"
 }
@@ -484,31 +612,37 @@ remove() {
         [ -z "$purge" ] || echo "and delete: history, keys, accounts, /etc/config/meshchat"
         return
     fi
+    pid=$(pid_of_daemon)
     take "$@"
+    await_end "$pid"
     ! is_installed meshchat || fail "$manager could not remove meshchat: $(tail -n 1 "$WORK/log")"
     rm -f "$BROUGHT" "$JOURNAL"
     if [ -z "$purge" ]; then
         echo "meshchat is removed; its keys, accounts and settings are still here (--purge deletes them)."
         return
     fi
-    for folder in /var/lib/meshchat /etc/meshchat /var/run/meshchat /var/etc/meshchat "$logs" "$state"; do
-        [ -z "$folder" ] || delete_data "$ROOT$folder"
+    rm -rf "$ROOT/var/lib/meshchat" "$ROOT/etc/meshchat"
+    for folder in "$logs" "$state"; do
+        [ -z "$folder" ] || delete_ours "$ROOT$folder"
     done
     rm -f "$ROOT/etc/config/meshchat" "$ROOT/etc/config/meshchat-opkg" "$ROOT/etc/config/meshchat.apk-new"
     for name in passwd shadow group; do
-        [ ! -f "$ROOT/etc/$name" ] || sed -i '/^meshchat:/d' "$ROOT/etc/$name"
+        [ ! -f "$ROOT/etc/$name" ] || sed -i '/^meshchat:/d; /^meshchat-people:/d' "$ROOT/etc/$name"
     done
     echo "meshchat is removed, and all its data."
 }
 
-# Only what meshchat wrote: somebody may have let it write into a folder with other things.
-delete_data() {
+# Deletes what belongs to the daemon's user in the folder $1, where somebody may keep other things, and the folder
+# with it if that was all.
+delete_ours() {
     [ -d "$1" ] || return 0
-    (
-        cd "$1"
-        rm -rf rooms spaces mesh.id accounts.log rooms.log space-*.log router.key mesh.keys state.json wiped.log \
-            ./*.damaged ./*.meshchat-new meshchat.toml meshchat.sock
-    )
+    uid=$(sed -n 's/^meshchat:[^:]*:\([0-9]*\):.*/\1/p' "$ROOT/etc/passwd")
+    [ -n "$uid" ] || return 0
+    for entry in "$1"/* "$1"/.[!.]*; do
+        # A router has no stat(1).
+        # shellcheck disable=SC2012
+        [ "$(ls -dn "$entry" 2>/dev/null | awk '{ print $3 }')" != "$uid" ] || rm -rf "$entry"
+    done
     rmdir "$1" 2>/dev/null || true
 }
 
@@ -536,8 +670,8 @@ indexes() {
         sed "s|^|${base%/}/|; s|ARCH|$arch|; s|RELEASE|$release|; s|TARGET|$target|"
 }
 
-# From the indexes on standard input, each after a line `@ ADDRESS`: prints address, file and hash of all that
-# our packages need, and of all that those depend on.
+# From the indexes on standard input, each after a line `@ ADDRESS`: prints address, file, hash, bytes and name of
+# each package that ours need, and of all that those depend on.
 closure() {
     awk -v needs="$(needed | tr '\n' ' ')" -v wanted="$(listed wanted | tr '\n' ' ')" \
         -v firmware="$(listed firmware | tr '\n' ' ')" '
@@ -550,6 +684,7 @@ closure() {
             for (i = 1; i <= n; i++) { sub(/[= ].*/, "", names[i]); gives[names[i]] = name }
         }
         /^Filename: / { file[name] = $2 }
+        /^Size: / { size[name] = $2 }
         /^SHA256sum: / { hash[name] = $2 }
         END {
             n = split(firmware, names, " "); for (i = 1; i <= n; i++) given[names[i]] = 1
@@ -562,7 +697,7 @@ closure() {
                 if (name in done) continue
                 done[name] = 1
                 if (!(name in at)) { print name in given ? "firmware" : "missing", name; continue }
-                print at[name], file[name], hash[name]
+                print at[name], file[name], hash[name], size[name] + 0, name
                 n = split(depends[name], names, / *[,|] */)
                 for (j = 1; j <= n; j++) { gsub(/ /, "", names[j]); if (names[j] != "") queue[++last] = names[j] }
             }
@@ -607,7 +742,7 @@ fetch_opkg() {
     for old in "$folder"/*.ipk; do
         grep -qF " ${old##*/} " "$WORK/wanted" || rm -f "$old"
     done
-    grep -v '^firmware ' "$WORK/wanted" | while read -r address name sum; do
+    grep -v '^firmware ' "$WORK/wanted" | while read -r address name sum _; do
         file=$folder/${name##*/}
         has_sum "$file" "$sum" || download "$address/$name" "$file"
         has_sum "$file" "$sum" || fail "$address/$name is damaged: its checksum is wrong"
@@ -624,8 +759,8 @@ fetch_apk() {
     indexes | sed 's|$|/packages.adb|' >"$WORK/repositories"
     rm -f "$folder"/*.apk "$folder/packages.adb"
     : >"$folder/firmware" # apk fetches all of it
-    mkdir "$WORK/root"
-    quietly apk --root "$WORK/root" --initdb --usermode --arch "$arch" --allow-untrusted --no-cache \
+    mkdir "$WORK/root" # of another architecture than this PC's: `fetch` reads no database there, and needs none
+    quietly apk --root "$WORK/root" --arch "$arch" --allow-untrusted --no-cache \
         --repositories-file "$WORK/repositories" fetch --recursive --output "$folder" $(needed)
     quietly apk mkndx --allow-untrusted --output "$folder/packages.adb" "$folder"/*.apk
 }
@@ -633,7 +768,7 @@ fetch_apk() {
 # --- Command line ---------------------------------------------------------------------------------------
 
 main() {
-    action=install purge='' dry='' from='' mesh='' key='' interfaces='' terminal=yes downgrade=''
+    action=install purge='' dry='' from='' mesh='' who='' key='' interfaces='' terminal=yes downgrade=''
     mirror='' target='' fetch_release='' fetch_arch='' fetch_folder=''
     while [ $# -gt 0 ]; do
         case $1 in
@@ -647,7 +782,14 @@ main() {
             return
             ;;
         --mesh) mesh=$2 && shift ;;
-        --key) key=$2 && shift ;;
+        --key | --new-key | --open)
+            [ -z "$who" ] || usage "one of --new-key, --key and --open only"
+            case $1 in
+            --key) who=key key=$2 && shift ;;
+            --new-key) who=new ;;
+            --open) who=open ;;
+            esac
+            ;;
         --interface) interfaces="$interfaces $2" && shift ;;
         --from) from=$2 && shift ;;
         --mirror) mirror=$2 && shift ;;

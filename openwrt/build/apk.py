@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -13,17 +14,22 @@ from openwrt.build.scripts import for_apk
 
 
 def can_be_made() -> bool:
-    """Whether this machine has an apk that makes packages; Alpine's version 2 does not."""
+    """Whether this machine has an apk that makes packages: from version 3 on.
+
+    It is asked for its version, for `apk mkpkg --help` ends with status 1 where there is an `mkpkg`, too.
+    """
     if shutil.which("apk") is None:
         return False
-    return not subprocess.run(["apk", "mkpkg", "--help"], capture_output=True, check=False).returncode
+    said = subprocess.run(["apk", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.match(r"apk-tools (\d+)\.", said)
+    return found is not None and int(found[1]) >= 3
 
 
 def make(package: Package, time: int, target: Path) -> None:
     """Writes `package` to `target`, with `time` (UNIX time) as that of all its files."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "root")
-        for file in [*package.files, *_registered(package)]:
+        for file in [*package.files, *registered(package)]:
             _write(root / file.path, file.data, file.mode)
         for path in [root, *root.rglob("*")]:
             if path.is_dir():
@@ -51,7 +57,7 @@ def make(package: Package, time: int, target: Path) -> None:
         subprocess.run(command, check=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(time)})
 
 
-def _registered(package: Package) -> list[File]:
+def registered(package: Package) -> list[File]:
     """What base-files and sysupgrade look up of a package where apk keeps no such thing itself."""
     prefix = f"lib/apk/packages/{package.name}"
     contents = {file.path: file.data for file in package.files}

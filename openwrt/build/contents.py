@@ -32,6 +32,7 @@ class Package:
     conffiles: tuple[str, ...]
     postinst: str
     prerm: str
+    postrm: str
     files: tuple[File, ...]
 
     def control(self) -> str:
@@ -83,6 +84,7 @@ def _package(source: Source, name: str, python: list[File]) -> Package:
         conffiles=tuple(makefile.text(name, "conffiles").split()),
         postinst=makefile.text(name, "postinst"),
         prerm=makefile.text(name, "prerm"),
+        postrm=makefile.text(name, "postrm"),
         files=tuple(sorted([*_listed(source, f"{folder}/files"), *python])),
     )
 

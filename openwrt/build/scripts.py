@@ -19,6 +19,7 @@ def for_opkg(package: Package) -> list[File]:
         "prerm": _SHELL + _FUNCTIONS + "default_prerm $0 $@\n",
         "postinst-pkg": _own(package.postinst),
         "prerm-pkg": _own(package.prerm),
+        "postrm": _own(package.postrm),
     }
     files = [File(name, text.encode(), 0o755) for name, text in texts.items() if text]
     if package.conffiles:
@@ -34,6 +35,7 @@ def for_apk(package: Package) -> dict[str, str]:
         "post-install": _SHELL + _UNLESS_BUILDING + _FUNCTIONS + installed,
         "post-upgrade": _SHELL + "export PKG_UPGRADE=1\n" + _UNLESS_BUILDING + _FUNCTIONS + installed,
         "pre-deinstall": _SHELL + _FUNCTIONS + f"{named}default_prerm\n{_body(package.prerm)}",
+        "post-deinstall": _own(package.postrm),
     }
 
 

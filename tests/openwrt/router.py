@@ -39,9 +39,10 @@ class Router:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(source.read_bytes())
             file.chmod(mode)
-        settings = root / "usr/share/meshchat/settings"
-        text = settings.read_text().replace("/usr/bin/python3", sys.executable)
-        settings.write_text(text.replace("/usr/lib/meshchat", str(TOP)))
+        for program in ("settings", "seal-with"):
+            path = root / "usr/share/meshchat" / program
+            text = path.read_text().replace("/usr/bin/python3", sys.executable)
+            path.write_text(text.replace("/usr/lib/meshchat", str(TOP)))
         for name, text in {
             "etc/passwd": "root:x:0:0:root:/root:/bin/ash\n",
             "etc/shadow": "root::0:0:99999:7:::\n",

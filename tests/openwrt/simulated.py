@@ -3,14 +3,18 @@
 import dataclasses
 import hashlib
 import os
+import pty
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from openwrt.build import apk
 from openwrt.build.__main__ import build
 from openwrt.build.archive import File, ipk
+from openwrt.build.contents import packages
+from openwrt.build.scripts import for_apk as apk_scripts
 from openwrt.build.source import Source
 
 TOP = Path(__file__).parents[2]
@@ -20,13 +24,63 @@ SHELLS = {"dash": ["dash"], "busybox": ["busybox", "ash"]}
 
 MANAGERS = {"opkg": "24.10.3", "apk": "25.12.0"}
 
+RAM = {"tmp", "proc", ("var", "opkg-lists")}
+"""Where nothing is lost that anybody would miss; /var is RAM as well, but what is left there is looked at."""
+
 POWER_CUT = -9
 """Exit status of a shell that was killed."""
 
 
-def stand_in(name: str, depends: str = "", version: str = "3.11.14-r1") -> bytes:
-    """A package of the feeds: one small file."""
-    control = f"Package: {name}\nVersion: {version}\nDepends: libc{', ' if depends else ''}{depends}\n"
+CONFIG = {
+    "network": "\nconfig interface 'lan'\n\toption proto 'static'\n"
+    "\nconfig interface 'mesh'\n\toption proto 'static'\n",
+    "wireless": "\nconfig wifi-iface 'radio'\n\toption mode 'mesh'\n\toption network 'mesh'\n",
+    "firewall": "\nconfig zone 'freifunk'\n\toption name 'freifunk'\n\tlist network 'mesh'\n",
+    "system": "\nconfig system 'system'\n\toption timezone 'CET-1CEST,M3.5.0,M10.5.0/3'\n",
+    "fstab": "",
+}
+"""A router with an 802.11s mesh, as `uci commit` writes it."""
+
+OTHERS = (
+    *("etc/init.d", "etc/rc.d", "etc/uci-defaults", "etc/hotplug.d/mount", "lib/upgrade/keep.d"),
+    *("usr/bin", "usr/share", "usr/lib/opkg/info", "lib/apk/packages", "var/lib", "var/etc", "var/run"),
+)
+"""Folders in which other packages have something, too."""
+
+
+def with_apk(folder: Path) -> str:
+    """A PATH that begins with the stand-in for apk-tools 3, in `folder`."""
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin/apk").symlink_to(Path(__file__).with_name("fake_apk.sh"))
+    return f"{folder}/bin:{os.environ['PATH']}"
+
+
+STUBS = {
+    "settings": """#!/bin/sh
+tr '\\0' '\\n' | awk 'NR % 2 { name = $0; next }
+    { if (name == "interfaces" || name == "retention") live = live name " = \\"" $0 "\\"\\n"
+      else print name " = \\"" $0 "\\"" }
+    END { print "# Taken at once:"; printf "%s", live }'
+""",
+    "seal-with": """#!/bin/sh
+read -r key
+case $key in *1*|*bad*) echo "A mesh key is 52 letters and digits." >&2; exit 1 ;; esac
+[ "$key" != new ] || key=NEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWK
+before=$(grep -vxF "$key" "$1/mesh.keys" 2>/dev/null | head -n 1)
+umask 077
+printf '%s\\n' "$key" ${before:+"$before"} >"$1/mesh.keys"
+""",
+}
+"""In place of the package's Python programs, which have tests of their own: this machine may lack what they
+need, and power cuts are tried by the hundred."""
+
+
+def stand_in(name: str, depends: str = "", version: str = "3.11.14-r1", installed: int = 1000) -> bytes:
+    """A package of the feeds: one small file, said to take `installed` bytes unpacked."""
+    control = (
+        f"Package: {name}\nVersion: {version}\nDepends: libc{', ' if depends else ''}{depends}\n"
+        f"Installed-Size: {installed}\n"
+    )
     return ipk([File("control", control.encode())], [File(f"usr/share/{name}", b"code\n" * 200)], 0)
 
 
@@ -51,16 +105,23 @@ def write_sums(folder: Path) -> None:
 
 
 def make_bundle(source: Source, wheels: Iterable[Path], folder: Path) -> Path:
-    """A bundle of `source`, unpacked; apk's packages are opkg's by another name, for the simulated apk."""
-    *packages, bundle = build(source, wheels, folder / "built")
+    """A bundle of `source`, unpacked, with `STUBS`.
+
+    Its packages for apk have opkg's form, with the scripts and files of apk's, for the simulated apk.
+    """
+    stubs = {f"openwrt/meshchat/files/meshchat.{name}": text.encode() for name, text in STUBS.items()}
+    source = source._replace(files={**source.files, **stubs})
+    wheels = list(wheels)
+    *_, bundle = build(source, wheels, folder / "built")
     subprocess.run(["tar", "-xzf", bundle, "-C", folder], check=True)
     unpacked = folder / bundle.name.removesuffix(".tar.gz")
-    for path in packages:
-        name, version, _ = path.name.split("_")
-        (unpacked / f"{name}-{version}.apk").write_bytes(path.read_bytes())
-    sums = sorted(path for path in unpacked.iterdir() if path.suffix == ".apk")
-    with (unpacked / "SHA256SUMS").open("a") as file:
-        for path in sums:
+    for package in packages(source, wheels):
+        scripts = [File(name, text.encode(), 0o755) for name, text in apk_scripts(package).items()]
+        control = [File("control", package.control().encode()), *scripts]
+        data = [*package.files, *apk.registered(package)]
+        path = unpacked / f"{package.name}-{package.version}.apk"
+        path.write_bytes(ipk(control, data, source.time))
+        with (unpacked / "SHA256SUMS").open("a") as file:
             file.write(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
     return unpacked
 
@@ -91,11 +152,18 @@ class Router:
                 "DISTRIB_TARGET='ath79/generic'\nDISTRIB_ARCH='mips_24kc'\n"
             ),
             "etc/passwd": "root:x:0:0:root:/root:/bin/ash\n",
-            "etc/config/network": "config interface 'lan'\n",
-            "etc/uci/network.mesh.proto": "static\n",
+            "etc/shadow": "root::0:0:99999:7:::\n",
+            "etc/group": "root:x:0:\n",
+            "etc/shells": "/bin/ash\n",
+            "lib/functions.sh": "",
+            "lib/functions/network.sh": "",
+            "devices": "",
+            **{f"{folder}/of-another": "" for folder in OTHERS},
+            "proc/mounts": "/dev/root /rom squashfs ro 0 0\noverlayfs:/overlay / overlay rw 0 0\n",
+            **{f"etc/config/{name}": text for name, text in CONFIG.items()},
             "etc/apk/world": "".join(f"{name}\n" for name in self.has),
             "proc/meminfo": "MemTotal: 120000 kB\nMemAvailable: 80000 kB\n",
-            "usr/lib/opkg/db": "libc 1.2.5-r4\nbusybox 1.36.1-r2\n"
+            self._database: "libc 1.2.5-r4\nbusybox 1.36.1-r2\n"
             + "".join(f"{name} 3.11.14-r1\n" for name in self.has),
         }
         for name, text in files.items():
@@ -111,25 +179,60 @@ class Router:
         self.calls.write_text("")
         return subprocess.run(
             [*SHELLS[self.shell], HARNESS, *words],
-            env={
-                **os.environ,
-                "MESHCHAT_ROOT": str(self.root),
-                "INSTALLER": str(bundle / "install.sh"),
-                "MANAGER": self.manager,
-                "CALLS": str(self.calls),
-                "CUT": str(cut),
-                "SIGNAL": signal,
-                "FEEDS": str(self.feeds or ""),
-                "FREE_FLASH_KB": str(self.free_flash_kb),
-                "FLASH_KB": str(self.flash_kb),
-                "DAEMON_FAILS": "yes" if self.daemon_fails else "",
-            },
+            env=self._environment(bundle, cut, signal),
             input=given,
             capture_output=True,
             text=True,
             check=False,
             cwd="/",
         )
+
+    def at_a_terminal(self, bundle: Path, typed: str) -> tuple[str, int]:
+        """What is shown to somebody who types that at a terminal, and the installer's status."""
+        self.calls.write_text("")
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [*SHELLS[self.shell], HARNESS],
+            env=self._environment(bundle, 0, "KILL"),
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd="/",
+        )
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        said, _ = process.communicate()
+        os.close(ours)
+        return said, process.returncode
+
+    def shell_out(self, bundle: Path, text: str) -> None:
+        """Runs shell commands where the installer would run."""
+        done = subprocess.run(
+            [*SHELLS[self.shell], "-c", f'. "{HARNESS}"'],
+            env={**self._environment(bundle, 0, "KILL"), "INSTEAD": text},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+    def _environment(self, bundle: Path, cut: int, signal: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "MESHCHAT_ROOT": str(self.root),
+            "INSTALLER": str(bundle / "install.sh"),
+            "HERE_TOO": str(HARNESS.parent),
+            "MANAGER": self.manager,
+            "CALLS": str(self.calls),
+            "CUT": str(cut),
+            "SIGNAL": signal,
+            "FEEDS": str(self.feeds or ""),
+            "FREE_FLASH_KB": str(self.free_flash_kb),
+            "FLASH_KB": str(self.flash_kb),
+            "DAEMON_FAILS": "yes" if self.daemon_fails else "",
+        }
 
     def copy(self, root: Path) -> "Router":
         """Another router that is as this one is now."""
@@ -142,21 +245,49 @@ class Router:
         return self.calls.read_text().splitlines()
 
     @property
+    def _database(self) -> str:
+        return {"opkg": "usr/lib/opkg/status", "apk": "lib/apk/db/installed"}[self.manager]
+
+    @property
+    def database(self) -> Path:
+        """Name and version of each package that is installed, a line each."""
+        return self.root / self._database
+
+    @property
     def packages(self) -> dict[str, str]:
         """Name and version of all that is installed."""
-        lines = (self.root / "usr/lib/opkg/db").read_text().splitlines()
+        lines = self.database.read_text().splitlines()
         return {name: version for name, _, version in (line.partition(" ") for line in lines)}
 
     @property
     def running(self) -> str:
         """The version of the code that the daemon was started with, or nothing."""
+        return self._answers.partition(" ")[0]
+
+    @property
+    def mesh(self) -> str:
+        """The name that the daemon was started under, or nothing."""
+        return self._answers.partition(" ")[2]
+
+    @property
+    def _answers(self) -> str:
         path = self.root / "tmp/running"
         return path.read_text().strip() if path.exists() else ""
 
-    def contents(self) -> Mapping[str, bytes]:
-        """All files but those in RAM."""
-        return {
-            str(path.relative_to(self.root)): path.read_bytes()
-            for path in sorted(self.root.rglob("*"))
-            if path.is_file() and path.relative_to(self.root).parts[0] != "tmp"
-        }
+    def config(self, package: str = "meshchat") -> str:
+        """A file of /etc/config."""
+        return (self.root / "etc/config" / package).read_text()
+
+    def contents(self) -> dict[str, bytes]:
+        """All files and links but those in RAM, and folders with nothing in them."""
+        found: dict[str, bytes] = {}
+        for path in sorted(self.root.rglob("*")):
+            name = path.relative_to(self.root)
+            if name.parts[0] not in RAM and name.parts[:2] not in RAM:
+                if path.is_symlink():
+                    found[str(name)] = str(path.readlink()).encode()
+                elif path.is_file():
+                    found[str(name)] = path.read_bytes()
+                elif not any(path.iterdir()):
+                    found[f"{name}/"] = b""
+        return found

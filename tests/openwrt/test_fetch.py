@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.openwrt.simulated import SHELLS, TOP, stand_in
+from tests.openwrt.simulated import SHELLS, TOP, stand_in, with_apk
 
 ARCH = "mips_24kc"
 BASE, PACKAGES = f"releases/packages-24.10/{ARCH}/base", f"releases/packages-24.10/{ARCH}/packages"
@@ -35,8 +35,17 @@ DEPENDS: dict[str, dict[str, list[str]]] = {
         "samba4-server": ["libuuid1"],
         **{
             f"python3-{name}": ["python3-light"]
-            for name in ("asyncio", "codecs", "ctypes", "dateutil", "decimal", "logging", "urllib")
+            for name in ("asyncio", "codecs", "ctypes", "decimal", "logging", "urllib")
         },
+        # As it is in the real feeds: the whole of Python, with all that has.
+        "python3-dateutil": ["python3", "python3-six"],
+        "python3": ["python3-light", "python3-openssl", "python3-sqlite3", "python3-ncurses"],
+        "python3-openssl": ["libopenssl3"],
+        "python3-sqlite3": ["libsqlite3-0"],
+        "python3-ncurses": ["libncurses6"],
+        "libopenssl3": [],
+        "libsqlite3-0": [],
+        "libncurses6": [],
     },
     TARGET: {"libpthread": []},
 }
@@ -222,15 +231,6 @@ def test_a_dry_run_says_where_it_would_look(shell: list[str], stick: Path) -> No
 
 
 def test_apks_releases_are_fetched_by_apk(shell: list[str], stick: Path, tmp_path: Path) -> None:
-    # Stands for apk-tools 3, which no Debian has.
-    apk = tmp_path / "bin" / "apk"
-    apk.parent.mkdir()
-    apk.write_text(
-        '#!/bin/sh\necho "$@" >>"$ASKED"\nwhile [ $# -gt 0 ]; do case $1 in\n'
-        '--output) out=$2 ;; --repositories-file) cat "$2" >>"$ASKED" ;; fetch | mkndx) verb=$1 ;;\n'
-        'esac; shift; done\n[ $verb = mkndx ] || out=$out/python3-light-3.13.9-r1.apk\n: >"$out"\n'
-    )
-    apk.chmod(0o755)
     asked = tmp_path / "asked"
     done = subprocess.run(
         [
@@ -243,7 +243,7 @@ def test_apks_releases_are_fetched_by_apk(shell: list[str], stick: Path, tmp_pat
             "--target",
             "ath79/generic",
         ],
-        env={**os.environ, "PATH": f"{apk.parent}:{os.environ['PATH']}", "ASKED": str(asked)},
+        env={**os.environ, "PATH": with_apk(tmp_path), "ASKED": str(asked)},
         capture_output=True,
         text=True,
         check=False,

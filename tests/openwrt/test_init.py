@@ -29,18 +29,14 @@ def triggers(calls: list[str]) -> list[str]:
 
 
 def test_procd_runs_the_daemon_as_its_own_user_and_for_ever(router: Router) -> None:
-    router.write("devices", "mesh br-mesh\n")
-    router.set("interfaces", ["mesh", "br-guest"])
     told = params(router.init("start"))
-    fixed = told.pop("data")
-    assert re.fullmatch("fixed=[0-9a-f]{32}", fixed)
+    fixed = told.pop("env")
+    assert re.fullmatch("MESHCHAT_FIXED=[0-9a-f]{32}", fixed)
     assert told == {
         "command": "/usr/bin/meshchat daemon --config /var/etc/meshchat/meshchat.toml",
         "user": "meshchat",
         "group": "meshchat",
-        "netdev": "br-mesh br-guest",
         "pidfile": "/var/run/meshchat.pid",
-        "stdout": "1",
         "stderr": "1",
         "respawn": "3600 5 0",
     }
@@ -77,7 +73,8 @@ def test_with_nothing_set_the_daemon_has_its_defaults_and_history_in_ram(router:
     assert config.socket == Path("/var/run/meshchat/meshchat.sock")
     assert config.fsync == "never"
     assert config.storage_missing is None
-    ours = {"logs", "state", "socket", "fsync"}
+    assert config.syslog  # each line with its level; procd would take all of standard error for errors
+    ours = {"logs", "state", "socket", "fsync", "syslog"}
     for setting in dataclasses.fields(config):
         if setting.name not in ours:
             assert getattr(config, setting.name) == setting.default
@@ -105,7 +102,7 @@ def test_every_setting_of_the_daemon_can_be_set_and_reaches_it(router: Router) -
         "state": "/srv/state",
         "socket": "/var/run/other.sock",
         "log_level": "debug",
-        "syslog": "yes",
+        "syslog": "no",
     }
     for option, value in values.items():
         router.set(option, value)
@@ -117,7 +114,7 @@ def test_every_setting_of_the_daemon_can_be_set_and_reaches_it(router: Router) -
     assert (config.repair_share, config.logs, config.fsync) == (0.5, Path("/srv/meshchat"), "always")
     assert (config.retention_s, config.wipe_time) == (36 * 3600, "05:30")
     assert (config.cap_author, config.cap_room, config.cap_router) == (2**20, 2**21, 3 * 2**20)
-    assert (config.timezone, config.log_level, config.syslog) == ("<+0330>-3:30", "debug", True)
+    assert (config.timezone, config.log_level, config.syslog) == ("<+0330>-3:30", "debug", False)
     assert (config.state, config.socket) == (Path("/srv/state"), Path("/var/run/other.sock"))
     shown = {name for name, setting in SETTINGS.items() if not setting.metadata["hidden"]}
     assert shown - {"logs"} | {"storage"} == set(values)
@@ -131,7 +128,7 @@ def test_the_sample_has_an_entry_for_each_setting_with_its_true_default() -> Non
     of_the_daemon = {name: [value] for name, value in entries if name in shown - {"interfaces", "peers"}}
     text, complaints = settle(of_the_daemon, "", "the sample")
     assert not complaints
-    plain, _ = settle({}, "", "the sample")
+    plain, _ = settle({"syslog": ["1"]}, "", "the sample")
     assert parse(text, {}, SYSTEM, "sample") == parse(plain, {}, SYSTEM, "defaults")
 
 
@@ -264,10 +261,9 @@ def test_a_mount_point_of_fstab_counts_wherever_it_is(router: Router, enabled: s
 
 def test_a_stick_that_comes_back_is_used_from_then_on(router: Router) -> None:
     router.set("storage", "/mnt/sda1/meshchat")
-    before = params(router.init("start"))["data"]
+    before = params(router.init("start"))
     router.write("proc/mounts", "/dev/sda1 /mnt/sda1 f2fs rw 0 0\n")
-    after = params(router.init("reload"))["data"]
-    assert before != after  # by which procd restarts the daemon
+    assert restarts(before, params(router.init("reload")))
     assert router.daemon_config().logs == Path("/mnt/sda1/meshchat")
 
 
@@ -311,19 +307,57 @@ def test_a_reload_tells_the_daemon_and_does_not_restart_it(router: Router) -> No
     router.set("retention", "2d")
     calls = router.init("reload")
     assert hangs_up(calls)
-    assert params(calls) == before
+    assert not restarts(before, params(calls))
 
 
-def test_a_setting_that_needs_a_new_start_gets_one(router: Router) -> None:
+COMPARED = {"command", "env", "netdev", "file", "nice", "user", "group", "pidfile", "respawn", "limits"}
+"""What procd looks at to tell whether an instance is another one, to be started anew; not `data`."""
+
+
+def restarts(before: dict[str, str], after: dict[str, str]) -> bool:
+    """Whether procd, which ran an instance as it was told before, starts it anew."""
+    return any(before.get(name) != after.get(name) for name in COMPARED)
+
+
+OTHER_VALUES = {
+    **{"mesh": "elm", "interfaces": ["bat0"], "peers": ["10.1.2.3"], "group": "239.1.2.3", "port": "9999"},
+    **{"air_rate": "6M", "repair_share": "0.5", "storage": "/srv/meshchat", "fsync": "always"},
+    **{"retention": "36h", "wipe_time": "05:30", "cap_author": "1M", "cap_room": "8M", "cap_router": "64M"},
+    **{"timezone": "UTC0", "state": "/srv/state", "socket": "/var/run/other.sock", "log_level": "debug"},
+    **{"syslog": "0"},
+}
+
+
+def test_there_is_another_value_for_every_setting() -> None:
+    shown = {name for name, setting in SETTINGS.items() if not setting.metadata["hidden"]}
+    assert {*OTHER_VALUES} == shown - {"logs"} | {"storage"}
+
+
+@pytest.mark.parametrize("option", OTHER_VALUES)
+def test_a_reload_brings_each_setting_into_force_and_restarts_only_where_that_is_needed(
+    router: Router, option: str
+) -> None:
     before = params(router.init("start"))
     router.write("var/run/meshchat.pid", "77\n")
     router.write("proc/77/status", CATCHES)
-    router.set("mesh", "elm")
+    router.set(option, OTHER_VALUES[option])
     calls = router.init("reload")
-    assert not hangs_up(calls)
-    after = params(calls)
-    assert after.pop("data") != before.pop("data")
-    assert after == before
+    live = option not in FIXED | {"storage"}
+    assert restarts(before, params(calls)) is not live
+    assert hangs_up(calls) is live
+
+
+def test_ifdown_and_ifup_are_told_to_the_daemon_and_do_not_restart_it(router: Router) -> None:
+    router.set("interfaces", ["mesh"])
+    router.write("devices", "mesh br-mesh\n")
+    before = params(router.init("start"))
+    router.write("var/run/meshchat.pid", "77\n")
+    router.write("proc/77/status", CATCHES)
+    for devices in ("", "mesh br-mesh\n"):
+        router.write("devices", devices)
+        calls = router.init("reload", "event")
+        assert not restarts(before, params(calls))
+        assert hangs_up(calls)
 
 
 def test_a_daemon_that_is_not_ready_for_the_signal_is_spared_it(router: Router) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from meshchat.identity import mesh_key_text, parse_mesh_key
 from tests.openwrt.router import FILES, TOP, Router, installed
 
 PACKAGE = "/usr/share/meshchat/package"
@@ -29,27 +30,27 @@ def with_code(router: Router) -> None:
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_an_installation_compiles_and_a_daemon_that_still_runs_is_restarted(
-    router: Router, running: bool
-) -> None:
+@pytest.mark.parametrize("upgrade", ["1", ""])
+def test_an_upgrade_restarts_a_daemon_that_still_runs(router: Router, running: bool, upgrade: str) -> None:
+    """As it does with apk; a new one was started a moment before."""
     with_services(router, running)
-    with_code(router)
-    assert router.run(PACKAGE, "installed") == ["reload_config", *["meshchat restart"] * running]
-    assert len(compiled(router)) == 3
+    restart = ["meshchat restart"] * (running and bool(upgrade))
+    assert router.run(PACKAGE, "installed", PKG_UPGRADE=upgrade) == ["reload_config", *restart]
 
 
 def test_a_full_flash_does_without_compiled_code(router: Router) -> None:
     with_services(router, False)
     with_code(router)
-    router.run(PACKAGE, "installed", FREE_KB="3000")
+    router.run(PACKAGE, "compile", FREE_KB="3000")
     assert not compiled(router)
 
 
-def test_a_removal_stops_the_daemon_and_takes_back_what_it_made(router: Router) -> None:
+def test_a_removal_takes_back_what_it_made_and_leaves_stopping_to_base_files(router: Router) -> None:
     with_services(router, True)
     with_code(router)
-    router.run(PACKAGE, "installed")
-    assert router.run(PACKAGE, "removing") == ["meshchat stop", "meshchat forget", "network remove"]
+    router.run(PACKAGE, "compile")
+    assert len(compiled(router)) == 3
+    assert router.run(PACKAGE, "removing") == ["meshchat forget", "network remove"]
     assert not compiled(router)
     assert (router.root / "usr/lib/meshchat/meshchat/cli.py").exists()  # the package manager's to remove
 
@@ -73,16 +74,50 @@ def test_a_disk_that_comes_or_goes_has_a_running_daemon_look_again(router: Route
     assert router.run("/etc/hotplug.d/mount/90-meshchat") == ["meshchat reload event"] * running
 
 
-def test_forget_leaves_neither_files_nor_a_user(router: Router) -> None:
+def test_forget_leaves_no_user_for_ssh(router: Router) -> None:
     router.set("ssh_login", "1")
     before = {name: (router.root / name).read_text() for name in ("etc/passwd", "etc/shadow", "etc/shells")}
     router.init("start")
     router.init("forget")
     after = {name: (router.root / name).read_text() for name in before}
     assert after == before
-    left = [path for path in (router.root / "var").rglob("*") if path.is_file()]
-    assert not left
     assert (router.root / "etc/meshchat").exists()  # accounts and keys: only --purge takes those
+
+
+WANTED = "tmp/meshchat-install/wanted"
+
+
+def test_what_the_installer_was_told_is_set_before_the_first_start(router: Router) -> None:
+    router.write(
+        f"{WANTED}/uci", "set meshchat.main.mesh='valley'\nadd_list meshchat.main.interfaces='mesh'\n"
+    )
+    key = mesh_key_text(bytes(32))
+    router.write(f"{WANTED}/key", f"{key}\n")
+    router.write("etc/meshchat/mesh.keys", f"{mesh_key_text(bytes(31) + bytes([1]))}\n")
+    calls = router.run(PACKAGE, "settings")
+    uci = router.uci()
+    assert (uci.get("meshchat.main.mesh"), uci.get("meshchat.main.interfaces")) == ("valley", ["mesh"])
+    keys = router.root / "etc/meshchat/mesh.keys"
+    assert keys.read_text().split()[0] == key
+    assert len(keys.read_text().split()) == 2  # what was sealed with the one before is still read
+    assert keys.stat().st_mode & 0o777 == 0o600
+    assert f"chown meshchat:meshchat {router.root}/etc/meshchat {keys}" in calls
+    assert not (router.root / WANTED).exists()
+
+
+def test_a_new_key_is_made_on_the_router(router: Router) -> None:
+    router.write(f"{WANTED}/uci", "")
+    router.write(f"{WANTED}/key", "new\n")
+    router.run(PACKAGE, "settings")
+    assert len(parse_mesh_key((router.root / "etc/meshchat/mesh.keys").read_text())) == 32
+
+
+def test_a_key_that_is_none_is_left_with_the_reason(router: Router) -> None:
+    router.write(f"{WANTED}/uci", "")
+    router.write(f"{WANTED}/key", "x" * 60 + "\n")
+    router.run(PACKAGE, "settings")
+    assert "52 letters" in (router.root / WANTED / "said").read_text()
+    assert not (router.root / "etc/meshchat/mesh.keys").exists()
 
 
 # --- The Makefiles and the manifest -------------------------------------------------------------------------
