@@ -29,6 +29,10 @@ RECENT, MOST_NEW = 20, 100
 
 KEYS = ("Ctrl-U deletes what you have typed, Ctrl-W its last word; Ctrl-C or Ctrl-D leaves.",)
 
+MAX_LINE = 32 * 1024
+"""Bytes kept of a line that has not ended: a message has 8 KiB, so what is cut is refused anyway, and a line
+without an end fills no memory."""
+
 MAX_WAITING_LINES = 200
 """Lines read ahead of what was asked for or sent: a piped file waits in its pipe, not in memory."""
 
@@ -155,7 +159,8 @@ class LineFront:
 
     def _take(self, data: bytes) -> None:
         """Makes lines of what was read; of nothing, at the end, a last one without its newline."""
-        *whole, self._partial = (self._partial + data).split(b"\n")
+        *whole, partial = (self._partial + data).split(b"\n")
+        self._partial = partial[:MAX_LINE]
         if not data and self._partial:
             whole.append(self._partial)
         # What is no text of the terminal's encoding becomes surrogates, which the client refuses to send.

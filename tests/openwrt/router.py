@@ -46,6 +46,7 @@ class Router:
         for name, text in {
             "etc/passwd": "root:x:0:0:root:/root:/bin/ash\n",
             "etc/shadow": "root::0:0:99999:7:::\n",
+            "etc/group": "root:x:0:\nmeshchat:x:8888:meshchat\nmeshchat-people:x:8889:meshchat\n",
             "etc/shells": "/bin/ash\n",
             "proc/mounts": "/dev/root / squashfs ro 0 0\n",
             "devices": "",

@@ -6,6 +6,7 @@ It lives in namespaces of its own, where its passwd, shadow and shells lie over 
 import contextlib
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -92,15 +93,20 @@ class SshRouter:
     def _stand_in_for_the_router(self) -> None:
         """Has the login shell find things where they are here, and the user find his shell."""
         shell = self.root / "usr/bin/meshchat-ssh"
+        made = self.root / "var/etc/meshchat/meshchat.toml"
         text = shell.read_text().replace("/usr/bin/python3", sys.executable)
-        shell.write_text(text.replace("/usr/lib/meshchat", str(TOP)).replace('"/var/', f'"{self.root}/var/'))
+        text = text.replace("/usr/lib/meshchat", str(TOP)).replace('"/var/', f'"{self.root}/var/')
+        elsewhere = (
+            f"import pathlib, meshchat.config\nmeshchat.config.ROUTER_FILE = pathlib.Path({str(made)!r})\n"
+        )
+        shell.write_text(text.replace("from meshchat.cli", f"{elsewhere}from meshchat.cli"))
         for name in ("passwd", "shells"):
             file = self.root / "etc" / name
             text = file.read_text().replace("/usr/bin/meshchat-ssh", str(shell))
             file.write_text(text.replace("/usr/share/meshchat", str(self.root)))
-        config = self.root / "var/etc/meshchat/meshchat.toml"
-        config.write_text(config.read_text().replace('"/var/run', f'"{self.root}/var/run'))
-        (self.root / "var/run/meshchat").chmod(0o755)
+        text = made.read_text().replace('"/var/run', f'"{self.root}/var/run')
+        text = text.replace('"meshchat-people"', '"8889"')  # which this machine does not know by name
+        made.write_text(text.replace("syslog = true", "syslog = false"))
 
     def within(self, *words: str) -> list[str]:
         """The command line that runs `words` on the router's network, but not as a process of its own."""
@@ -114,29 +120,30 @@ class SshRouter:
         return service
 
     def _start_daemon(self) -> None:
-        state = str(self.root / "state")
-        options = ["--logs", state, "--socket", str(self.root / "var/run/meshchat/meshchat.sock")]
-        daemon = self.start(
-            "env",
-            f"PYTHONPATH={TOP}",
-            sys.executable,
-            "-m",
-            "meshchat",
-            "daemon",
-            "--interface",
-            "lo",
-            *options,
-        )
+        """As procd starts it: as its own user, who is in the group of those who may chat as well."""
+        state, running = self.root / "state", self.root / "var/run/meshchat"
+        state.mkdir()
+        for folder in (state, running):
+            os.chown(folder, 8888, 8888)
+        user = ("setpriv", "--reuid", "8888", "--regid", "8888", "--groups", "8888,8889")
+        program = ("env", f"PYTHONPATH={TOP}", "HOME=/", sys.executable, "-B", "-m", "meshchat", "daemon")
+        config = str(self.root / "var/etc/meshchat/meshchat.toml")
+        options = ("--config", config, "--interface", "lo", "--logs", str(state), "--state", str(state))
+        daemon = self.start(*user, *program, *options)
         assert daemon.stderr is not None
-        assert any("serves the mesh" in line for line in iter(daemon.stderr.readline, ""))
-        os.chown(self.root / "var/run/meshchat/meshchat.sock", 0, 8888)
+        said = []
+        for line in daemon.stderr:
+            said.append(line)
+            if "serves the mesh" in line:
+                return
+        raise AssertionError("".join(said))
 
     def _start_dropbear(self, calls: list[str]) -> None:
         begin = calls.index("procd_open_instance ssh")
         line = next(one for one in calls[begin:] if one.startswith("procd_set_param command "))
         line = line.replace("/usr/bin/meshchat-ssh", f"{self.root}/usr/bin/meshchat-ssh")
         before, _, after = line.partition(" /usr/sbin/dropbear ")
-        words = ["sh", "-c", before.partition(" -c ")[2], "dropbear", *after.split()]
+        words = [*_share(calls[begin:]), "sh", "-c", before.partition(" -c ")[2], "dropbear", *after.split()]
         key = self.root / "key"
         subprocess.run(["dropbearkey", "-t", "ed25519", "-f", str(key)], check=True, capture_output=True)
         words[words.index("-P") + 1] = str(self.root / "dropbear.pid")
@@ -220,6 +227,18 @@ class Session:
                 self._shown += data.decode(errors="replace")
         seen, _, self._shown = self._shown.partition(words)
         return seen + words
+
+
+def _share(calls: list[str]) -> list[str]:
+    """A command line before that of a service, which has it run as procd would: as `nice`, with `limits`."""
+    told = {
+        line.split()[1]: line.split(maxsplit=2)[2] for line in calls if line.startswith("procd_set_param")
+    }
+    limits = dict(re.findall(r"(\w+)=(\d+ \d+)", told["limits"]))
+    return [
+        *("nice", "-n", told["nice"], "prlimit"),
+        *(f"--{name}={value.replace(' ', ':')}" for name, value in limits.items()),
+    ]
 
 
 def settle(reached: Callable[[], bool]) -> bool:

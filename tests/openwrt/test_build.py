@@ -133,7 +133,7 @@ def test_the_control_file_says_what_opkg_and_base_files_look_for(meshchat: Ipk, 
     assert fields["Package"] == "meshchat"
     assert re.fullmatch(rf"{re.escape(source.version)}-r\d+", fields["Version"])
     assert fields["Architecture"] == "all"
-    assert fields["Require-User"] == "meshchat=8888:meshchat=8888"
+    assert fields["Require-User"] == "meshchat=8888:meshchat=8888:meshchat-people=8889"
     assert int(fields["Installed-Size"]) == sum(len(data) for _, data in meshchat.data.values())
     assert meshchat.control["./conffiles"][1] == b"/etc/config/meshchat\n"
 
@@ -305,7 +305,7 @@ def test_where_apk_is_its_packages_are_made_too(
         "/usr/share/meshchat/package installed",
         f"755 {source.time} ./etc/init.d/meshchat",
         f"600 {source.time} ./etc/config/meshchat",
-        "meshchat=8888:meshchat=8888\n",
+        "meshchat=8888:meshchat=8888:meshchat-people=8889\n",
         "/etc/config/meshchat\n",
     ):
         assert expected in told, expected

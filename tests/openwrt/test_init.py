@@ -13,6 +13,14 @@ from tests.openwrt.router import FILES, Router
 SAMPLE = (FILES / "meshchat.config").read_text()
 
 
+HERE_OTHERWISE = {"logs": "storage", "origin_uids": "origin_user"}
+"""Settings that are called otherwise in /etc/config/meshchat."""
+
+OPTIONS = {
+    HERE_OTHERWISE.get(name, name) for name, setting in SETTINGS.items() if not setting.metadata["hidden"]
+}
+
+
 def logged(calls: list[str]) -> list[str]:
     return [line.split(" ", 5)[5] for line in calls if line.startswith("logger")]
 
@@ -63,7 +71,7 @@ def test_the_daemon_gets_directories_that_are_its_own(router: Router) -> None:
     given = {line.removeprefix(f"chown meshchat:meshchat {router.root}") for line in calls if "chown" in line}
     assert given == {"/var/lib/meshchat", "/var/run/meshchat", "/etc/meshchat"}
     assert (router.root / "etc/meshchat").stat().st_mode & 0o777 == 0o700
-    assert (router.root / "var/run/meshchat").stat().st_mode & 0o777 == 0o750
+    assert (router.root / "var/run/meshchat").stat().st_mode & 0o777 == 0o751
 
 
 def test_with_nothing_set_the_daemon_has_its_defaults_and_history_in_ram(router: Router) -> None:
@@ -74,7 +82,8 @@ def test_with_nothing_set_the_daemon_has_its_defaults_and_history_in_ram(router:
     assert config.fsync == "never"
     assert config.storage_missing is None
     assert config.syslog  # each line with its level; procd would take all of standard error for errors
-    ours = {"logs", "state", "socket", "fsync", "syslog"}
+    assert (config.people_group, config.origin_uids) == ("meshchat-people", ("8889",))
+    ours = {"logs", "state", "socket", "people", "people_group", "origin_uids", "fsync", "syslog"}
     for setting in dataclasses.fields(config):
         if setting.name not in ours:
             assert getattr(config, setting.name) == setting.default
@@ -103,6 +112,9 @@ def test_every_setting_of_the_daemon_can_be_set_and_reaches_it(router: Router) -
         "socket": "/var/run/other.sock",
         "log_level": "debug",
         "syslog": "no",
+        "people": "/var/run/meshchat/all.sock",
+        "people_group": "users",
+        "origin_user": ["www"],
     }
     for option, value in values.items():
         router.set(option, value)
@@ -116,19 +128,20 @@ def test_every_setting_of_the_daemon_can_be_set_and_reaches_it(router: Router) -
     assert (config.cap_author, config.cap_room, config.cap_router) == (2**20, 2**21, 3 * 2**20)
     assert (config.timezone, config.log_level, config.syslog) == ("<+0330>-3:30", "debug", False)
     assert (config.state, config.socket) == (Path("/srv/state"), Path("/var/run/other.sock"))
-    shown = {name for name, setting in SETTINGS.items() if not setting.metadata["hidden"]}
-    assert shown - {"logs"} | {"storage"} == set(values)
+    assert (config.people, config.people_group) == (Path("/var/run/meshchat/all.sock"), "users")
+    assert config.origin_uids == ("www", "8889")
+    assert set(values) == OPTIONS
 
 
 def test_the_sample_has_an_entry_for_each_setting_with_its_true_default() -> None:
     entries = re.findall(r"^\t#?(?:option|list) (\w+) '(.*)'$", SAMPLE, re.MULTILINE)
-    shown = {name for name, setting in SETTINGS.items() if not setting.metadata["hidden"]}
-    own = {"enabled", "storage", "ssh_login", "ssh_port", "ssh_sessions"}
-    assert {name for name, _ in entries} == shown - {"logs"} | own
-    of_the_daemon = {name: [value] for name, value in entries if name in shown - {"interfaces", "peers"}}
+    own = {"enabled", "ssh_login", "ssh_port", "ssh_sessions"}
+    assert {name for name, _ in entries} == OPTIONS | own
+    examples = {"interfaces", "peers", "origin_user", "storage"}
+    of_the_daemon = {name: [value] for name, value in entries if name in OPTIONS - examples}
     text, complaints = settle(of_the_daemon, "", "the sample")
     assert not complaints
-    plain, _ = settle({"syslog": ["1"]}, "", "the sample")
+    plain, _ = settle({"syslog": ["1"], "people_group": ["meshchat-people"]}, "", "the sample")
     assert parse(text, {}, SYSTEM, "sample") == parse(plain, {}, SYSTEM, "defaults")
 
 
@@ -324,13 +337,17 @@ OTHER_VALUES = {
     **{"air_rate": "6M", "repair_share": "0.5", "storage": "/srv/meshchat", "fsync": "always"},
     **{"retention": "36h", "wipe_time": "05:30", "cap_author": "1M", "cap_room": "8M", "cap_router": "64M"},
     **{"timezone": "UTC0", "state": "/srv/state", "socket": "/var/run/other.sock", "log_level": "debug"},
-    **{"syslog": "0"},
+    **{
+        "syslog": "0",
+        "people": "/var/run/meshchat/all.sock",
+        "people_group": "users",
+        "origin_user": ["www"],
+    },
 }
 
 
 def test_there_is_another_value_for_every_setting() -> None:
-    shown = {name for name, setting in SETTINGS.items() if not setting.metadata["hidden"]}
-    assert {*OTHER_VALUES} == shown - {"logs"} | {"storage"}
+    assert {*OTHER_VALUES} == OPTIONS
 
 
 @pytest.mark.parametrize("option", OTHER_VALUES)
@@ -342,7 +359,7 @@ def test_a_reload_brings_each_setting_into_force_and_restarts_only_where_that_is
     router.write("proc/77/status", CATCHES)
     router.set(option, OTHER_VALUES[option])
     calls = router.init("reload")
-    live = option not in FIXED | {"storage"}
+    live = option not in FIXED | {*HERE_OTHERWISE.values()}
     assert restarts(before, params(calls)) is not live
     assert hangs_up(calls) is live
 

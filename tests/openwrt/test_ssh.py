@@ -1,5 +1,7 @@
 """Chat by SSH, through a real dropbear: in the chat within a moment, and nowhere else, whatever one tries."""
 
+import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -218,14 +220,102 @@ def test_the_chat_can_start_no_process_and_write_no_file_at_all(router: SshRoute
             assert re.search(rf"^{what} +0 +0 ", limits, re.MULTILINE), what
 
 
+FROM_ELSEWHERE = ("-b", "127.0.0.2")
+
+
 def test_so_many_may_be_in_at_once_and_a_place_is_free_again_as_soon_as_one_leaves(router: SshRouter) -> None:
     with router.terminal() as ann, router.terminal() as bob:
-        with router.terminal() as eve:
+        with router.terminal(*FROM_ELSEWHERE) as eve:
             for person in (ann, bob, eve):
                 person.until(LOGIN)
-            assert "try again later" in router.run()
+            assert "try again later" in router.run("-b", "127.0.0.3")
         assert settle(lambda: len(router.processes() - router.at_rest) == 4)
-        assert router.run().startswith(LOGIN)
+        assert router.run(*FROM_ELSEWHERE).startswith(LOGIN)
+
+
+def test_one_connection_with_many_channels_leaves_places_to_others(router: SshRouter) -> None:
+    shared = ("-S", f"{router.root}/shared")
+    master = subprocess.Popen(router.ssh("-M", "-N", *shared), stdin=subprocess.DEVNULL)
+    assert settle((router.root / "shared").exists)
+    with contextlib.ExitStack() as sessions:
+        channels = [sessions.enter_context(router.terminal(*shared)) for _ in range(2)]
+        for channel in channels:
+            channel.until(LOGIN)
+        for _ in range(10):
+            assert "From your address" in router.run(*shared)
+        with router.terminal(*FROM_ELSEWHERE) as other:
+            other.until(LOGIN)
+    master.terminate()
+    master.wait()
+
+
+def test_no_number_of_channels_makes_more_processes_than_the_router_bears(router: SshRouter) -> None:
+    """Three places, and four more processes of the user chat: what is beyond does not even begin. (While they
+    are counted, one may end and another begin.)"""
+    shared = ("-S", f"{router.root}/shared")
+    master = subprocess.Popen(router.ssh("-M", "-N", *shared), stdin=subprocess.DEVNULL)
+    assert settle((router.root / "shared").exists)
+    many = [
+        subprocess.Popen(router.ssh(*shared), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        for _ in range(24)
+    ]
+    most = 0
+
+    def only_its_share_is_in() -> bool:
+        nonlocal most
+        most = max(most, sum(begun(pid) for pid in router.processes() - router.at_rest))
+        return sum(one.poll() is None for one in many) <= 2
+
+    assert settle(only_its_share_is_in)
+    for one in many:
+        one.kill()
+        one.wait()
+        assert one.stdin is not None
+        one.stdin.close()
+    master.terminate()
+    master.wait()
+    assert 2 <= most <= 10
+
+
+def begun(pid: int) -> bool:
+    """Whether it is a login shell of the user chat, and not what has yet to become one."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:2] == [b"-I"]
+    except OSError:
+        return False
+
+
+def test_what_comes_by_ssh_leaves_the_processor_and_the_memory_to_the_router(router: SshRouter) -> None:
+    with router.terminal() as person:
+        person.until(LOGIN)
+        for pid in router.processes() - router.at_rest:
+            assert os.getpriority(os.PRIO_PROCESS, pid) == 10
+        (chat,) = [pid for pid in router.processes() - router.at_rest if owner(pid) == 8889]
+        limits = Path(f"/proc/{chat}/limits").read_text()
+        assert re.search(rf"^Max data size +{64 * 2**20} +{64 * 2**20} ", limits, re.MULTILINE)
+
+
+def test_an_endless_line_costs_the_router_nothing(router: SshRouter) -> None:
+    """Three times the memory that a guest may take, before any login."""
+    flood = subprocess.Popen(
+        ["sh", "-c", f"head -c {192 * 2**20} /dev/zero | tr '\\0' y"], stdout=subprocess.PIPE
+    )
+    done = subprocess.run(
+        router.ssh(), stdin=flood.stdout, capture_output=True, text=True, timeout=120, check=False
+    )
+    flood.kill()
+    flood.wait()
+    assert flood.stdout is not None
+    flood.stdout.close()
+    assert done.stdout.startswith(LOGIN)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "more than one guest may take" not in done.stdout + done.stderr
+
+
+def test_the_operators_socket_is_shut_to_who_comes_by_ssh(router: SshRouter) -> None:
+    folder = router.root / "var/run/meshchat"
+    modes = {path.name: (path.stat().st_gid, path.stat().st_mode & 0o777) for path in folder.iterdir()}
+    assert modes == {"meshchat.sock": (8888, 0o660), "people.sock": (8889, 0o660)}
 
 
 def test_where_memory_ends_the_kernel_ends_what_came_by_ssh_and_not_the_router(router: SshRouter) -> None:

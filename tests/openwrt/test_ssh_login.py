@@ -22,12 +22,21 @@ def test_the_server_of_the_chat_refuses_all_but_the_chat(router: Router) -> None
     assert words[words.index("-P") + 1].startswith("/var/run/dropbear.")
 
 
+def test_what_came_by_ssh_has_a_small_share_of_the_router(router: Router) -> None:
+    router.set("ssh_login", "1")
+    router.set("ssh_sessions", "6")
+    calls = router.init("start")
+    told = calls[calls.index("procd_open_instance ssh") :]
+    assert "procd_set_param nice 10" in told
+    assert "procd_set_param limits nproc=10 10 core=0 0" in told
+
+
 def test_the_user_has_no_password_no_shell_and_no_home_of_his_own(router: Router) -> None:
     router.set("ssh_login", "1")
     for _ in range(2):
         router.init("start")
     assert (router.root / "etc/passwd").read_text().splitlines()[1:] == [
-        f"chat:x:8889:8888:meshchat by SSH:/usr/share/meshchat:{SHELL}"
+        f"chat:x:8889:8889:meshchat by SSH:/usr/share/meshchat:{SHELL}"
     ]
     assert (router.root / "etc/shadow").read_text().splitlines()[1:] == ["chat::0:0:99999:7:::"]
     assert (router.root / "etc/shells").read_text().splitlines() == ["/bin/ash", SHELL]
