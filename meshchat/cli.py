@@ -577,10 +577,21 @@ _key_argument = click.argument("key", callback=_key_given)
 
 
 @key.command(name="show")
+@click.option("--qr", is_flag=True, help="The one that sends, for a phone to carry to another router.")
 @_socket_option
-def key_show(socket: Path | None) -> None:
+def key_show(qr: bool, socket: Path | None) -> None:
     """Show the mesh keys and which one sends. Whoever has one can read and write."""
-    _keys("key_show", socket)
+    if not qr:
+        _keys("key_show", socket)
+        return
+    from meshchat.terminal.qr import qr_lines
+
+    with _connect(socket) as client:
+        sending = [str(item["key"]) for item in client.request("key_show")["keys"] if item["sends"]]
+    if not sending:
+        raise MeshchatError("There is no mesh key: make one with `meshchat key new`.")
+    for line in qr_lines(sending[0].upper(), sys.stdout.encoding):
+        click.echo(line, color=True)
 
 
 @key.command(name="new")

@@ -37,9 +37,12 @@ class Finding(NamedTuple):
 
 
 class Checkup:
-    """Looks at one router."""
+    """Looks at one router; `closed`: it has a mesh key."""
 
-    def __init__(self, config: Config, node: Node, network: Network, machine: Machine) -> None:
+    def __init__(
+        self, config: Config, node: Node, network: Network, machine: Machine, *, closed: bool
+    ) -> None:
+        self._closed = closed
         self._config, self._node, self._network, self._machine = config, node, network, machine
         self._now = node.instant()
         self._report = node.engine.report(self._now)
@@ -278,13 +281,16 @@ class Checkup:
             ),
             (
                 drops["unsealed"],
-                "carry no mesh key, and this router has one: an open mesh of the same name is near.",
-                "on those routers: meshchat key add KEY",
+                f"are of {mesh} without a mesh key, and this router has one. "
+                "It and those routers do not hear each other.",
+                "on those routers: meshchat key add KEY   (here: meshchat key show --qr)",
             ),
             (
                 drops["sealed"],
-                "are sealed with a mesh key that this router does not have.",
-                "if they are of this mesh: meshchat key add KEY   (theirs: meshchat key show)",
+                "are sealed with a mesh key that this router does not have: "
+                f"{'another key than its own' if self._closed else 'it has none'}. "
+                "It and those routers do not hear each other.",
+                "if they are of this mesh: meshchat key add KEY   (there: meshchat key show --qr)",
             ),
         ):
             if count:

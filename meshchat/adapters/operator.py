@@ -124,7 +124,7 @@ class OperatorView:
 
     def check(self) -> list[Mapping[str, object]]:
         """What is well and what is not, each with the command that mends it."""
-        checkup = Checkup(self.config, self._node, self._network, self._machine)
+        checkup = Checkup(self.config, self._node, self._network, self._machine, closed=bool(self._keys))
         return [finding._asdict() for finding in checkup.findings()]
 
     # --- Clock and keys ---------------------------------------------------------------------------------

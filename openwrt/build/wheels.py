@@ -41,7 +41,7 @@ def unpack(wheel: Path) -> list[File]:
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             place, _, about = name.partition(".dist-info/")
-            if not about:
+            if not about and ".data/" not in name:  # that is for a system's own folders, such as its manual
                 found.append(File(name, archive.read(name)))
             elif (base := name.rpartition("/")[2]).startswith(("LICENSE", "COPYING")):
                 found.append(File(f"{place.rpartition('-')[0]}/{base}", archive.read(name)))

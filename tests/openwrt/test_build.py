@@ -124,8 +124,9 @@ def test_all_of_the_code_is_there_and_nothing_else_of_the_checkout(meshchat: Ipk
 
 def test_the_terminals_package_has_the_pinned_libraries_and_their_licences(terminal: Ipk) -> None:
     names = {name for name, _ in terminal.modes()}
-    for library in ("prompt_toolkit", "wcwidth"):
+    for library in ("prompt_toolkit", "segno", "wcwidth"):
         assert {f"/usr/lib/meshchat/{library}/__init__.py", f"/usr/lib/meshchat/{library}/LICENSE"} <= names
+    assert not [name for name in names if "/man1/" in name]
 
 
 def test_the_control_file_says_what_opkg_and_base_files_look_for(meshchat: Ipk, source: Source) -> None:

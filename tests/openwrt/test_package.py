@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meshchat.identity import mesh_key_text, parse_mesh_key
+from meshchat.identity.meshkey import mesh_key_text, parse_mesh_key
 from tests.openwrt.router import FILES, TOP, Router, installed
 
 PACKAGE = "/usr/share/meshchat/package"

@@ -12,7 +12,7 @@ import pytest
 
 from openwrt.build.contents import Package, packages
 from openwrt.build.source import as_it_stands
-from tests.openwrt.router_python import SPLIT
+from tests.openwrt.router_python import BRINGS, SPLIT
 from tests.openwrt.simulated import TOP
 from tests.unit.people import Terminal
 
@@ -179,7 +179,7 @@ def chat(commands: Commands) -> None:
 
 
 def test_people_chat_on_the_full_screen(root: Path, tmp_path: Path) -> None:
-    """prompt_toolkit and wcwidth, here pip's, stand for the package meshchat-terminal."""
+    """prompt_toolkit, wcwidth and segno, here pip's, stand for the package meshchat-terminal."""
     depends = parts_of(*packages(as_it_stands(TOP), []))
     commands = Commands(root, depends, tmp_path)
     with running_daemon(commands):
@@ -196,7 +196,10 @@ def test_people_chat_on_the_full_screen(root: Path, tmp_path: Path) -> None:
             person.type("/quit\n")
             assert person.process.wait() == 0
         assert "ana: drawn" in commands.ok("history", "2")
-    assert commands.used <= {*depends}
+        commands.ok("key", "new")
+        assert len(commands.ok("key", "show", "--qr").splitlines()) > 10
+    brought = {other for name in depends for other in BRINGS.get(name, ())}
+    assert commands.used <= {*depends} | brought
 
 
 def test_the_settings_of_uci_are_read(commands: Commands) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 
 def make_wheels(folder: Path) -> list[Path]:
-    """Two wheels of one module each, with metadata and licence."""
+    """Three wheels of one module each, with metadata and licence."""
     made = []
-    for name, version in (("prompt_toolkit", "3.0.53"), ("wcwidth", "0.2.14")):
+    for name, version in (("prompt_toolkit", "3.0.53"), ("segno", "1.6.6"), ("wcwidth", "0.2.14")):
         made.append(folder / f"{name}-{version}-py3-none-any.whl")
         about = f"{name}-{version}.dist-info"
         files = {
@@ -16,6 +16,7 @@ def make_wheels(folder: Path) -> list[Path]:
             f"{about}/licenses/LICENSE": "Of its authors.\n",
             f"{about}/RECORD": "",
             f"{about}/WHEEL": "Wheel-Version: 1.0\n",
+            f"{name}-{version}.data/data/share/man/man1/{name}.1": "A manual page.\n",
         }
         with zipfile.ZipFile(made[-1], "w") as archive:
             for path, text in files.items():

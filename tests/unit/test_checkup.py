@@ -13,7 +13,7 @@ from meshchat.adapters.host.firewall import Packet, findings, refusal
 from meshchat.adapters.host.machine import Machine
 from meshchat.adapters.links.interfaces import Interface, list_interfaces
 from meshchat.adapters.links.udp import UdpOrigin
-from meshchat.identity.meshkey import MeshKey, Sealer
+from meshchat.identity.meshkey import MeshKey
 from meshchat.wire.datagram import PlainDatagram
 from meshchat.wire.ids import MeshId, RouterId
 from meshchat.wire.packets import Digest, decode_packets, encode_packet
@@ -254,9 +254,25 @@ def test_two_meshes_on_one_group_are_told_with_numbers(router: Router, other: Ro
     sealed = other.says()
     hear(router, *sealed)
     assert f"{len(sealed)} of {3 + len(sealed)} datagrams are sealed" in router.finds("mesh")[1][1]
-    router.node.engine.use_sealer(Sealer((MeshKey(bytes(32)),)))
+
+
+def test_routers_with_another_mesh_key_or_none_are_told_with_what_follows(
+    router: Router, other: Router
+) -> None:
+    other.node.use_keys((MeshKey(bytes(32)),))
+    sealed = other.says()
+    hear(router, *sealed)
+    ((_, text, cure),) = router.finds("mesh")
+    assert "sealed with a mesh key that this router does not have: it has none." in text
+    assert "do not hear each other" in text
+    assert "meshchat key add KEY" in cure
+    router.operator.change_keys("new", None)
+    assert "another key than its own" in router.finds("mesh")[0][1]
     hear(router, PlainDatagram(mesh_id("meshchat"), RouterId(b"neighbor"), b"").encode())
-    assert any("1 of" in text and "carry no mesh key" in text for _, text, _ in router.finds("mesh"))
+    told = {text.split(" datagrams ")[0]: (text, cure) for _, text, cure in router.finds("mesh")}
+    text, cure = told[f"1 of {1 + len(sealed)}"]
+    assert "are of meshchat without a mesh key, and this router has one" in text
+    assert "on those routers: meshchat key add KEY" in cure
 
 
 # --- Disks ----------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ def test_a_directory_without_records_becomes_that_of_a_new_name(tmp_path: Path, 
     for mesh in (mesh_id("first"), MESH, mesh_id("first"), MESH):
         store = LogStore(DiskFiles(logs), DiskFiles(state), mesh)
         store.open()
-        list(store.load(bytes(32), lambda _: True))
+        list(store.load(MarkKey(bytes(32)), lambda _: True))
         (state / "state.json").write_text("{}")
         (logs / "rooms").mkdir(exist_ok=True)
         (logs / "rooms/1.log").write_text("")
