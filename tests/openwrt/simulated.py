@@ -6,6 +6,7 @@ import os
 import pty
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,13 +105,32 @@ def write_sums(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
+def running_below(source: Source, root: Path) -> Source:
+    """The package with its Python programs made to run on this machine, installed below `root`."""
+    made = root / "tmp/real.toml"
+    elsewhere = (
+        f"import pathlib, meshchat.config\nmeshchat.config.ROUTER_FILE = pathlib.Path({str(made)!r})\n"
+    )
+    files = {}
+    for name in ("meshchat", "meshchat.settings", "meshchat.seal-with"):
+        text = source.files[f"openwrt/meshchat/files/{name}"].decode()
+        text = text.replace("/usr/bin/python3", sys.executable).replace("/usr/lib/", f"{root}/usr/lib/")
+        text = text.replace("from meshchat.cli", f"{elsewhere}from meshchat.cli")
+        files[f"openwrt/meshchat/files/{name}"] = text.encode()
+    return source._replace(files={**source.files, **files})
+
+
+def with_stubs(source: Source) -> Source:
+    """The package with `STUBS` in place of its Python programs."""
+    stubs = {f"openwrt/meshchat/files/meshchat.{name}": text.encode() for name, text in STUBS.items()}
+    return source._replace(files={**source.files, **stubs})
+
+
 def make_bundle(source: Source, wheels: Iterable[Path], folder: Path) -> Path:
-    """A bundle of `source`, unpacked, with `STUBS`.
+    """A bundle of `source`, unpacked.
 
     Its packages for apk have opkg's form, with the scripts and files of apk's, for the simulated apk.
     """
-    stubs = {f"openwrt/meshchat/files/meshchat.{name}": text.encode() for name, text in STUBS.items()}
-    source = source._replace(files={**source.files, **stubs})
     wheels = list(wheels)
     *_, bundle = build(source, wheels, folder / "built")
     subprocess.run(["tar", "-xzf", bundle, "-C", folder], check=True)
@@ -138,6 +158,8 @@ class Router:
     free_flash_kb: int = 60_000
     flash_kb: int = 1_000_000
     daemon_fails: bool = False
+    real: bool = False
+    """Its daemon and its commands are the package's own (`running_below`), in a network of their own."""
     has: Iterable[str] = ()
     """What of the feeds was installed before."""
     calls: Path = field(init=False)
@@ -178,8 +200,8 @@ class Router:
         """Runs the bundle's installer; at the step number `cut` its shell gets `signal`."""
         self.calls.write_text("")
         return subprocess.run(
-            [*SHELLS[self.shell], HARNESS, *words],
-            env=self._environment(bundle, cut, signal),
+            [*self.installer, *words],
+            env=self.environment(bundle, cut, signal),
             input=given,
             capture_output=True,
             text=True,
@@ -192,8 +214,8 @@ class Router:
         self.calls.write_text("")
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
-            [*SHELLS[self.shell], HARNESS],
-            env=self._environment(bundle, 0, "KILL"),
+            self.installer,
+            env=self.environment(bundle),
             stdin=theirs,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -209,8 +231,8 @@ class Router:
     def shell_out(self, bundle: Path, text: str) -> None:
         """Runs shell commands where the installer would run."""
         done = subprocess.run(
-            [*SHELLS[self.shell], "-c", f'. "{HARNESS}"'],
-            env={**self._environment(bundle, 0, "KILL"), "INSTEAD": text},
+            self.installer,
+            env={**self.environment(bundle), "INSTEAD": text},
             capture_output=True,
             text=True,
             check=False,
@@ -218,7 +240,13 @@ class Router:
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
-    def _environment(self, bundle: Path, cut: int, signal: str) -> dict[str, str]:
+    @property
+    def installer(self) -> list[str]:
+        """The command line that runs an installer, with `environment`."""
+        return [*SHELLS[self.shell], str(HARNESS)]
+
+    def environment(self, bundle: Path, cut: int = 0, signal: str = "KILL") -> dict[str, str]:
+        """What the harness is told."""
         return {
             **os.environ,
             "MESHCHAT_ROOT": str(self.root),
@@ -232,6 +260,7 @@ class Router:
             "FREE_FLASH_KB": str(self.free_flash_kb),
             "FLASH_KB": str(self.flash_kb),
             "DAEMON_FAILS": "yes" if self.daemon_fails else "",
+            "REAL": "yes" if self.real else "",
         }
 
     def copy(self, root: Path) -> "Router":

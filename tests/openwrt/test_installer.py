@@ -20,6 +20,7 @@ from tests.openwrt.simulated import (
     fill_feed,
     make_bundle,
     stand_in,
+    with_stubs,
     write_sums,
 )
 from tests.openwrt.wheelhouse import make_wheels
@@ -49,7 +50,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     wheels = make_wheels(folder)
     found = {}
     for version in ("1.0.9", "1.0.10"):
-        bundle = found[version] = make_bundle(with_version(source, version), wheels, folder)
+        bundle = found[version] = make_bundle(with_stubs(with_version(source, version)), wheels, folder)
         for series, suffix in (("24.10", "ipk"), ("25.12", "apk")):
             fill_feed(bundle / "feed" / series / ARCH, needs(bundle, series), suffix)
     return found
