@@ -150,7 +150,7 @@ quietly() {
 # Prints why the package manager $1 failed, as $WORK/log has it. opkg's reasons begin with ` * `, and the first led to
 # the others; apk's begin with ERROR. Either goes on in the next line after a colon.
 reason_of() {
-    case $1 in opkg) mark=' \* ' ;; *) mark='ERROR: ' ;; esac
+    case $1 in opkg) mark=' [*] ' ;; *) mark='ERROR: ' ;; esac
     awk -v mark="^$mark" '
         said != "" { sub(mark, ""); sub(/^[ \t]*/, ""); sub(/:$/, ""); print said " " $0; exit }
         $0 ~ mark { sub(mark, ""); if (!/:$/) { print; exit } said = $0 }' "$WORK/log" | grep . || tail -n 1 "$WORK/log"
@@ -526,7 +526,7 @@ install() {
     )
     [ "$(version_of meshchat)" = "$version" ] || fail "$manager did not install meshchat $version"
     [ ! -d "$WANTED" ] || take_settings
-    [ ! -d "$WANTED" ] || fail "$(head -n 1 "$WANTED/said" 2>/dev/null || echo "the settings were not taken")"
+    [ ! -d "$WANTED" ] || fail "$(tail -n 1 "$WANTED/said" 2>/dev/null || echo "the settings were not taken")"
     runs="runs" answers=
     router /etc/init.d/meshchat enable
     case $(uci -q get meshchat.main.enabled || echo 1) in
@@ -616,6 +616,8 @@ remove() {
     take "$@"
     await_end "$pid"
     ! is_installed meshchat || fail "$manager could not remove meshchat: $(tail -n 1 "$WORK/log")"
+    # opkg leaves its folders to the package, which a power cut may have kept from removing them.
+    find "$ROOT/usr/lib/meshchat" "$ROOT/usr/share/meshchat" -depth -type d -exec rmdir {} \; 2>/dev/null || true
     rm -f "$BROUGHT" "$JOURNAL"
     if [ -z "$purge" ]; then
         echo "meshchat is removed; its keys, accounts and settings are still here (--purge deletes them)."

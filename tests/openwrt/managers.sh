@@ -46,6 +46,11 @@ offer() {
     done
 }
 
+# What a power cut left of the notes on a package that has gone.
+for noted in meshchat meshchat-terminal; do
+    is_there "$noted" || command rm -f "$INFO/$noted."*
+done
+
 # Sets name, version, depends and size from the package of the file $1, and opens it.
 open_package() {
     opened=$ROOT/tmp/opened

@@ -263,6 +263,14 @@ class Router:
             "REAL": "yes" if self.real else "",
         }
 
+    def lose_power(self) -> None:
+        """Empties what is in RAM, as far as a daemon and an installer left something there."""
+        shutil.rmtree(self.root / "tmp")
+        (self.root / "tmp").mkdir()
+        shutil.rmtree(self.root / "proc/77", ignore_errors=True)
+        for path in (self.root / "var/run").glob("meshchat*"):
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+
     def copy(self, root: Path) -> "Router":
         """Another router that is as this one is now."""
         shutil.copytree(self.root, root)

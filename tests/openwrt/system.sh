@@ -1,5 +1,5 @@
 # shellcheck shell=dash
-# shellcheck disable=SC2013,SC2034,SC2317 # there are no spaces in what is listed; what is set and defined here is for the scripts under test
+# shellcheck disable=SC2013,SC2031,SC2034,SC2317 # there are no spaces in what is listed; what is set and defined here is for the scripts under test
 # What a router has in its base system, for scripts that run in the folder $ROOT: uci on /etc/config, procd with
 # rc.common, what base-files does around a package's own scripts, and a daemon that can refuse to start.
 # Real ones were watched for it: procd compares the command and `env` of an instance, not its `data`; what a stopped
