@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from meshchat.errors import MeshchatError
-from meshchat.lean import without_openssl
+from meshchat.without_openssl import without_openssl
 
 QUIET = 4
 """Light modules around the code, without which readers do not find it (the standard's quiet zone)."""
