@@ -267,7 +267,7 @@ apk() {
         done | sort -u -k 3,3
         ;;
     add)
-        if runs_from_ram; then
+        if grep -q '^[^ ]* / tmpfs ' "$ROOT/proc/mounts"; then
             echo "ERROR: You tried to add a non-repository package to system, but it would be lost on next reboot."
             return 1
         fi
