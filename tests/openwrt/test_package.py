@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meshchat.identity.meshkey import mesh_key_text, parse_mesh_key
+from meshchat.identity.meshkey import MeshKey, mesh_key_text, parse_mesh_key
 from tests.openwrt.router import FILES, TOP, Router, installed
 
 PACKAGE = "/usr/share/meshchat/package"
@@ -91,9 +91,9 @@ def test_what_the_installer_was_told_is_set_before_the_first_start(router: Route
     router.write(
         f"{WANTED}/uci", "set meshchat.main.mesh='valley'\nadd_list meshchat.main.interfaces='mesh'\n"
     )
-    key = mesh_key_text(bytes(32))
+    key = mesh_key_text(MeshKey(bytes(32)))
     router.write(f"{WANTED}/key", f"{key}\n")
-    router.write("etc/meshchat/mesh.keys", f"{mesh_key_text(bytes(31) + bytes([1]))}\n")
+    router.write("etc/meshchat/mesh.keys", f"{mesh_key_text(MeshKey(bytes(31) + bytes([1])))}\n")
     calls = router.run(PACKAGE, "settings")
     uci = router.uci()
     assert (uci.get("meshchat.main.mesh"), uci.get("meshchat.main.interfaces")) == ("valley", ["mesh"])
