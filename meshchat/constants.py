@@ -126,7 +126,8 @@ was switched off in the middle of a dump costs the air 600 KB, not 30 MB."""
 STALL = 1.0
 SLOWEST = 1000.0
 """A fetch that has brought nothing for a second keeps no other source out: empty promises cost that much.
-What is brought buys more time, a second for 1,000 bytes, up to `SOURCE_SILENCE`: who drips gains nothing."""
+What is brought buys more time, a second for 1,000 bytes, up to `SOURCE_SILENCE`: a source
+that sends a little at a time gains nothing by that."""
 
 FETCH_LONGEST = 1_200.0
 """Longest fetch from one source: the largest log, 34 MB, takes 1,100 s at the default rate."""

@@ -13,6 +13,7 @@ from meshchat.protocol.deadlines import Deadline, LinkDue, OfLink
 from meshchat.protocol.envelope import Envelope
 from meshchat.protocol.events import Output, Send
 from meshchat.protocol.extent import Extent
+from meshchat.protocol.horizon import Horizon
 from meshchat.protocol.link import Link
 from meshchat.state.neighbours import Neighbours
 from meshchat.state.origin import Origin
@@ -34,6 +35,7 @@ class Context:
     envelope: Envelope
     clock: MeshClock
     store: RecordStore
+    horizon: Horizon
     extent: Extent
     """What of the store this router speaks for."""
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from meshchat.protocol.context import Context
 from meshchat.protocol.events import Output, Remember, Remove, Save
-from meshchat.protocol.horizon import Horizon
 from meshchat.protocol.instant import Instant
 from meshchat.state.quarantine import Quarantine
 from meshchat.state.store import HistoryRow
@@ -29,7 +28,6 @@ class Retention:
     def __init__(
         self,
         context: Context,
-        horizon: Horizon,
         *,
         wipe_moment: Callable[[int], int],
         run_at_start: int,
@@ -39,7 +37,7 @@ class Retention:
         `run_at_start` is how many seconds this router had run before, in all.
         """
         self._store, self._clock, self._extent = context.store, context.clock, context.extent
-        self.horizon = horizon
+        self.horizon = context.horizon
         self._wipe_moment = wipe_moment
         self._run_at_start, self._started_at = run_at_start, now.mono
         self.quarantine = Quarantine()

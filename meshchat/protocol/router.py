@@ -103,25 +103,49 @@ _MAX_LATER = 64
 
 @dataclass(frozen=True)
 class RouterSettings:
-    """What a router is told at the start.
-
-    `mesh` and `router` are ids; `boot` is 8 and `secret` 16 random bytes, new at each start; `wipe_moment`
-    gives the last daily wipe at or before a mesh time (UTC milliseconds); `retention_ms` None keeps for ever;
-    `run` is cumulative running seconds before this start; `clock_floor_ms` the latest time known for sure;
-    `clock_resume_ms` mesh time before this start, 0 where it is not known.
-    """
+    """What a router is told at the start."""
 
     mesh: MeshId
     router: RouterId
+    """This router's id."""
+
     boot: BootId
+    """Random, new at each start."""
+
     secret: TokenSecret
+    """Random, new at each start."""
+
     limits: StoreLimits
     wipe_moment: Callable[[int], int]
+    """Gives the last daily wipe at or before a mesh time, both UTC milliseconds."""
+
     retention_ms: int | None
+    """How long history is kept; None for ever."""
+
     horizon: HorizonState
     run: int
+    """Seconds that this router had run before this start, in all."""
+
     clock_floor_ms: int
+    """The latest time known for sure."""
+
     clock_resume_ms: int = 0
+    """Mesh time before this start, 0 where it is not known."""
+
+
+def _context(settings: RouterSettings, sealer: Sealer, random: Random, now: Instant) -> Context:
+    clock = MeshClock(now, settings.clock_floor_ms, settings.clock_resume_ms)
+    store, horizon = RecordStore(settings.limits), Horizon(settings.retention_ms, settings.horizon)
+    return Context(
+        mesh=settings.mesh,
+        router=settings.router,
+        random=random,
+        envelope=Envelope(settings.mesh, settings.router, settings.boot, sealer),
+        clock=clock,
+        store=store,
+        horizon=horizon,
+        extent=Extent(store, clock, horizon),
+    )
 
 
 class Router:
@@ -137,27 +161,16 @@ class Router:
     ) -> None:
         """`read` gives a held record by position, or None where the disk lost it."""
         self.settings = settings
-        self.clock = MeshClock(now, settings.clock_floor_ms, settings.clock_resume_ms)
-        self.store = RecordStore(settings.limits)
-        self.horizon = Horizon(settings.retention_ms, settings.horizon)
-        self.extent = Extent(self.store, self.clock, self.horizon)
+        self._context = context = _context(settings, sealer, random, now)
+        self.clock, self.store, self.horizon = context.clock, context.store, context.horizon
+        self.extent, self.neighbours = context.extent, context.neighbours
         self.receipts = Receipts(self.store.holds)
         self._traffic = Traffic()
         self._later_versions: dict[tuple[str, Origin], int] = {}
         self._read = read
         self._answers: BucketTable[Origin] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ORIGINS)
-        self._context = context = Context(
-            mesh=settings.mesh,
-            router=settings.router,
-            random=random,
-            envelope=Envelope(settings.mesh, settings.router, settings.boot, sealer),
-            clock=self.clock,
-            store=self.store,
-            extent=self.extent,
-        )
-        self.neighbours = context.neighbours
         self.retention = Retention(
-            context, self.horizon, wipe_moment=settings.wipe_moment, run_at_start=settings.run, now=now
+            context, wipe_moment=settings.wipe_moment, run_at_start=settings.run, now=now
         )
         self.holdings = Holdings(context, self.retention, self.receipts)
         fetch = Fetch()
