@@ -44,8 +44,16 @@ class Entry:
     """
 
     __slots__ = (
-        *("carried", "key", "name", "position", "rooms", "router"),
-        *("stamp", "stated_at", "typed_at", "wrote_at"),
+        "carried",
+        "key",
+        "name",
+        "position",
+        "rooms",
+        "router",
+        "stamp",
+        "stated_at",
+        "typed_at",
+        "wrote_at",
     )
 
     def __init__(self, record: Record, statement: Statement, stated_at: float) -> None:

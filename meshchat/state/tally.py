@@ -98,7 +98,9 @@ class RoomTally:
                 positions.setdefault(entry.room, []).append(entry.position)
         return b"".join(
             _ROW.pack(
-                *(room, len(held), position_stamp(held[-1])),
+                room,
+                len(held),
+                position_stamp(held[-1]),
                 hashlib.blake2b(b"".join(held), digest_size=FINGERPRINT_SIZE).digest(),
             )
             for room, held in positions.items()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property, lru_cache
 from struct import Struct
+from typing import Any
 
 from meshchat.constants import MAX_NAME_BYTES, MAX_NAME_CHARS, MAX_RECORD
 from meshchat.errors import Malformed
@@ -217,7 +218,9 @@ def _signed(mesh: MeshId, unsigned: bytes) -> bytes:
 
 
 def _hash(signed: bytes) -> RecordId:
-    return RecordId(hashlib.blake2b(signed, digest_size=RECORD_ID_SIZE).digest())
+    digest: Any = hashlib.blake2b(signed, digest_size=RECORD_ID_SIZE).digest()
+    record_id: RecordId = digest
+    return record_id
 
 
 def record_id(mesh: MeshId, carried: bytes) -> RecordId:
@@ -236,7 +239,10 @@ def carried_position(mesh: MeshId, carried: bytes) -> Position:
     What is no record yields what is no record's position, for no other bytes have its id.
     """
     stratum = _DATED if is_dated(carried[2], carried[3]) else _UNDATED
-    return Position(Bound(stratum + carried[4 : 4 + _STAMP_SIZE] + record_id(mesh, carried)))
+    # Not Position(Bound(...)): for each record that comes in, these calls would be a twentieth of the work.
+    octets: Any = stratum + carried[4 : 4 + _STAMP_SIZE] + record_id(mesh, carried)
+    position: Position = octets
+    return position
 
 
 def position_stamp(position: Bound) -> int:
