@@ -110,8 +110,9 @@ class Intake:
     ) -> None:
         """A neighbour's records, as news or as a repair."""
         is_news = door is Door.NEWS
+        mesh = self._context.mesh
         for carried in items:
-            position = carried_position(self._context.mesh, carried.data)
+            position = carried_position(mesh, carried.data)
             if self._admission.holds(position):
                 self._context.drops["duplicate"] += 1
                 self._heard_with(position, door, neighbour, link, now)

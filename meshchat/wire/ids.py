@@ -4,7 +4,7 @@ All are bytes of a fixed size. A checker of types tells them apart; while the pr
 What is only carried (bodies, sealed bytes, whole packets) stays `bytes`.
 """
 
-from typing import NewType, TypeAlias
+from typing import Any, NewType, TypeAlias
 
 # --- Who ------------------------------------------------------------------------------------------------
 
@@ -134,7 +134,9 @@ _CONFIRM_KEY = slice(POSITION_SIZE - RECORD_ID_SIZE, POSITION_SIZE - RECORD_ID_S
 
 def confirm_key_of(position: Position) -> ConfirmKey:
     """By which a CONFIRM names the record at a position."""
-    return ConfirmKey(position[_CONFIRM_KEY])
+    key: Any = position[_CONFIRM_KEY]  # not ConfirmKey(...): each record that comes in goes by here
+    confirm_key: ConfirmKey = key
+    return confirm_key
 
 
 def sketch_key_of(position: Position) -> SketchKey:
