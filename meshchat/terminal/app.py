@@ -67,7 +67,8 @@ async def _run(daemon: Daemon, zone: Zone, keyboard: Keyboard | None, plain: boo
 
 def _can_draw() -> bool:
     """Whether what the full screen needs is installed; on many routers it is not."""
-    return importlib.util.find_spec("prompt_toolkit") is not None
+    needed = ("prompt_toolkit", "meshchat.terminal.screen")
+    return all(importlib.util.find_spec(module) is not None for module in needed)
 
 
 async def _stay(lines: LineFront, conversation: Conversation, zone: Zone, keyboard: Keyboard | None) -> None:

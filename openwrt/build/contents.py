@@ -13,6 +13,9 @@ FEED = "openwrt"
 CODE = "usr/lib/meshchat"
 """A place of our own on the router, for one package serves the Pythons of all releases."""
 
+SCREEN = f"{FEED}/meshchat-terminal/screen.list"
+"""The modules that nothing needs without the libraries of meshchat-terminal: they come with these."""
+
 
 @dataclass(frozen=True)
 class Package:
@@ -55,16 +58,22 @@ class Package:
 
 
 def packages(source: Source, wheels: Iterable[Path]) -> list[Package]:
-    """The packages of `source`: meshchat, and meshchat-terminal with what is in `wheels`."""
+    """The packages of `source`: meshchat, and meshchat-terminal with the screen and what is in `wheels`."""
     code = [
         File(f"{CODE}/{name}", data)
         for name, data in source.files.items()
         if name.startswith("meshchat/") and name.endswith(".py")
     ]
+    listed = {f"{CODE}/{name}" for name in source.files[SCREEN].decode().split()}
+    screen = [file for file in code if file.path in listed]
+    plain = [file for file in code if file not in screen]
     carried = [
         File(f"{CODE}/{file.path}", file.data, file.mode) for wheel in wheels for file in unpack(wheel)
     ]
-    return [_package(source, "meshchat", code), _package(source, "meshchat-terminal", carried)]
+    return [
+        _package(source, "meshchat", plain),
+        _package(source, "meshchat-terminal", [*screen, *carried]),
+    ]
 
 
 def _package(source: Source, name: str, python: list[File]) -> Package:
