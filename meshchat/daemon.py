@@ -29,7 +29,7 @@ from meshchat.chat.notices import Notice
 from meshchat.chat.service import Service
 from meshchat.config import FIXED, SETTINGS, Config
 from meshchat.constants import CAP_ACCOUNTS, CONFIRM_WAIT, NEWS_SHARE, TALK_SHARE, VERSION
-from meshchat.errors import ConfigError
+from meshchat.errors import ConfigError, StoreError
 from meshchat.protocol.air import AirShare
 from meshchat.protocol.events import Send
 from meshchat.state.caps import CapLimits
@@ -188,7 +188,7 @@ class Daemon:
             config = self._load()
             zone = _zone(config)
             self._operator.read_keys()
-        except ConfigError as error:
+        except (ConfigError, StoreError) as error:
             log.error("The configuration is not taken: %s", error)
             return
         fields = {name: SETTINGS[name].name for name in FIXED}

@@ -383,7 +383,7 @@ check_room() {
 
 # --- Settings -------------------------------------------------------------------------------------------
 
-KEY_FORM="a mesh key is 52 letters and digits, as meshchat key new prints it"
+KEY_FORM="a mesh key is 56 letters and digits, as meshchat key new prints it"
 
 check_settings() {
     case $mesh in *[!A-Za-z0-9._-]*) usage "the mesh's name may have letters, digits and . _ - only" ;; esac
@@ -413,7 +413,7 @@ choose_key() {
         [ "$key" != - ] || read -r key || true
         key=$(printf %s "$key" | tr -d ' ')
         case $key in '' | *[!A-Za-z2-7]*) usage "$KEY_FORM" ;; esac
-        [ ${#key} -ge 52 ] || usage "$KEY_FORM" # the package looks closer
+        [ ${#key} -ge 56 ] || usage "$KEY_FORM" # the package looks closer
         ;;
     esac
 }

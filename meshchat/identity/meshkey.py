@@ -13,6 +13,7 @@ from meshchat.identity.boxes import SEAL_OVERHEAD
 from meshchat.wire.ids import SealNonce
 
 MESH_KEY_SIZE = 32
+_KEY_CHECK_SIZE = 3
 MeshKey = NewType("MeshKey", bytes)
 """Secret, of all routers of a mesh: datagrams are sealed under it."""
 
@@ -54,17 +55,26 @@ def random_mesh_key() -> MeshKey:
 
 
 def mesh_key_text(key: MeshKey) -> str:
-    """A mesh key as people copy it: 52 letters and digits."""
-    return base64.b32encode(key).decode("ascii").rstrip("=").lower()
+    """A mesh key as people copy it: 56 letters and digits, of which the last 5 or so are its checksum."""
+    return base64.b32encode(key + _key_check(key)).decode("ascii").lower()
+
+
+def _key_check(key: bytes) -> bytes:
+    """So many bytes that key and checksum fill whole letters: of 2**24 slips of the pen one passes."""
+    return hashlib.blake2b(key, digest_size=_KEY_CHECK_SIZE, person=b"meshchat key").digest()
 
 
 def parse_mesh_key(written: str) -> MeshKey:
     """The key that `mesh_key_text` wrote; spaces and case do not matter. Raises `ConfigError`."""
-    letters = "".join(written.split()).upper()
     try:
-        key = base64.b32decode(letters + "=" * (-len(letters) % 8))
+        octets = base64.b32decode("".join(written.split()).upper())
     except ValueError:  # binascii.Error, and what is not ASCII
-        key = b""
-    if len(key) != MESH_KEY_SIZE:
-        raise ConfigError("A mesh key is 52 letters and digits, as `meshchat key new` prints it.")
+        octets = b""
+    if len(octets) != MESH_KEY_SIZE + _KEY_CHECK_SIZE:
+        raise ConfigError("A mesh key is 56 letters and digits, as `meshchat key new` prints it.")
+    key, check = octets[:MESH_KEY_SIZE], octets[MESH_KEY_SIZE:]
+    if check != _key_check(key):
+        raise ConfigError(
+            "A letter of this mesh key is wrong: compare it with `meshchat key show` on a router that has it."
+        )
     return MeshKey(key)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from meshchat.identity.meshkey import MeshKey, mesh_key_text
 from openwrt.build.source import Source, as_it_stands
 from tests.openwrt.simulated import (
     MANAGERS,
@@ -25,8 +26,8 @@ from tests.openwrt.simulated import (
 )
 from tests.openwrt.wheelhouse import make_wheels
 
-KEY = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567ABCDEFGHIJKLMNOPQRST"
-OTHER_KEY = KEY[::-1]
+KEY = mesh_key_text(MeshKey(bytes(range(32)))).upper()
+OTHER_KEY = mesh_key_text(MeshKey(bytes(32))).upper()
 ARCH = "mips_24kc"
 
 
@@ -211,8 +212,8 @@ def test_a_new_key_keeps_the_one_before_for_reading(router: Router, bundle: Path
     [
         (["--mesh", "a b"], "name", 2),
         (["--mesh", "m" * 65], "64 letters", 2),
-        (["--key", "SHORT"], "52 letters", 2),
-        (["--key", KEY[:-1] + "!"], "52 letters", 2),
+        (["--key", "SHORT"], "56 letters", 2),
+        (["--key", KEY[:-1] + "!"], "56 letters", 2),
         (["--key", ""], "needs a value", 2),
         (["--key", KEY, "--open"], "one of --new-key, --key and --open", 2),
         (["--new-key", "--open"], "one of --new-key, --key and --open", 2),
@@ -695,7 +696,7 @@ def test_a_mesh_with_a_key_is_not_opened_by_the_way(router: Router, bundle: Path
 
 def test_a_key_that_is_none_is_refused_and_nothing_stays(router: Router, bundle: Path) -> None:
     """The package knows keys better than the installer does: a check sum, say."""
-    refuses(router, bundle, "--key", "bad" + KEY[3:], why="A mesh key is 52 letters and digits")
+    refuses(router, bundle, "--key", "bad" + KEY[3:], why="A mesh key is 56 letters and digits")
 
 
 @pytest.mark.parametrize(

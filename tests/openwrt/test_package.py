@@ -116,7 +116,7 @@ def test_a_key_that_is_none_is_left_with_the_reason(router: Router) -> None:
     router.write(f"{WANTED}/uci", "")
     router.write(f"{WANTED}/key", "x" * 60 + "\n")
     router.run(PACKAGE, "settings")
-    assert "52 letters" in (router.root / WANTED / "said").read_text()
+    assert "56 letters" in (router.root / WANTED / "said").read_text()
     assert not (router.root / "etc/meshchat/mesh.keys").exists()
 
 

@@ -110,12 +110,18 @@ class _Inode:
                 pass
 
 
+def _concerns(faulty: set[str], name: str) -> bool:
+    """Whether the file, or a folder that it is in, is among those that are faulty."""
+    return any(one in ("", name) or name.startswith(f"{one}/") for one in faulty)
+
+
 class SimFiles:
     """`Files` in memory.
 
     Faults are set as attributes at any time: `capacity` in bytes (None: endless), `read_only`, `failing`
     (numbers of coming operations that fail with an input/output error), `crash_at` (the operation at which
-    `PowerCut` is raised, before or after it took effect). `operations` counts those that write.
+    `PowerCut` is raised, before or after it took effect). `operations` counts those that write. Of the files
+    and folders in `unreadable` reads fail, of those in `short` they end early; "" stands for all.
     """
 
     def __init__(self, name: str = "/sim") -> None:
@@ -123,6 +129,8 @@ class SimFiles:
         self.capacity: int | None = None
         self.read_only = False
         self.failing: set[int] = set()
+        self.unreadable: set[str] = set()
+        self.short: set[str] = set()
         self.crash_at: int | None = None
         self.operations = 0
         self._locked = False
@@ -222,7 +230,10 @@ class SimFiles:
 
     def read(self, name: str, offset: int = 0, count: int | None = None) -> bytes:
         content = self._existing(name).content
-        return bytes(content[offset : None if count is None else offset + count])
+        if _concerns(self.unreadable, name):
+            raise StoreError(f"{self.path(name)}: the disk failed.")
+        found = bytes(content[offset : None if count is None else offset + count])
+        return found[: len(found) // 2] if _concerns(self.short, name) else found
 
     def append(self, name: str, data: bytes) -> int:
         inode = self._current.get(name) or _Inode()

@@ -1,6 +1,5 @@
 """What a router remembers of logouts and codes, over restarts, power cuts and damage."""
 
-import json
 import logging
 import stat
 from pathlib import Path
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from meshchat.adapters.storage.accessfile import WRITE_EVERY, AccessFile, decode_access
 from meshchat.adapters.storage.diskfiles import DiskFiles
+from meshchat.adapters.storage.smallfile import checked_object
 from meshchat.errors import TicketVoid
 from meshchat.identity.boxes import BoxKey
 from meshchat.wire.ids import MeshId
@@ -60,7 +60,9 @@ def test_logouts_are_written_rarely_codes_at_once_and_all_at_the_end(tmp_path: P
     assert file.exists()
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b"[", b"\xff\xfe", b'{"version":2}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "damage", [b"", b"{}", b"[", b"\xff\xfe", checked_object({"version": 2}), b"[" * 100_000]
+)
 def test_a_damaged_file_lets_nobody_in_that_had_logged_out(
     tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -108,7 +110,7 @@ json_values = st.recursive(
 )
 def test_whatever_the_file_says_it_is_read_or_refused(content: dict[str, object]) -> None:
     try:
-        tickets, _ = decode_access(json.dumps(content).encode(), BoxKey(bytes(32)), MeshId(MESH))
+        tickets, _ = decode_access(checked_object(content), BoxKey(bytes(32)), MeshId(MESH))
     except ValueError:
         return
     assert tickets.floor_ms >= -1

@@ -18,6 +18,7 @@ import pytest
 from meshchat.client.connection import ControlClient
 from meshchat.errors import MeshchatError
 from meshchat.identity.keys import KeySeed, SigningKey, sign_record
+from meshchat.identity.meshkey import MeshKey, mesh_key_text
 from meshchat.wire.datagram import PlainDatagram
 from meshchat.wire.ids import RouterId, Signature
 from meshchat.wire.packets import Carried, Records, encode_packet
@@ -235,7 +236,7 @@ def test_sighup_takes_peers_and_mesh_keys_at_once_and_says_what_waits(tmp_path: 
         assert json.loads(running.meshchat("status", "--json").stdout)["sealed"] is False
         running.process.send_signal(signal.SIGHUP)
         assert "mesh.keys" in running.until("not taken")
-        (tmp_path / "mesh.keys").write_text("a" * 52 + "\n")
+        (tmp_path / "mesh.keys").write_text(mesh_key_text(MeshKey(bytes(32))) + "\n")
         running.process.send_signal(signal.SIGHUP)
         assert "syslog" in running.until("at the next start")
         assert "127.0.0.1:9" in running.until("Using the peer")
@@ -324,10 +325,14 @@ def test_two_mesh_keys_at_once_and_no_third(tmp_path: Path) -> None:
         assert refused.returncode == 1
         assert "drop one" in refused.stderr
         assert running.meshchat("key", "add", "no key").returncode == 1
+        slip = mesh_key_text(MeshKey(bytes(32))).replace("a", "b", 1)
+        refused = running.meshchat("key", "add", slip)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "A letter of this mesh key is wrong: compare it" in refused.stderr
     assert oct((tmp_path / "mesh.keys").stat().st_mode & 0o777) == "0o600"
     with daemon(tmp_path) as running:
         shown = running.meshchat("key", "show").stdout
-        assert any(word in shown for word in first.split() if len(word) == 52)
+        assert any(word in shown for word in first.split() if len(word) == 56)
 
 
 def test_a_line_that_was_edited_is_set_aside_and_said(tmp_path: Path) -> None:

@@ -150,16 +150,24 @@ def test_any_bytes_are_a_sealed_key_or_refused(data: bytes) -> None:
 @given(st.binary(min_size=MESH_KEY_SIZE, max_size=MESH_KEY_SIZE))
 def test_a_mesh_key_survives_being_copied_by_hand(key: bytes) -> None:
     written = mesh_key_text(MeshKey(key))
-    assert len(written) == 52
+    assert len(written) == 56
     assert written.isalnum()
-    by_hand = " ".join(written[at : at + 4] for at in range(0, 52, 4)).upper() + "\n"
+    by_hand = " ".join(written[at : at + 4] for at in range(0, 56, 4)).upper() + "\n"
     assert parse_mesh_key(by_hand) == key
 
 
-@pytest.mark.parametrize("written", ["", "abc", "é" * 52, "1" * 52, "a" * 51, "a" * 60, "=" * 52])
+@pytest.mark.parametrize("written", ["", "abc", "é" * 56, "1" * 56, "a" * 52, "a" * 64, "=" * 56])
 def test_what_is_no_mesh_key_is_refused_in_words(written: str) -> None:
-    with pytest.raises(ConfigError, match="52 letters and digits"):
+    with pytest.raises(ConfigError, match="56 letters and digits"):
         parse_mesh_key(written)
+
+
+@given(st.binary(min_size=MESH_KEY_SIZE, max_size=MESH_KEY_SIZE), st.integers(0, 55), st.data())
+def test_a_slip_of_the_pen_in_a_mesh_key_is_no_other_key(key: bytes, at: int, data: st.DataObject) -> None:
+    written = mesh_key_text(MeshKey(key))
+    wrong = data.draw(st.sampled_from(sorted(set("abcdefghijklmnopqrstuvwxyz234567") - {written[at]})))
+    with pytest.raises(ConfigError, match="A letter of this mesh key is wrong"):
+        parse_mesh_key(written[:at] + wrong + written[at + 1 :])
 
 
 @given(st.binary(max_size=80))

@@ -19,6 +19,7 @@ from meshchat.adapters.storage.logfile import MAX_DAMAGED
 from meshchat.adapters.storage.logline import StoredRecord, encode_line
 from meshchat.adapters.storage.logmark import MARK_SIZE
 from meshchat.adapters.storage.logstore import AppendFailed, FsyncPolicy, LogStore
+from meshchat.adapters.storage.smallfile import checked_line
 from meshchat.errors import StoreError
 from meshchat.identity.keys import MarkKey
 from meshchat.wire.ids import Position, PublicKey, RouterId, Signature
@@ -195,7 +196,7 @@ def test_a_directory_without_records_becomes_that_of_a_new_name(tmp_path: Path, 
         (logs / "rooms/1.log").write_text("")
         store.close()
         for folder in (logs, state):
-            assert (folder / "mesh.id").read_text() == f"{mesh.hex()}\n"
+            assert (folder / "mesh.id").read_bytes() == checked_line(mesh.hex())
 
 
 @pytest.mark.parametrize("log", ["rooms/2.log", "spaces/7/_.log", "accounts.log", "space-200.log"])
@@ -207,7 +208,34 @@ def test_one_record_of_whatever_kind_keeps_a_directory_for_its_mesh(tmp_path: Pa
     (tmp_path / log).write_text("a line\n")
     with pytest.raises(StoreError, match="holds another mesh"):
         LogStore(DiskFiles(tmp_path), DiskFiles(tmp_path), mesh_id("other")).open()
-    assert (tmp_path / "mesh.id").read_text() == f"{MESH.hex()}\n"
+    assert (tmp_path / "mesh.id").read_bytes() == checked_line(MESH.hex())
+
+
+def test_a_bit_that_turned_in_the_mesh_id_is_said_and_makes_no_other_mesh(logs: Path) -> None:
+    whole = (logs / "mesh.id").read_bytes()
+    for at in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[at // 8] ^= 1 << at % 8
+        (logs / "mesh.id").write_bytes(damaged)
+        files = DiskFiles(logs)
+        store = LogStore(files, files, MESH)
+        store.open()
+        assert ["mesh.id was damaged" in line for line in store.report] == [True]
+        store.close()
+        assert (logs / "mesh.id").read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", [b"", bytes(26), b"0" * 16 + b"\n", b"\xff" * 100])
+def test_a_mesh_id_of_which_nothing_is_left_stops_the_start(logs: Path, content: bytes) -> None:
+    (logs / "mesh.id").write_bytes(content)
+    files = DiskFiles(logs)
+    with pytest.raises(StoreError, match=r"mesh\.id is damaged: if .* is of this mesh, remove that file"):
+        LogStore(files, files, MESH).open()
+    assert (logs / "mesh.id").read_bytes() == content
+    (logs / "mesh.id").unlink()
+    store, found = opened(logs)
+    assert len(found) == 10
+    store.close()
 
 
 # --- Mending ------------------------------------------------------------------------------------------------

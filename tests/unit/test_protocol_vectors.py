@@ -25,6 +25,7 @@ import meshchat
 from meshchat import errors
 from meshchat.adapters.storage.logline import StoredRecord, decode_line, encode_line
 from meshchat.adapters.storage.logmark import Lines
+from meshchat.adapters.storage.smallfile import checked_line, checked_object, open_line
 from meshchat.adapters.storage.statestore import STATE_VERSION, State
 from meshchat.chat.accounts import decode_account, encode_account
 from meshchat.chat.requests import OPERATIONS
@@ -519,6 +520,18 @@ def test_sealed_datagram_is_made_as_the_document_says(vector: Vector) -> None:
     assert opened == vector.octets("packets")
 
 
+@_named("checked-line")
+def test_checked_line(vector: Vector) -> None:
+    assert checked_line(vector.text("text")) == vector.one("line").encode() + b"\n"
+    assert open_line(vector.one("line").encode() + b"\n") == vector.text("text")
+
+
+@_named("checked-object")
+def test_checked_object(vector: Vector) -> None:
+    made = checked_object(json.loads(vector.one("fields")))
+    assert made == vector.one("line").encode() + b"\n"
+
+
 @_named("log-line")
 def test_log_line(vector: Vector) -> None:
     record = decode_record(mesh_id("meshchat"), vector.octets("carried"))
@@ -633,7 +646,7 @@ def test_keys_of_a_log_line() -> None:
 def test_keys_of_the_state() -> None:
     table = _table("**`state.json`**")
     written = [name for row in table for name in _code(row[0])]
-    assert written == ["version", *(field.name for field in fields(State))]
+    assert written == ["version", *(field.name for field in fields(State)), "check"]
     assert table[0][1] == str(STATE_VERSION)
 
 

@@ -1,7 +1,9 @@
 """What a router must not forget, and what it does when the file is gone or damaged."""
 
+import contextlib
 import random
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from meshchat.adapters.storage import statestore
 from meshchat.adapters.storage.diskfiles import DiskFiles
+from meshchat.adapters.storage.smallfile import checked_object
 from meshchat.adapters.storage.statestore import State, StateStore
 from meshchat.errors import ConfigError, StoreError
 from meshchat.identity.meshkey import MeshKey, mesh_key_text
@@ -86,14 +89,15 @@ def test_the_state_comes_back_as_it_was_saved(state: State) -> None:
         b"[]",
         b"\0" * 100,
         b"[" * 60_000,
-        b'{"version": 2}',
-        b'{"version": 1, "horizon_ms": -1}',
-        b'{"version": 1, "horizon_ms": true}',
-        b'{"version": 1, "floor_ms": "1"}',
-        b'{"version": 1, "held_ms": -1}',
-        b'{"version": 1, "pace_ms": false}',
-        b'{"version": 1, "clock_over_kernel": 1}',
-        b'{"version": 1, "clock_offset_ms": 1e400}',
+        b'{"version": 1}',
+        checked_object({"version": 2}),
+        checked_object({"version": 1, "horizon_ms": -1}),
+        checked_object({"version": 1, "horizon_ms": True}),
+        checked_object({"version": 1, "floor_ms": "1"}),
+        checked_object({"version": 1, "held_ms": -1}),
+        checked_object({"version": 1, "pace_ms": False}),
+        checked_object({"version": 1, "clock_over_kernel": 1}),
+        checked_object({"version": 1, "clock_offset_ms": float("inf")}),
     ],
 )
 def test_a_damaged_state_is_set_aside_and_reported(tmp_path: Path, content: bytes) -> None:
@@ -104,6 +108,85 @@ def test_a_damaged_state_is_set_aside_and_reported(tmp_path: Path, content: byte
     assert (tmp_path / "state.json.damaged").read_bytes() == content
     store.save(STATE)
     assert StateStore(DiskFiles(tmp_path)).load() == STATE
+
+
+def _with_every_bit_turned(whole: bytes) -> Iterator[bytes]:
+    for at in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[at // 8] ^= 1 << at % 8
+        yield bytes(damaged)
+
+
+def test_no_bit_of_a_key_can_turn_and_make_another_router_or_mesh() -> None:
+    files = SimFiles()
+    store = StateStore(files)
+    store.identity()
+    key = b"\x10" + bytes(31)  # its text begins with a letter that a bit makes the mark of a comment
+    store.save_mesh_keys([MeshKey(key)])
+    for damaged in _with_every_bit_turned(files.read("router.key")):
+        files.replace("router.key", [damaged])
+        with pytest.raises(StoreError, match=r"router\.key is damaged: restore it"):
+            StateStore(files).identity()
+    for damaged in _with_every_bit_turned(files.read("mesh.keys")):
+        files.replace("mesh.keys", [damaged])
+        with contextlib.suppress(ConfigError):
+            keys = StateStore(files).mesh_keys()
+            assert keys == (key,), "a capital letter or white space was made, and nothing else"
+
+
+def test_no_bit_of_the_state_can_turn_unsaid() -> None:
+    files = SimFiles()
+    StateStore(files).save(STATE)
+    for damaged in _with_every_bit_turned(files.read("state.json")):
+        files.replace("state.json", [damaged])
+        store = StateStore(files)
+        assert store.load() == State()
+        assert "state.json is damaged and set aside" in store.report[0]
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "short"])
+def test_what_the_disk_failed_to_give_is_not_written_over(fault: str) -> None:
+    """It says so, and all is as it was at the next start."""
+    files = SimFiles()
+    StateStore(files).save(STATE)
+    StateStore(files).add_wiped([make_position(1, 1)])
+    getattr(files, fault).update(("state.json", "wiped.log"))
+    store = StateStore(files)
+    assert store.load() == State()
+    assert store.wiped() == []
+    assert [name in line for name, line in zip(("state.json", "wiped.log"), store.report, strict=True)]
+    with pytest.raises(StoreError, match="could not be read and is left as it is: restart meshchat"):
+        store.save(State(horizon_ms=9))
+    with pytest.raises(StoreError, match="left as it is"):
+        store.save_wiped([make_position(1, 2)])
+    store.add_wiped([make_position(1, 3)])
+    getattr(files, fault).clear()
+    after = StateStore(files)
+    assert after.load() == STATE
+    assert after.wiped() == [make_position(1, 1), make_position(1, 3)]
+    assert after.report == ()
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "short"])
+def test_a_router_key_that_the_disk_failed_to_give_stops_the_start_and_is_kept(fault: str) -> None:
+    files = SimFiles()
+    mine = StateStore(files).identity()
+    getattr(files, fault).add("router.key")
+    with pytest.raises(StoreError, match=r"router\.key: the disk"):
+        StateStore(files).identity()
+    getattr(files, fault).clear()
+    assert StateStore(files).identity() == mine
+
+
+def test_mesh_keys_that_go_while_it_runs_do_not_open_the_mesh() -> None:
+    files = SimFiles()
+    store = StateStore(files)
+    store.save_mesh_keys([MeshKey(bytes(32))])
+    files.remove("mesh.keys")
+    with pytest.raises(ConfigError, match=r"mesh\.keys has gone: put it back"):
+        store.mesh_keys()
+    store.save_mesh_keys([])
+    assert store.mesh_keys() == ()
 
 
 def test_a_disk_that_takes_nothing_leaves_the_old_state() -> None:

@@ -2,18 +2,24 @@
 
 | file          | what                                                                         |
 | ------------- | ---------------------------------------------------------------------------- |
-| `ticket.key`  | the key that session tickets are sealed under, 64 hex digits; mode 0600       |
-| `access.json` | the logouts that void tickets, and the codes for `watch`; mode 0600           |
+| `ticket.key`  | the key that session tickets are sealed under, 64 hex digits, checked; 0600   |
+| `access.json` | the logouts that void tickets, and the codes for `watch`, checked; mode 0600  |
 
 What an operator changed is written at once; logouts are written within `WRITE_EVERY`, for flash wears.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-from meshchat.adapters.storage.files import TEMP_SUFFIX, Files
+from meshchat.adapters.storage.files import DAMAGED_SUFFIX, Files
+from meshchat.adapters.storage.smallfile import (
+    SmallFile,
+    checked_line,
+    checked_object,
+    open_line,
+    open_object,
+)
 from meshchat.chat.tickets import MAX_VOIDED_OF_USER, MAX_VOIDED_USERS, TICKET_ID_SIZE, Tickets, Voided
 from meshchat.chat.watching import MAX_CODES, MAX_WATCHERS, WatchCodes
 from meshchat.errors import StoreError
@@ -29,7 +35,7 @@ ACCESS_VERSION = 1
 
 _KEY = "ticket.key"
 _ACCESS = "access.json"
-_DAMAGED = ".damaged"
+_MAX_KEY = 1024
 _MAX_ACCESS = 2 * 1024 * 1024
 """Bytes read: more than as many users, logouts and codes as are kept can fill."""
 
@@ -46,7 +52,9 @@ class AccessFile:
 
         `now_ms` is mesh time. Where the logouts are lost, no ticket of before is taken any more.
         """
-        self._files, self._saved_at = files, now
+        self._key = SmallFile(files, _KEY, _MAX_KEY, private=True)
+        self._access = SmallFile(files, _ACCESS, _MAX_ACCESS, private=True)
+        self._saved_at = now
         self.tickets, self.codes = self._load(self._ticket_key(), mesh, now_ms)
 
     def keep(self, now: float, *, last: bool = False) -> None:
@@ -56,7 +64,7 @@ class AccessFile:
             return
         self._saved_at = now
         try:
-            self._files.replace(_ACCESS, [encode_access(self.tickets, self.codes)], private=True)
+            self._access.replace(encode_access(self.tickets, self.codes))
         except StoreError as error:
             log.error("Logouts and codes are not saved: %s", error)
         else:
@@ -65,15 +73,14 @@ class AccessFile:
     def _ticket_key(self) -> BoxKey:
         """The key; a new one where there is none or it is damaged, by which older tickets are void."""
         try:
-            if self._files.size(_KEY) is not None:
-                key = _octets(
-                    self._files.read(_KEY, 0, 1024).decode("ascii", "replace").strip(), BOX_KEY_SIZE
-                )
+            raw = self._key.read()
+            if raw is not None:
+                key = _octets(open_line(raw), BOX_KEY_SIZE)
                 if key is not None:
                     return BoxKey(key)
-                log.warning("%s is damaged: everybody has to log in again.", self._files.path(_KEY))
+                log.warning("%s is damaged and made anew: everybody has to log in again.", self._key.path)
             fresh = random_box_key()
-            self._files.replace(_KEY, [fresh.hex().encode() + b"\n"], private=True)
+            self._key.replace(checked_line(fresh.hex()))
         except StoreError as error:
             log.error("Everybody has to log in again after the next start: %s", error)
             return random_box_key()
@@ -81,14 +88,13 @@ class AccessFile:
 
     def _load(self, key: BoxKey, mesh: MeshId, now_ms: int) -> tuple[Tickets, WatchCodes]:
         try:
-            if self._files.size(_ACCESS + TEMP_SUFFIX) is not None:
-                self._files.remove(_ACCESS + TEMP_SUFFIX)
-            if self._files.size(_ACCESS) is None:
-                return Tickets(key, mesh), WatchCodes()
-            raw = self._files.read(_ACCESS, 0, _MAX_ACCESS)
+            self._access.clean_up()
+            raw = self._access.read()
         except StoreError as error:
             log.error("Logouts and codes are not known, so everybody has to log in again: %s", error)
             return Tickets(key, mesh, floor_ms=now_ms), WatchCodes()
+        if raw is None:
+            return Tickets(key, mesh), WatchCodes()
         try:
             return decode_access(raw, key, mesh)
         except (ValueError, RecursionError):
@@ -98,11 +104,10 @@ class AccessFile:
     def _set_aside(self, raw: bytes) -> None:
         log.warning(
             "%s is damaged and set aside as %s%s: everybody has to log in again; make new codes for `watch`.",
-            *(self._files.path(_ACCESS), _ACCESS, _DAMAGED),
+            *(self._access.path, _ACCESS, DAMAGED_SUFFIX),
         )
         try:
-            self._files.replace(_ACCESS + _DAMAGED, [raw], private=True)
-            self._files.remove(_ACCESS)
+            self._access.set_aside(raw)
         except StoreError as error:
             log.error("%s", error)
 
@@ -122,13 +127,13 @@ def encode_access(tickets: Tickets, codes: WatchCodes) -> bytes:
         ],
         "watch": {code: [key.hex() for key in keys] for code, keys in codes},
     }
-    return json.dumps(content, separators=(",", ":")).encode("ascii") + b"\n"
+    return checked_object(content)
 
 
 def decode_access(raw: bytes, key: BoxKey, mesh: MeshId) -> tuple[Tickets, WatchCodes]:
     """What `encode_access` wrote; raises `ValueError` where anything in it is otherwise."""
-    content = json.loads(raw.decode("utf-8"))
-    if not isinstance(content, dict) or content.get("version") != ACCESS_VERSION:
+    content = open_object(raw)
+    if content.get("version") != ACCESS_VERSION:
         raise ValueError("not of this version")
     voided = [_voided(each) for each in _list(content.get("voided"), MAX_VOIDED_USERS)]
     tickets = Tickets(key, mesh, voided, _moment(content.get("floor_ms")))

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from meshchat.adapters.storage.files import Files
+from meshchat.adapters.storage.smallfile import SmallFile, checked_line, open_line
 from meshchat.errors import StoreError
 from meshchat.identity.keys import MarkKey
 
 ARRIVALS_FILE = "arrivals.id"
-"""One line: the epoch, 16 hex digits, a space, the limit, a newline."""
+"""One line: the epoch, 16 hex digits, a space, the limit; a checksum, without which a lower limit would give
+numbers twice."""
 
 RESERVED = 2**20
 """Numbers from one limit to the next. A start takes as many, so 2**26 starts, one a minute for 127 years, use
@@ -55,34 +57,41 @@ class Arrivals:
         self._limit = 1
 
     def begin(self, key: MarkKey, highest: int) -> StoreError | None:
-        """Goes on above every number that was ever given; returns why the limit could not be saved.
+        """Goes on above every number that was ever given; returns why it could not, or could not save that.
 
         `key` is 32 secret bytes of this router, `highest` the highest number in its logs, 0 for none. Where a
         line has a number above the limit, the file is not of these logs as they are: then the epoch is new.
         """
         self._key = key
-        saved = self._read()
+        saved, trouble = None, None
+        try:
+            saved = self._read()
+        except StoreError as error:
+            trouble = error
         if saved is not None and saved.limit > highest:
             self._epoch, self._next = saved
         else:
             self._epoch, self._next = self._new_epoch(), highest + 1
-        return self._reserve()
+        return self._reserve() or trouble
 
     def _read(self) -> _Saved | None:
-        try:
-            if self._files.size(ARRIVALS_FILE) is None:
-                return None
-            epoch, limit = self._files.read(ARRIVALS_FILE, 0, _MAX_FILE).decode("ascii").split()
-            saved = _Saved(bytes.fromhex(epoch), int(limit))
-        except (StoreError, ValueError):
+        """What the file holds. Raises `StoreError` where it cannot be read or is damaged."""
+        file = SmallFile(self._files, ARRIVALS_FILE, _MAX_FILE)
+        raw = file.read()
+        if raw is None:
             return None
+        try:
+            epoch, limit = (open_line(raw) or "").split()
+            saved = _Saved(bytes.fromhex(epoch), int(limit))
+        except ValueError:
+            raise StoreError(f"{file.path} is damaged and begun anew.") from None
         return saved if len(saved.epoch) == EPOCH_SIZE and 0 < saved.limit <= _LAST_LIMIT else None
 
     def _reserve(self) -> StoreError | None:
         """Makes room for the next numbers; on a disk that does not note it, in an epoch that ends with us."""
         self._limit = self._next + RESERVED
         try:
-            self._files.replace(ARRIVALS_FILE, [f"{self._epoch.hex()} {self._limit}\n".encode()])
+            self._files.replace(ARRIVALS_FILE, [checked_line(f"{self._epoch.hex()} {self._limit}")])
         except StoreError as error:
             self._epoch = self._new_epoch()
             return error

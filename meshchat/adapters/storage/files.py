@@ -13,6 +13,9 @@ from meshchat.errors import StoreError
 TEMP_SUFFIX = ".meshchat-new"
 """A file with this ending was being written when the daemon or the power died: it may be removed."""
 
+DAMAGED_SUFFIX = ".damaged"
+"""A file with this ending holds what was found damaged in the file of the name before it."""
+
 
 class DirectoryInUse(StoreError):
     """Another daemon has locked the directory."""

@@ -18,15 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from meshchat.adapters.storage.files import Files
+from meshchat.adapters.storage.files import DAMAGED_SUFFIX, Files
 from meshchat.adapters.storage.logindex import MAX_OFFSET, Entry, LogIndex, Place, pack, pack_arrival, unpack
 from meshchat.adapters.storage.logline import MAX_LINE, Outline, StoredRecord
 from meshchat.adapters.storage.logmark import Lines
 from meshchat.chat.render import escape
 from meshchat.errors import Malformed, StoreError
 from meshchat.wire.ids import POSITION_SIZE, Position
-
-DAMAGED_SUFFIX = ".damaged"
 
 MAX_DAMAGED = 2 * MAX_LINE
 """Bytes of a `.damaged` file: enough to see what happened; what is beyond is dropped."""

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from meshchat.adapters.storage.arrivals import Arrivals
-from meshchat.adapters.storage.files import TEMP_SUFFIX, DirectoryInUse, Files
-from meshchat.adapters.storage.logfile import DAMAGED_SUFFIX, LogFile
+from meshchat.adapters.storage.files import DAMAGED_SUFFIX, TEMP_SUFFIX, DirectoryInUse, Files
+from meshchat.adapters.storage.logfile import LogFile
 from meshchat.adapters.storage.logindex import MAX_FILES, Arrived, Entry, LogIndex, pack_arrival
 from meshchat.adapters.storage.logline import Outline, StoredRecord, decode_line
 from meshchat.adapters.storage.logmark import Lines
 from meshchat.adapters.storage.oncetable import Made, OnceTable
+from meshchat.adapters.storage.smallfile import SmallFile, checked_line, open_line
 from meshchat.chat.render import escape
 from meshchat.errors import Malformed, StoreError
 from meshchat.identity.keys import MarkKey
@@ -27,6 +28,8 @@ FsyncPolicy = Literal["always", "interval", "never"]
 
 MESH_FILE = "mesh.id"
 """Says which mesh a directory belongs to: to another mesh every line in it would count as damaged."""
+
+_MAX_MESH_FILE = 64
 
 MAX_NAMED_LOGS = 1024
 """Logs that have a file of their own. A stranger can open a new room with each message, and on a router each
@@ -39,7 +42,26 @@ _PERMANENT_NAMES = {int(Space.ACCOUNTS): "accounts", int(Space.ROOMS): "rooms"}
 
 
 class _AnotherMesh(StoreError):
-    """A directory holds the records of a mesh with another name."""
+    """A directory holds records that are not, or not for sure, of this mesh."""
+
+
+def _another(files: Files, file: SmallFile, found: bytes) -> str:
+    """What is wrong with a directory whose mesh id is not this mesh's, in words."""
+    if open_line(found) is None:
+        return (
+            f"{file.path} is damaged: if {files.path('')} is of this mesh, remove that file; "
+            "else give this mesh directories of its own (--logs, --state)."
+        )
+    return (
+        f"{files.path('')} holds another mesh: set the old mesh name again, "
+        "or give this mesh directories of its own (--logs, --state)."
+    )
+
+
+def _is_nearly(found: bytes, mine: bytes) -> bool:
+    """Whether the mesh id or its checksum is this mesh's: nothing but damage makes just one of them so."""
+    digits = mine.index(b" ")
+    return found[:digits] == mine[:digits] or found[digits + 1 :] == mine[digits + 1 :]
 
 
 class AppendFailed(StoreError):
@@ -132,18 +154,17 @@ class LogStore:
             raise
 
     def _lock(self, files: Files) -> None:
-        mine = self._mesh.hex().encode()
+        mine, file = checked_line(self._mesh.hex()), SmallFile(files, MESH_FILE, _MAX_MESH_FILE)
         try:
             files.lock()
-            found = files.read(MESH_FILE, 0, 64).strip() if files.size(MESH_FILE) else b""
+            found = file.read()
             if found == mine:
                 return
-            if len(found) == len(mine) and not self._is_empty(files):
-                raise _AnotherMesh(
-                    f"{files.path('')} holds another mesh: set the old mesh name again, "
-                    "or give this mesh directories of its own (--logs, --state)."
-                )
-            files.replace(MESH_FILE, [mine + b"\n"])
+            if found is not None and not self._is_empty(files):
+                if not _is_nearly(found, mine):
+                    raise _AnotherMesh(_another(files, file, found))
+                self._report.append(f"{file.path} was damaged; it is of this mesh, and is written anew.")
+            file.replace(mine)
         except (DirectoryInUse, _AnotherMesh):
             raise
         except StoreError as error:
@@ -184,7 +205,7 @@ class LogStore:
         self._once.loaded()
         trouble = self._arrivals.begin(key, self._index.newest)
         if trouble is not None:
-            self._report.append(f"{trouble} Until the next start front ends may read again what they know.")
+            self._report.append(f"{trouble} Front ends read again what they know.")
         for log in self._logs:
             log.renew(self._arrivals.give, self._report)
 

@@ -8,7 +8,8 @@ import json
 import logging
 from collections.abc import Iterator
 
-from meshchat.adapters.storage.files import TEMP_SUFFIX, Files
+from meshchat.adapters.storage.files import Files
+from meshchat.adapters.storage.smallfile import SmallFile
 from meshchat.chat.personal import BELLS, Mark, Person, Personal
 from meshchat.constants import MAX_IGNORED, MAX_MARKS, MAX_OPEN_ROOMS, MAX_PERSONAL, PERSONAL_EVERY
 from meshchat.errors import StoreError
@@ -25,7 +26,7 @@ class PersonalFile:
 
     def __init__(self, files: Files, now: float) -> None:
         """Reads what there is; what cannot be read is a line in the log."""
-        self._files, self._saved_at = files, now
+        self._file, self._saved_at = SmallFile(files, _NAME, MAX_PERSONAL, private=True), now
         self.people = Personal(self._load())
 
     def keep(self, now: float, *, last: bool = False) -> None:
@@ -37,7 +38,7 @@ class PersonalFile:
         self._saved_at = now
         self.people.is_due = False
         try:
-            self._files.replace(_NAME, self._lines(), private=True)
+            self._file.replace(b"".join(self._lines()))
         except StoreError as error:
             log.error("What people have read is not saved: %s", error)
         else:
@@ -57,9 +58,8 @@ class PersonalFile:
 
     def _load(self) -> Iterator[Person]:
         try:
-            if self._files.size(_NAME + TEMP_SUFFIX) is not None:
-                self._files.remove(_NAME + TEMP_SUFFIX)
-            raw = b"" if self._files.size(_NAME) is None else self._files.read(_NAME, 0, MAX_PERSONAL)
+            self._file.clean_up()
+            raw = self._file.read() or b""
         except StoreError as error:
             log.error("What people had read is not known: %s", error)
             return
@@ -70,7 +70,7 @@ class PersonalFile:
             except (ValueError, RecursionError):
                 damaged += 1
         if damaged:
-            log.warning("%s: %d damaged lines are passed over.", self._files.path(_NAME), damaged)
+            log.warning("%s: %d damaged lines are passed over.", self._file.path, damaged)
 
 
 def encode_person(person: Person) -> bytes:

@@ -2,21 +2,29 @@
 
 | file         | what                                                                         |
 | ------------ | ---------------------------------------------------------------------------- |
-| `router.key` | the seed of the router's Ed25519 key, 64 hex digits; mode 0600               |
+| `router.key` | the seed of the router's Ed25519 key, 64 hex digits, checked; mode 0600      |
 | `mesh.keys`  | mesh keys as `meshchat key new` prints them; the first one sends; mode 0600  |
-| `state.json` | `State`                                                                      |
+| `state.json` | `State`, checked                                                             |
 | `wiped.log`  | positions of records that somebody could still bring back, 50 hex digits each |
 
 Secrets that cannot be read stop the daemon: a new router key would be a new router, and no mesh key an open
-mesh. The rest is set aside, reported and begun anew. Where nothing can be written, a router still relays.
+mesh. The rest is set aside, reported and begun anew where bytes of it are others than were written; what the
+disk only failed to give is reported, and never written over: it may be there again at the next start. Where
+nothing can be written, a router still relays.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 
 from meshchat.adapters.storage.diskerrors import takes_nothing
-from meshchat.adapters.storage.files import TEMP_SUFFIX, Files
+from meshchat.adapters.storage.files import DAMAGED_SUFFIX, Files
+from meshchat.adapters.storage.smallfile import (
+    SmallFile,
+    checked_line,
+    checked_object,
+    open_line,
+    open_object,
+)
 from meshchat.constants import MAX_REMEMBERED, RELEASED_MS
 from meshchat.errors import ConfigError, StoreError
 from meshchat.identity.keys import SEED_SIZE, KeySeed, RouterIdentity, SigningKey
@@ -30,8 +38,10 @@ _ROUTER_KEY = "router.key"
 _MESH_KEYS = "mesh.keys"
 _STATE = "state.json"
 _WIPED = "wiped.log"
-_DAMAGED = ".damaged"
+_MAX_KEY = 1024
 _MAX_STATE = 64 * 1024
+_MAX_WIPED = 4 * MAX_REMEMBERED * (2 * POSITION_SIZE + 1)
+"""Bytes read: twice what the file is let grow to."""
 _MAX_MS = MAX_STAMP >> 16
 
 
@@ -89,6 +99,11 @@ class StateStore:
     def __init__(self, files: Files, new_key: Callable[[], SigningKey] = SigningKey.random) -> None:
         """`new_key` makes the key of a router that has none yet."""
         self._files, self._new_key = files, new_key
+        self._router_key = SmallFile(files, _ROUTER_KEY, _MAX_KEY, private=True)
+        self._mesh_keys = SmallFile(files, _MESH_KEYS, _MAX_STATE, private=True)
+        self._state = SmallFile(files, _STATE, _MAX_STATE)
+        self._wiped = SmallFile(files, _WIPED, _MAX_WIPED)
+        self._sealed = False
         self._wiped_lines = 0
         self._wiped_ragged = False  # the last line was cut short, and cannot be mended now
         self._report: list[str] = []
@@ -105,22 +120,23 @@ class StateStore:
 
         Raises `StoreError` where the file is damaged or cannot be read or made.
         """
-        if self._files.size(_ROUTER_KEY) is None:
+        raw = self._router_key.read()
+        if raw is None:
             key = self._new_key()
             try:
-                self._files.replace(_ROUTER_KEY, [key.seed.hex().encode() + b"\n"], private=True)
+                self._router_key.replace(checked_line(key.seed.hex()))
             except StoreError as error:
                 if not takes_nothing(error):
                     raise
                 self._report.append(f"{error} Until then this router is a new one at each start.")
             return RouterIdentity(key)
         try:
-            seed = bytes.fromhex(self._files.read(_ROUTER_KEY, 0, 1024).decode("ascii"))
+            seed = bytes.fromhex(open_line(raw) or "")
         except ValueError:
             seed = b""
         if len(seed) != SEED_SIZE:
             raise StoreError(
-                f"{self._files.path(_ROUTER_KEY)} is damaged: restore it from a backup, "
+                f"{self._router_key.path} is damaged: restore it from a backup, "
                 "or remove it and this router starts as a new one."
             )
         return RouterIdentity(SigningKey.from_seed(KeySeed(seed)))
@@ -128,74 +144,83 @@ class StateStore:
     def mesh_keys(self) -> tuple[MeshKey, ...]:
         """The mesh keys, the one that sends first; none on an open mesh.
 
-        Empty lines and those that begin with `#` are passed over. Raises `ConfigError` on any other line
-        that is no key, and `StoreError` where the file cannot be read.
+        Empty lines and those that begin with `#` and a space are passed over. Raises `ConfigError` on any
+        other line that is no key, and where keys were read before and the file has gone, for a mesh is not
+        opened by accident; `StoreError` where the file cannot be read.
         """
-        if self._files.size(_MESH_KEYS) is None:
-            return ()
+        raw = self._mesh_keys.read()
+        if raw is None and self._sealed:
+            raise ConfigError(
+                f"{self._mesh_keys.path} has gone: put it back. To open the mesh to everybody: "
+                "meshchat key drop KEY --yes"
+            )
         keys = []
-        text = self._files.read(_MESH_KEYS, 0, _MAX_STATE).decode("ascii", "backslashreplace")
+        text = (raw or b"").decode("ascii", "backslashreplace")
         for number, line in enumerate(text.splitlines(), 1):
-            if not line.strip() or line.lstrip().startswith("#"):
+            if line.split(maxsplit=1)[:1] in ([], ["#"]):  # a key of which a bit turned may begin with #
                 continue
             try:
                 keys.append(parse_mesh_key(line))
             except ConfigError as error:
-                raise ConfigError(f"{self._files.path(_MESH_KEYS)}, line {number}: {error}") from None
+                raise ConfigError(f"{self._mesh_keys.path}, line {number}: {error}") from None
+        self._sealed = bool(keys)
         return tuple(keys)
 
     def save_mesh_keys(self, keys: Iterable[MeshKey]) -> None:
         """Writes the mesh keys, the one that sends first."""
         lines = [mesh_key_text(key).encode() + b"\n" for key in keys]
-        self._files.replace(_MESH_KEYS, lines, private=True)
+        self._mesh_keys.replace(b"".join(lines))
+        self._sealed = bool(lines)
 
     # --- State ----------------------------------------------------------------------------------------------
 
     def load(self) -> State:
-        """The state as last saved; that of a first start where there is none or it is damaged (reported)."""
+        """The state as last saved; that of a first start where there is none, or it is damaged or cannot be
+        read (both are reported).
+        """
         try:
-            for name in (_ROUTER_KEY, _MESH_KEYS, _STATE, _WIPED):
-                if self._files.size(name + TEMP_SUFFIX) is not None:
-                    self._files.remove(name + TEMP_SUFFIX)
-            if self._files.size(_STATE) is None:
-                return State()
-            raw = self._files.read(_STATE, 0, _MAX_STATE)
+            for file in (self._router_key, self._mesh_keys, self._state, self._wiped):
+                file.clean_up()
         except StoreError as error:
             self._report.append(str(error))
+        try:
+            raw = self._state.read()
+        except StoreError as error:
+            self._report.append(f"{error} Until the next start the clock and the wipe begin anew.")
             return State()
         try:
-            return _parse(raw)
+            return State() if raw is None else _parse(raw)
         except (ValueError, RecursionError):
-            self._set_aside(raw)
+            self._set_aside(raw or b"")
             return State()
 
     def _set_aside(self, raw: bytes) -> None:
         self._report.append(
-            f"{self._files.path(_STATE)} is damaged and set aside as {_STATE}{_DAMAGED}: "
+            f"{self._state.path} is damaged and set aside as {_STATE}{DAMAGED_SUFFIX}: "
             "the clock and the wipe begin anew."
         )
         try:
-            self._files.replace(_STATE + _DAMAGED, [raw])
-            self._files.remove(_STATE)
+            self._state.set_aside(raw)
         except StoreError as error:
             self._report.append(str(error))
 
     def save(self, state: State) -> None:
         """Writes the state: durable when it returns."""
-        content = json.dumps({"version": STATE_VERSION} | asdict(state), indent=1)
-        self._files.replace(_STATE, [content.encode() + b"\n"])
+        self._state.replace(checked_object({"version": STATE_VERSION} | asdict(state)))
 
     # --- What was wiped -------------------------------------------------------------------------------------
 
     def wiped(self) -> list[Position]:
         """The remembered positions, oldest entry first, each once; what is no position is passed over."""
         try:
-            if self._files.size(_WIPED) is None:
-                return []
-            lines = self._files.read(_WIPED).split(b"\n")
+            raw = self._wiped.read()
         except StoreError as error:
-            self._report.append(str(error))
+            self._report.append(f"{error} What was wiped may come back from neighbours until the next start.")
+            self._wiped_ragged = True
             return []
+        if raw is None:
+            return []
+        lines = raw.split(b"\n")
         found = dict.fromkeys(place for line in lines if (place := _parse_position(line)) is not None)
         kept = list(found)[-MAX_REMEMBERED:]
         self._wiped_lines = len(kept)
@@ -232,14 +257,14 @@ class StateStore:
     def save_wiped(self, positions: Iterable[Position]) -> None:
         """Remembers these positions and no others."""
         lines = [place.hex().encode() + b"\n" for place in positions]
-        self._files.replace(_WIPED, lines)
+        self._wiped.replace(b"".join(lines))
         self._wiped_lines = len(lines)
         self._wiped_ragged = False
 
 
 def _parse(raw: bytes) -> State:
-    content = json.loads(raw.decode("utf-8"))
-    if not isinstance(content, dict) or content.get("version") != STATE_VERSION:
+    content = open_object(raw)
+    if content.get("version") != STATE_VERSION:
         raise ValueError("not a state of this version")
     known = {field.name for field in fields(State)}
     return State(**{key: value for key, value in content.items() if key in known})
