@@ -15,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from meshchat.constants import DEFAULT_GROUP, DEFAULT_PORT, VERSION
-from meshchat.errors import DaemonGone, MeshchatError
+from meshchat.errors import DaemonGone, MeshchatError, StoreError
 
 if TYPE_CHECKING:
     from meshchat.chat.localtime import Zone
@@ -292,10 +292,15 @@ def history(
         if follow:
             client.request("subscribe", rooms=[room])
         shown = set()
-        for message in client.stream("history", room=room, since=since, until=until, limit=limit):
-            if follow:
-                shown.add(message["id"])
-            show(message)
+        try:
+            for message in client.stream("history", room=room, since=since, until=until, limit=limit):
+                if follow:
+                    shown.add(message["id"])
+                show(message)
+        except StoreError as error:
+            if not follow:
+                raise
+            click.echo(_one_line(error), err=True)
         if follow:
             return _follow(client, shown, show)
     return 0

@@ -48,7 +48,10 @@ log = logging.getLogger(__name__)
 
 
 class Daemon:
-    """One router's process. The node tells it what to do (`adapters.node.Listener`)."""
+    """One router's process. The node tells it what to do (`adapters.node.Listener`).
+
+    Where `starts_anew` after `run`, a disk that had failed is back: another daemon is to read it.
+    """
 
     def __init__(self, config: Config, read_config: Callable[[], Config]) -> None:
         """Opens what can fail: the directories, the logs, the port. Raises `MeshchatError`."""
@@ -88,6 +91,7 @@ class Daemon:
         self._control: ControlServer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
+        self.starts_anew = False
         self._stopped = asyncio.Event()
 
     def _wipe_moment(self, now_ms: int) -> int:
@@ -157,6 +161,10 @@ class Daemon:
             await asyncio.sleep(SYNC_EVERY)
             self.node.sync()
             self._keep()
+            if self.node.is_disk_back():
+                log.warning("The disk that had failed is back: all is read anew.")
+                self.starts_anew = True
+                self.stop()
 
     def _keep(self, *, last: bool = False) -> None:
         """Writes what is remembered of people, where it is time."""
@@ -283,8 +291,12 @@ def run(read_config: Callable[[], Config]) -> None:
 
 
 async def _serve(config: Config, read_config: Callable[[], Config], early: Sequence[int]) -> None:
-    daemon = Daemon(config, read_config)
-    try:
-        await daemon.run(early)
-    finally:
-        daemon.node.close()
+    while True:
+        daemon = Daemon(config, read_config)
+        try:
+            await daemon.run(early)
+        finally:
+            daemon.node.close()
+        if not daemon.starts_anew:
+            return
+        config, early = read_config(), ()

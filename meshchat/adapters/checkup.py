@@ -305,11 +305,15 @@ class Checkup:
     # --- Disks ------------------------------------------------------------------------------------------
 
     def _check_disks(self) -> Iterator[Finding]:
-        trouble = self._node.disk_trouble
-        if trouble:
-            yield Finding("bad", "disk", trouble, "df -h")
-        else:
+        troubles = self._node.troubles()
+        for trouble in troubles:
+            yield Finding("bad", "disk", trouble, "df -h; dmesg")
+        if not troubles:
             yield Finding("ok", "disk", f"{self._report.records} records are kept.")
+        restart = self._on_openwrt("/etc/init.d/meshchat restart", "stop and start the daemon")
+        for place in dict.fromkeys(self._node.displaced()):
+            text = f"Another directory is at {place} than at the start; it is not used before the next one."
+            yield Finding("warn", "disk", text, restart)
         logs, state = self._config.logs, self._config.state
         missing = self._config.storage_missing
         if missing:

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from meshchat.adapters.node import Node
 from meshchat.adapters.storage.logline import decode_line, encode_line
 from meshchat.adapters.storage.logstore import LogStore
 from meshchat.chat.cursors import Cursor
 from meshchat.chat.ports import Made, MergeResult, RoomSummary
-from meshchat.errors import Malformed
+from meshchat.errors import Malformed, StoreError
 from meshchat.protocol.events import MeshState
 from meshchat.state.presence import Present
 from meshchat.wire.ids import MeshId, Position, PublicKey, RecordId, RouterId, record_id_of
@@ -63,7 +64,9 @@ class MeshView:
         if made is None:
             return None
         place = made.position
-        record = self._read(place)
+        record = None
+        with suppress(StoreError):  # that it was made is known all the same
+            record = self._read(place)
         return Made(
             id=record_id_of(place),
             room=made.log,
@@ -165,7 +168,10 @@ class MeshView:
 
     def permanent(self, space: int) -> Iterator[Record]:
         """Chosen in the index, read one by one."""
-        return (record for record in self._bodies(self._held.permanent()) if record.space == space)
+        with suppress(StoreError):  # the others count, and `check` says what the disk does not give
+            for record in self._bodies(self._held.permanent()):
+                if record.space == space:
+                    yield record
 
     def wipe(self, room: str | None) -> int:
         """Raises `StoreError` where the disk does not let go of it; see `Node.wipe`."""
@@ -195,12 +201,21 @@ class MeshView:
     # --- Bodies -----------------------------------------------------------------------------------------
 
     def _read(self, place: Position) -> Record | None:
-        """None where it has gone, or the disk lost it."""
+        """None where it has gone, or the disk lost it; raises `StoreError` where it does not give it now."""
         return self._logs.read(place) if self._held.holds(place) else None
 
     def _bodies(self, places: Iterable[Position]) -> Iterator[Record]:
-        """What has gone meanwhile is skipped."""
+        """What has gone meanwhile is skipped. Raises `StoreError` after the last where some were not read."""
+        asked, unread, first = 0, 0, None
         for place in places:
-            record = self._logs.read(place)
+            asked += 1
+            try:
+                record = self._logs.read(place)
+            except StoreError as error:
+                unread, first = unread + 1, first or error
+                continue
             if record is not None:
                 yield record
+        if first is not None:
+            self._node.cannot_read(first)
+            raise StoreError(f"{unread} of {asked} records could not be read. {first}")

@@ -118,7 +118,7 @@ class Node:
                 clock_resume_ms=kept.mesh_ms,
             ),
             Sealer(state.mesh_keys()),
-            logs.read,
+            self._at_hand,
             random,
             now,
         )
@@ -128,6 +128,7 @@ class Node:
         self.disk_trouble = ""
         self._trouble: StoreError | None = None
         self._failing: dict[str, str] = {}
+        self._unread = ""
         self._unremoved: set[Position] = set()
         self._authors: dict[tuple[str, PublicKey], None] = {}
 
@@ -217,6 +218,19 @@ class Node:
         """The link of this name is gone."""
         self._perform(self.engine.link_down(name, self._clock()))
 
+    def troubles(self) -> list[str]:
+        """What ails the disks now, a line for people each: what cannot be written, what cannot be read."""
+        failing = [f"{what}: {why}" for what, why in self._failing.items()]
+        return [*filter(None, [self.disk_trouble]), *failing, *self._logs.unread()]
+
+    def displaced(self) -> list[str]:
+        """The directories in use in whose place another one is now."""
+        return self._logs.displaced()
+
+    def is_disk_back(self) -> bool:
+        """Whether a disk that failed was put back, so that a start would find it again."""
+        return self._logs.is_put_back() and bool(self.troubles())
+
     # --- Carrying out -----------------------------------------------------------------------------------
 
     def _perform(
@@ -290,8 +304,22 @@ class Node:
         self._unremoved = {place for place in pending if place in self._logs}
 
     def _permanent_record(self, place: Position) -> Record | None:
-        record = self._logs.read(place) if place < HISTORY_START else None
+        record = self._at_hand(place) if place < HISTORY_START else None
         return record if record is not None and record.permanent else None
+
+    def _at_hand(self, place: Position) -> Record | None:
+        """A record, or None where it has gone or the disk does not give it now."""
+        try:
+            return self._logs.read(place)
+        except StoreError as error:
+            self.cannot_read(error)
+            return None
+
+    def cannot_read(self, error: StoreError) -> None:
+        """A line in the log, once as long as it is the same."""
+        if self._unread != str(error):
+            self._unread = str(error)
+            log.error("Some of the history cannot be read now: %s", error)
 
     def _try(self, action: Callable[[], object], trouble: str) -> None:
         """Does what the router can live without; a failure is a line in the log, once as long as it lasts."""
@@ -367,8 +395,9 @@ class Node:
         self._try(lambda: self._logs.drop_damaged(room), "Damaged lines could not be removed")
         messages = before - self.engine.holdings.count
         self._listener.tell(Wiped(room, messages))
-        if self._trouble is not None:
-            raise StoreError(f"Not all of it could be deleted from the disk: {self._trouble}")
+        trouble = self._trouble or next(self._logs.unread(), None)
+        if trouble is not None:
+            raise StoreError(f"Not all of it could be deleted from the disk: {trouble}")
         return messages
 
     def take_authors(self) -> list[tuple[str, PublicKey]]:

@@ -1,11 +1,11 @@
 """What the application hands back for a request: an answer, or CPU work to be done first."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from meshchat.chat.sessions import Origin
-from meshchat.errors import MeshchatError
+from meshchat.errors import MeshchatError, StoreError
 
 T = TypeVar("T")
 
@@ -32,6 +32,19 @@ class Answer:
     def stream(cls, items: Iterable[Mapping[str, object]]) -> "Answer":
         """Success, with these items."""
         return cls(items=items)
+
+    @classmethod
+    def partial(cls, items: Iterable[Mapping[str, object]], **result: object) -> "Answer":
+        """Success, with these items; of what the disk did not give, `trouble` tells people in the result."""
+        end: dict[str, object] = {"ok": True, **result}
+
+        def drawn() -> Iterator[Mapping[str, object]]:
+            try:
+                yield from items
+            except StoreError as error:
+                end["trouble"] = str(error)
+
+        return cls(end, drawn())
 
     @classmethod
     def refusal(cls, error: MeshchatError) -> "Answer":

@@ -106,7 +106,8 @@ class Mesh(Protocol):
     ) -> Iterator[Record]:
         """The records of a room with since <= stamp < until, oldest first; of many, the newest `limit`.
 
-        With `before`, a position, only what people see above it.
+        With `before`, a position, only what people see above it. Raises `StoreError` after the last where the
+        disk did not give some of them.
         """
 
     def newest(self) -> Cursor:
@@ -123,7 +124,7 @@ class Mesh(Protocol):
 
         With `since`, a stamp, only those stamped so or later and those that came more than `LATE_MS` after
         they were written, or may have. `limit` is how many the caller will draw, None: all. To find that
-        nothing is new is cheap.
+        nothing is new is cheap. Raises `StoreError` at the first that the disk does not give.
         """
 
     def stamp_of(self, room: str, record_id: RecordId) -> int | None:
@@ -157,7 +158,10 @@ class Mesh(Protocol):
         """Merges log lines from a file, each through the same checks as a neighbour's records."""
 
     def export(self, room: str | None) -> Iterator[str]:
-        """The log lines (no newline) of a room, or of all there is, accounts and rooms included."""
+        """The log lines (no newline) of a room, or of all there is, accounts and rooms included.
+
+        Raises `StoreError` after the last where the disk did not give some of them.
+        """
 
 
 class Operator(Protocol):

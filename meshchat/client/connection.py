@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from meshchat.client.events import Event, Subscription, Subscriptions
 from meshchat.constants import CONTROL_VERSION, MAX_CONTROL_LINE, PEOPLE_SOCKET
-from meshchat.errors import DaemonGone, MeshchatError, TextRefused
+from meshchat.errors import DaemonGone, MeshchatError, StoreError, TextRefused
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for the daemon to greet: it is on the same machine, and even a router in a dump gets to it."""
@@ -152,9 +152,18 @@ class ControlClient:
         return {name: value for name, value in answer.items() if name not in ("id", "ok")}
 
     def stream(self, op: str, **args: Any) -> Iterator[Fields]:
-        """Asks for `op` and yields the items of its answer as they come; raises like `request`."""
-        asked = self._ask(op, args)
-        return (line["item"] for line in self._answer(asked) if "item" in line)
+        """Asks for `op` and yields the items of its answer as they come; raises like `request`.
+
+        Raises `StoreError` after the last item where the daemon's disk did not give all of them.
+        """
+        return self._items(self._ask(op, args))
+
+    def _items(self, asked: int) -> Iterator[Fields]:
+        for line in self._answer(asked):
+            if "item" in line:
+                yield line["item"]
+            elif trouble := line.get("trouble"):
+                raise StoreError(str(trouble))
 
     def events(self, seconds: float | None = None) -> Iterator[Fields]:
         """Yields events, once `subscribe` was asked for, without end or for `seconds`, after which nothing

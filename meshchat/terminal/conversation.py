@@ -10,7 +10,7 @@ from typing import Any
 
 from meshchat.chat.localtime import format_rfc3339
 from meshchat.chat.names import TAG_MARK
-from meshchat.client.connection import ControlSession, Refused
+from meshchat.client.connection import Answer, ControlSession, Refused
 from meshchat.client.events import Event, EventsMissed
 from meshchat.client.messages import Message, time_ms
 from meshchat.client.model import Link, Model
@@ -201,7 +201,7 @@ class Conversation:
             if not room.loaded:
                 answer = await control.request("history", room=room.name, limit=RECENT)
                 cursor = str(answer.fields["cursor"])
-                room.load(self._read(answer.items), all_there_is=len(answer.items) < RECENT)
+                room.load(self._read(answer.items), all_there_is=self._is_all(answer, RECENT))
             self.front.enter(self.model.show(room.name))
             self._seen_all()
         return cursor
@@ -221,7 +221,7 @@ class Conversation:
         async with self._showing:
             answer = await self.session.control.request("history", room=room.name, limit=limit, since=since)
             messages = self._read(answer.items)
-            room.extend_back(messages, all_there_is=since is None and len(messages) < limit)
+            room.extend_back(messages, all_there_is=since is None and self._is_all(answer, limit))
         return [message for message in messages if self.model.visible(message)]
 
     async def look_back(self, step: int) -> None:
@@ -232,8 +232,15 @@ class Conversation:
         answer = await self.session.control.request(
             "history", room=room.name, before=room.known_from, limit=step
         )
-        room.extend_back(self._read(answer.items), all_there_is=len(answer.items) < step)
+        room.extend_back(self._read(answer.items), all_there_is=self._is_all(answer, step))
         self.front.changed()
+
+    def _is_all(self, answer: Answer, limit: int) -> bool:
+        """Whether there is no more than what came; shows what the daemon's disk did not give."""
+        trouble = answer.fields.get("trouble")
+        if trouble:
+            self.front.show(str(trouble))
+        return not trouble and len(answer.items) < limit
 
     def _read(self, items: Iterable[dict[str, Any]]) -> list[Message]:
         for item in items:
@@ -259,7 +266,7 @@ class Conversation:
             # Of another router, or after its logs were lost, old messages may come that were read long ago.
             known_to = room.counted_to if answer.fields.get("gap") and not room.loaded else 0
             await self._missed(item for item in answer.items if time_ms(item["time"]) >= known_to)
-            if len(answer.items) < PAGE:
+            if self._is_all(answer, PAGE) or answer.fields.get("trouble"):
                 return cursor
 
     async def _missed(self, items: Iterable[dict[str, Any]]) -> None:
@@ -299,7 +306,8 @@ class Conversation:
                 room.unload()
         if current and name in (None, current.name):
             held = await self.session.control.request("history", room=current.name, limit=MAX_ENTRIES)
-            current.keep_only({item["id"] for item in held.items})
+            if not held.fields.get("trouble"):
+                current.keep_only({item["id"] for item in held.items})
             self.front.show(f"* {messages} old messages were wiped.")
 
     async def _take_message(self, fields: dict[str, Any]) -> None:

@@ -24,11 +24,13 @@ class Router:
             place.mkdir()
 
     @contextlib.contextmanager
-    def daemon(self, first: str = "true") -> Iterator["subprocess.Popen[str]"]:
+    def daemon(
+        self, first: str = "true", *, options: tuple[str, ...] = ()
+    ) -> Iterator["subprocess.Popen[str]"]:
         """Runs the commands of `first` and then the daemon, where only they see what they mount."""
-        options = ["--interface", "lo", "--port", str(free_port()), "--socket", str(self.socket)]
-        options += ["--logs", str(self.logs), "--state", str(self.state)]
-        run = [sys.executable, "-m", "meshchat", "daemon", *options]
+        places = ["--interface", "lo", "--port", str(free_port()), "--socket", str(self.socket)]
+        places += ["--logs", str(self.logs), "--state", str(self.state)]
+        run = [sys.executable, "-m", "meshchat", "daemon", *places, *options]
         script = ["unshare", "-m", "sh", "-ec", f'{first}\nexec "$@"', "sh", *run]
         with subprocess.Popen(script, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
             try:

@@ -214,6 +214,9 @@ class SimFiles:
     def close(self) -> None:
         self._locked = False
 
+    def another(self) -> None:
+        return None
+
     def names(self, folder: str = "") -> list[str]:
         prefix = f"{folder}/" if folder else ""
         rest = [name.removeprefix(prefix) for name in self._current if name.startswith(prefix)]

@@ -382,24 +382,136 @@ def test_a_line_edited_while_running_is_noticed_and_can_be_stored_again(logs: Pa
     store.close()
 
 
-def test_a_log_deleted_while_running_takes_new_records(logs: Path) -> None:
+@pytest.mark.parametrize("what", ["rooms/1.log", "rooms"])
+def test_what_was_moved_away_can_be_put_back(logs: Path, what: str) -> None:
+    store, _ = opened(logs)
+    store.append(stored(10))
+    (logs / what).rename(logs / "aside")
+    with pytest.raises(StoreError, match=r"rooms/1\.log is not there: put it back"):
+        store.read(record(3).position)
+    store.append(stored(11))
+    assert store.read(record(11).position) == record(11)
+    with pytest.raises(StoreError, match="is not there"):
+        store.remove([record(4).position])
+    assert ["rooms/1.log is not there" in line for line in store.unread()] == [True]
+    (logs / "aside").rename(logs / what)
+    assert list(store.unread()) == []
+    assert store.take_damaged() == []
+    store.append(stored(12))
+    store.remove([record(4).position])
+    store.close()
+    store, found = opened(logs)
+    assert {item.record.position for item in found} == {record(n).position for n in range(13) if n != 4}
+    assert store.report == ()
+    store.close()
+
+
+def test_what_was_cut_off_can_be_put_back(logs: Path) -> None:
+    store, _ = opened(logs)
+    log = logs / "rooms/1.log"
+    whole = log.read_bytes()
+    log.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StoreError, match="is shorter than it was: put back"):
+        store.read(record(8).position)
+    store.append(stored(11))
+    assert ["is shorter than it was" in line for line in store.unread()] == [True]
+    log.write_bytes(whole)
+    assert store.read(record(8).position) == record(8)
+    assert list(store.unread()) == []
+    store.close()
+    assert len(opened(logs)[1]) == 11
+
+
+def test_a_log_that_is_gone_for_good_is_begun_anew_at_the_next_start(logs: Path) -> None:
     store, _ = opened(logs)
     (logs / "rooms/1.log").unlink()
     store.append(stored(11))
-    assert store.read(record(3).position) is None
-    store.remove([record(11).position])
+    with pytest.raises(StoreError, match=r"rooms/1\.log"):
+        store.close()
+    store, found = opened(logs)
+    assert texts(found) == ["message 11"]
     store.append(stored(12, 3))
     store.close()
-    assert sorted(texts(opened(logs)[1])) == ["message 12", "message 3"]
+    assert sorted(texts(opened(logs)[1])) == ["message 11", "message 12", "message 3"]
+
+
+def test_what_another_program_wrote_into_a_log_is_never_rewritten_away(logs: Path) -> None:
+    store, _ = opened(logs)
+    log = logs / "rooms/1.log"
+    other, _ = opened(logs.parent / "other")
+    other.append(stored(*range(20, 30)))
+    other.close()
+    with log.open("ab") as file:
+        file.write((logs.parent / "other/rooms/1.log").read_bytes())
+    store.append(stored(11))
+    assert ["was written to by another program" in line for line in store.unread()] == [True]
+    store.remove([record(number).position for number in (0, 1, 2, 3, 11)])
+    store.remove([record(number).position for number in range(4, 10)])
+    store.close()
+    assert not on_disk(logs / "rooms", '"text":"message 5"')
+    assert texts(opened(logs)[1]) == [f"message {number}" for number in range(20, 30)]
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "short"])
+def test_reads_that_fail_damage_nothing(fault: str) -> None:
+    files = SimFiles()
+    store = LogStore(files, files, MESH)
+    store.open()
+    loaded(store)
+    store.append(stored(*range(300)))
+    getattr(files, fault).add("rooms")
+    for number in (0, 150, 299):
+        with pytest.raises(StoreError, match="the disk"):
+            store.read(record(number).position)
+    with pytest.raises(StoreError, match="the disk"):
+        store.remove([record(number).position for number in range(100)])
+    assert store.take_damaged() == []
+    assert ["the disk" in line for line in store.unread()] == [True]
+    getattr(files, fault).clear()
+    assert list(store.unread()) == []
+    store.remove([record(number).position for number in range(100)])
+    assert store.read(record(150).position) == record(150)
+    store.close()
+    again = LogStore(files, files, MESH)
+    again.open()
+    assert texts(loaded(again)) == [f"message {number}" for number in range(100, 300)]
+    assert again.report == ()
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "short"])
+def test_a_log_that_could_not_be_read_at_the_start_is_whole_at_the_next(fault: str) -> None:
+    """And in between nothing of it is rewritten, cut off or removed, whatever is stored there and goes."""
+    files = SimFiles()
+    store = LogStore(files, files, MESH)
+    store.open()
+    loaded(store)
+    store.append(stored(*range(300)))
+    store.close()
+    getattr(files, fault).add("rooms/1.log")
+    store = LogStore(files, files, MESH)
+    store.open()
+    assert list(store.load(MarkKey(KEY), lambda record: True)) == []
+    assert ["the disk" in line for line in store.report] == [True]
+    assert ["restart meshchat to read the rest" in line for line in store.unread()] == [True]
+    getattr(files, fault).clear()
+    store.append(stored(7, *range(300, 400)))
+    store.remove([record(number).position for number in range(300, 390)])
+    store.remove([record(number).position for number in (7, *range(390, 400))])
+    store.close()
+    again = LogStore(files, files, MESH)
+    again.open()
+    assert texts(loaded(again)) == [f"message {number}" for number in range(300)]
 
 
 def test_an_edit_that_moved_the_lines_makes_a_wipe_blank_nobody_elses(logs: Path) -> None:
     store, _ = opened(logs)
     log = logs / "rooms/1.log"
     log.write_bytes(b"x" * 200 + b"\n" + log.read_bytes())
-    store.remove([record(4).position])
+    with pytest.raises(StoreError, match="was changed by another program: restart meshchat"):
+        store.remove([record(4).position])
+    assert store.take_damaged() == []
     store.close()
-    assert {f"message {number}" for number in range(10) if number != 4} <= set(texts(opened(logs)[1]))
+    assert {f"message {number}" for number in range(10)} <= set(texts(opened(logs)[1]))
 
 
 def test_history_files_are_not_for_everybody(logs: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from meshchat.errors import StoreError
 
 _CURES = {
+    errno.ENOENT: "it is not there: put it back",
     errno.ENOSPC: "the disk is full: free some space there, or choose another directory",
     errno.EDQUOT: "the disk quota is used up: free some space there, or choose another directory",
     errno.EROFS: "the file system is read-only: remount it writable, or choose another directory",

@@ -23,6 +23,12 @@ def _write(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def _close(descriptor: int) -> None:
+    """Closes it; on a disk that was pulled this is an error, and nothing can be done about it."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
 def _sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -89,8 +95,18 @@ class DiskFiles:
         for name in list(self._handles):
             self._drop(name)
         if self._lock is not None:
-            os.close(self._lock)
+            _close(self._lock)
             self._lock, self._base = None, self._root
+
+    def another(self) -> "DiskFiles | None":
+        """By device and inode: a disk was mounted here, or put back after it was pulled."""
+        if self._lock is None:
+            return None
+        try:
+            is_same = os.path.samestat(self._root.stat(), os.fstat(self._lock))
+        except OSError:
+            return None
+        return None if is_same else DiskFiles(self._root)
 
     def names(self, folder: str = "") -> list[str]:
         """Files and links to files."""
@@ -118,10 +134,9 @@ class DiskFiles:
 
     def read(self, name: str, offset: int = 0, count: int | None = None) -> bytes:
         """Raises `StoreError` where there is no such file."""
-        with blaming(self.path(name)), open(self._at(name), "rb", buffering=0) as file:
-            if offset:
-                file.seek(offset)
-            return file.read(-1 if count is None else count) or b""
+        with blaming(self.path(name)), open(self._at(name), "rb") as file:
+            file.seek(offset)
+            return file.read(count)  # goes on where the kernel gives less at once
 
     def append(self, name: str, data: bytes) -> int:
         """A write that did not fit is cut off again, so that a full disk leaves no torn line."""
@@ -136,15 +151,19 @@ class DiskFiles:
         return start
 
     def _handle(self, name: str) -> tuple[int, int]:
-        """An open descriptor, a new one where somebody has deleted or replaced the file, and its size."""
+        """An open descriptor, a new one where somebody has moved, deleted or replaced the file, and its size.
+
+        What is acknowledged must stand where the next start looks for it.
+        """
+        path = self._at(name)
         descriptor = self._handles.get(name)
         if descriptor is not None:
-            found = os.fstat(descriptor)
-            if found.st_nlink:
-                self._handles.move_to_end(name)
-                return descriptor, found.st_size
+            with contextlib.suppress(FileNotFoundError):
+                found = path.stat()
+                if os.path.samestat(found, os.fstat(descriptor)):
+                    self._handles.move_to_end(name)
+                    return descriptor, found.st_size
             self._drop(name)
-        path = self._at(name)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
         try:
             descriptor = os.open(path, flags)
@@ -160,7 +179,7 @@ class DiskFiles:
     def _drop(self, name: str) -> None:
         descriptor = self._handles.pop(name, None)
         if descriptor is not None:
-            os.close(descriptor)
+            _close(descriptor)
 
     def truncate(self, name: str, size: int) -> None:
         """By truncate(2)."""

@@ -37,6 +37,9 @@ class Files(Protocol):
     def close(self) -> None:
         """Gives up the lock and every open handle. Nothing is synced."""
 
+    def another(self) -> "Files | None":
+        """The directory that is at this place now, where that is not the one that was locked."""
+
     def names(self, folder: str = "") -> list[str]:
         """The files in `folder`, by their last part, sorted; none where it does not exist."""
 
@@ -47,7 +50,7 @@ class Files(Protocol):
         """Bytes of a file, or None where there is none."""
 
     def read(self, name: str, offset: int = 0, count: int | None = None) -> bytes:
-        """Up to `count` bytes (None: all) from `offset` on."""
+        """`count` bytes (None: all) from `offset` on; fewer where the file ends before."""
 
     def append(self, name: str, data: bytes) -> int:
         """Hands `data` to the kernel at the file's end, all or nothing; the offset where it begins."""

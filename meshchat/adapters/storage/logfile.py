@@ -11,10 +11,15 @@ What can have happened to a log and what `load` makes of it:
 | a line without an arrival number      | gets one by `renew`                                         |
 | a line twice, or blanked by a wipe    | taken out                                                   |
 | lines out of the order (stamp, id)    | sorted; a log in order is left alone                        |
+| bytes that the disk does not give     | left alone, with all the rest of the file                   |
+
+A read that failed proves nothing about a line: only bytes that were read can be damaged. A file is rewritten
+or removed only while every byte in it was read, or written, by this process; else lines are blanked in place.
 """
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,6 +43,10 @@ SMALL_LOG = 16 * 1024
 
 _BLOCK = 64 * 1024
 _ORDER = slice(1, POSITION_SIZE)
+
+
+class LogGone(StoreError):
+    """The file, or a part of it, is not where it was: nothing can be added to it."""
 
 
 class _Line(NamedTuple):
@@ -91,6 +100,9 @@ class LogFile:
         self._unmarked = False
         self._unnumbered = False
         self._settled = False  # all of it was read, and what was amiss is mended
+        self._whole = (
+            True  # all that was in it at the start was read, and nobody else has written into it since
+        )
 
     @property
     def path(self) -> str:
@@ -106,11 +118,13 @@ class LogFile:
         `report` a line for people on each thing it did. Raises `StoreError` where the file cannot be read.
         """
         findings = _Findings()
+        self._whole, self._ragged = False, True
         for line in self._found():
             self.size = line.offset + line.length + line.ended
             known = self._judge(line, findings)
             if known is not None:
                 yield known
+        self._whole, self._ragged = True, False
         self.dirty = self.size > 0  # what a killed daemon wrote last may be in the kernel only
         self._doubled = findings.doubled
         self._mend(findings, report)
@@ -146,8 +160,9 @@ class LogFile:
     def _found(self) -> Iterator[_Line]:
         """The file's lines, in memory for one block and the longest line."""
         rest, start, length = b"", 0, 0  # the unfinished line: its beginning, its offset, its bytes so far
-        offset = 0
-        while offset < MAX_OFFSET and (block := self.files.read(self.name, offset, _BLOCK)):
+        offset, size = 0, min(self.files.size(self.name) or 0, MAX_OFFSET)
+        while offset < size:
+            block = self._given(offset, min(_BLOCK, size - offset))
             offset += len(block)
             *ended, tail = block.split(b"\n")
             for piece in ended:
@@ -215,7 +230,7 @@ class LogFile:
         name = self.name + DAMAGED_SUFFIX
         room = MAX_DAMAGED - (self.files.size(name) or 0)
         for offset, length in lines:
-            raw = self.files.read(self.name, offset, min(length, MAX_LINE))
+            raw = self._given(offset, min(length, MAX_LINE))
             line = escape(raw.decode("utf-8", "backslashreplace")).encode() + b"\n"
             room -= len(line)
             if room < 0:
@@ -268,17 +283,67 @@ class LogFile:
     def _read_run(self, run: Sequence[Place]) -> bytes:
         """Lines that follow each other. Raises where somebody changed them: offsets mean nothing then."""
         start = run[0].offset
-        data = self.files.read(self.name, start, _end(run[-1]) - start)
+        data = self._given(start, _end(run[-1]) - start)
         for place in run:
             at = place.offset - start
             if zlib.crc32(data[at : at + place.length]) != place.crc:
-                raise StoreError(f"{self.path} was changed by another program: restart meshchat to read it.")
+                raise self._changed()
         return data
 
     def _unlink(self) -> None:
         self.files.remove(self.name)
         self.size = self.records = self._blank = 0
         self._ragged = self._doubled = self.dirty = False
+
+    # --- Reading --------------------------------------------------------------------------------------------
+
+    def _given(self, offset: int, count: int) -> bytes:
+        """Just these bytes. Raises `StoreError` where the disk does not give all of them."""
+        try:
+            data = self.files.read(self.name, offset, count)
+        except StoreError:
+            self.look()
+            raise
+        if len(data) < count:
+            self.look()
+            raise StoreError(f"{self.path}: the disk gave {len(data)} of {count} bytes: check it (`dmesg`).")
+        return data
+
+    def look(self) -> None:
+        """Raises `LogGone` where the file is not there, or lacks a part of what was read and written here."""
+        if not self.records:
+            return
+        size = self.files.size(self.name)
+        if size is None:
+            raise LogGone(
+                f"{self.path} is not there: put it back, or, if it is gone for good, restart meshchat."
+            )
+        if size < self.size:
+            raise LogGone(
+                f"{self.path} is shorter than it was: put back what was there, or, if it is gone for good, "
+                "restart meshchat."
+            )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was in it at the start was read, and nobody else has written into it since."""
+        return self._whole
+
+    def _changed(self) -> StoreError:
+        return StoreError(f"{self.path} was changed by another program: restart meshchat to read it.")
+
+    def line(self, place: Place) -> bytes | None:
+        """The line at `place`; None where other bytes stand in it than were written.
+
+        Raises `StoreError` where the disk does not give it, and where the line may stand elsewhere by now.
+        """
+        line = self._given(place.offset, place.length)
+        if zlib.crc32(line) == place.crc:
+            return line
+        before = self._given(place.offset - 1, 1) if place.offset else b"\n"
+        if before + self._given(place.offset + place.length, 1) != b"\n\n":
+            raise self._changed()
+        return None
 
     # --- Use ------------------------------------------------------------------------------------------------
 
@@ -287,8 +352,9 @@ class LogFile:
 
         With `sync` they are on the disk after it.
 
-        Raises `StoreError`, and then none of them is kept.
+        Raises `StoreError`, and then none of them is kept: `LogGone` where it is the file that is missing.
         """
+        self.look()
         lead = b"\n" if self._ragged else b""
         data = lead + b"".join(line for *_, line in lines)
         try:
@@ -306,6 +372,8 @@ class LogFile:
             except StoreError:
                 self.files.truncate(self.name, start)
                 raise
+        if start != self.size and not self._ragged:
+            self._whole = False
         self._ragged = False
         self.size = start + len(data)
         offset = start + len(lead)
@@ -320,16 +388,13 @@ class LogFile:
         self.files.sync(self.name)
         self.dirty = False
 
-    def line(self, place: Place) -> bytes | None:
-        """The line at `place`, or None where it is no longer what was written there."""
-        try:
-            line = self.files.read(self.name, place.offset, place.length)
-        except StoreError:
-            return None
-        return line if zlib.crc32(line) == place.crc else None
+    def give_up(self, position: Position, place: Place) -> None:
+        """Takes a record whose line is damaged out of the index; it may be appended again.
 
-    def forget(self, position: Position) -> None:
-        """Takes a record whose line was lost out of the index; it may be appended again."""
+        What is left of the line is kept beside the log, as far as the disk takes it.
+        """
+        with suppress(StoreError):
+            self._set_aside([(place.offset, place.length)])
         self._index.discard(position)
         self.records -= 1
 
@@ -337,11 +402,15 @@ class LogFile:
         """Takes lines out of the file: by removing it, rewriting it, or blanking them in place.
 
         A power cut leaves each line there or gone. On a full disk, where there is no room to rewrite, lines
-        are blanked and the rest moved up. Raises `StoreError` where that fails too; then the records are
-        still there. Rewritten files are synced; after blanking the log is `dirty`.
+        are blanked and the rest moved up. Raises `StoreError` where that fails too, or the disk does not give
+        them; then the records are still there. Rewritten files are synced; after blanking the log is `dirty`.
         """
+        self.look()
+        self._whole &= self._ragged or self.files.size(self.name) in (None, self.size)
         erased = sum(place.length + 1 for _, place in entries)
-        if len(entries) == self.records:
+        if not self._whole:
+            self._overwrite(entries)
+        elif len(entries) == self.records:
             self._unlink()
         elif self._doubled or self.size <= SMALL_LOG or COMPACT_SHARE * (self._blank + erased) >= self.size:
             self._compact(entries)
@@ -414,7 +483,7 @@ class LogFile:
     def _overwrite(self, entries: Iterable[Entry]) -> None:
         """Blanks lines in place. `load` passes over what begins with a blank, so half a blanking suffices."""
         for _, place in entries:
-            if self.line(place) is not None:  # else somebody changed the file, and another line may be there
+            if self.line(place) is not None:
                 self.files.overwrite(self.name, place.offset, b" " * place.length)
                 self._blank += place.length + 1
                 self.dirty = True

@@ -12,7 +12,7 @@ from typing import Literal
 
 from meshchat.adapters.storage.arrivals import Arrivals
 from meshchat.adapters.storage.files import DAMAGED_SUFFIX, TEMP_SUFFIX, DirectoryInUse, Files
-from meshchat.adapters.storage.logfile import LogFile
+from meshchat.adapters.storage.logfile import LogFile, LogGone
 from meshchat.adapters.storage.logindex import MAX_FILES, Arrived, Entry, LogIndex, pack_arrival
 from meshchat.adapters.storage.logline import Outline, StoredRecord, decode_line
 from meshchat.adapters.storage.logmark import Lines
@@ -121,6 +121,8 @@ class LogStore:
         self._logs: list[LogFile] = []
         self._by_name: dict[str, LogFile] = {}
         self._damaged: list[Position] = []
+        self._unread: dict[LogFile, Position] = {}
+        self._unread_at_start: dict[LogFile, StoreError] = {}
         self._report: list[str] = []
 
     def __len__(self) -> int:
@@ -210,6 +212,7 @@ class LogStore:
             log.renew(self._arrivals.give, self._report)
 
     def _load(self, files: Files, name: str) -> Iterator[Outline | StoredRecord]:
+        log = None
         try:
             log = self._add(files, name)
             home: str | None = None
@@ -220,7 +223,11 @@ class LogStore:
                     home = item.log if item.space == Space.ROOM else None
                 yield item
         except StoreError as error:
-            self._report.append(f"{error} What could not be read is fetched from the mesh.")
+            if log is not None:
+                self._unread_at_start[log] = error
+            self._report.append(
+                f"{error} What could not be read is kept, and fetched from the mesh meanwhile."
+            )
 
     def _found(self, item: Outline, log: LogFile) -> None:
         """History with a key, or of another room than the line before it: for each it would slow a start."""
@@ -275,7 +282,8 @@ class LogStore:
     def append(self, records: Sequence[StoredRecord]) -> None:
         """Stores records, each log's in one write; they have left this process when it returns.
 
-        Those of history get their arrival numbers, in the order given.
+        Those of history get their arrival numbers, in the order given; where their log is not where it was,
+        they go into the log that rooms share, so that it can be put back and nothing is written over.
         One that is stored already is passed over. Raises `AppendFailed` where a log did not take its part:
         of that log's part nothing is kept, and `stored` are the records of the others.
         """
@@ -289,7 +297,10 @@ class LogStore:
         failure: StoreError | None = None
         for log, batch in batches.items():
             try:
-                self._append(log, batch)
+                try:
+                    self._append(log, batch)
+                except LogGone:
+                    self._append(self._shared_log(next(iter(batch.values())).record), batch)
             except StoreError as error:
                 failure = failure or error
             else:
@@ -313,11 +324,17 @@ class LogStore:
         files = self._state if record.permanent else self._history
         name = log_name(record.space, record.log)
         if name not in self._by_name and len(self._logs) >= MAX_NAMED_LOGS and not record.permanent:
-            name = f"spaces/{record.space}/_{_SUFFIX}"
-            log = self._by_name.get(name) or self._add(files, name)
-            self._mixed.add(log.number)
-            return log
+            return self._shared_log(record)
         return self._by_name.get(name) or self._add(files, name)
+
+    def _shared_log(self, record: Record) -> LogFile:
+        """The log for what has none of its own in the record's space; of what is permanent there is none."""
+        if record.permanent:
+            return self._log_of(record)
+        name = f"spaces/{record.space}/_{_SUFFIX}"
+        log = self._by_name.get(name) or self._add(self._history, name)
+        self._mixed.add(log.number)
+        return log
 
     def sync_due(self) -> None:
         """Forces to the disk what was written since the last call; nothing under the policy "never".
@@ -337,21 +354,68 @@ class LogStore:
     def read(self, position: Position) -> Record | None:
         """The record at `position`, or None: never stored, or damaged on the disk since.
 
-        A damaged one counts as not stored from then on, and `take_damaged` names it.
+        A damaged one counts as not stored from then on, and `take_damaged` names it. Raises `StoreError`
+        where the disk does not give it now: then it is stored all the same.
         """
         place = self._index.get(position)
         if place is None:
             return None
         log = self._logs[place.file]
-        line = log.line(place)
+        try:
+            line = log.line(place)
+        except StoreError:
+            self._unread.setdefault(log, position)
+            raise
         if line is not None:
             with suppress(Malformed):
                 record = decode_line(self._mesh, line).record
                 if record.position == position:
                     return record
-        log.forget(position)
+        log.give_up(position, place)
         self._damaged.append(position)
         return None
+
+    def unread(self) -> Iterator[str]:
+        """A line for people for each log of which something cannot be read now, or was not at the start.
+
+        What could not be read before is tried again. A start reads all that can be read.
+        """
+        for log in self._logs:
+            try:
+                log.look()
+                if log in self._unread:
+                    self._try_again(log)
+            except StoreError as error:
+                yield f"{error} Until then some of its {log.records} records cannot be read."
+                continue
+            if log in self._unread_at_start:
+                yield (
+                    f"{self._unread_at_start[log]} So {log.path} was read in part; nothing of it is lost: "
+                    "restart meshchat to read the rest."
+                )
+            elif not log.is_whole:
+                yield f"{log.path} was written to by another program: restart meshchat to read that."
+
+    def displaced(self) -> list[str]:
+        """The directories in whose place another one is now: these go on to be used until the next start."""
+        return [files.path("") for files in (self._history, self._state) if files.another() is not None]
+
+    def is_put_back(self) -> bool:
+        """Whether a directory of this mesh is in the place of one that is used: a disk was put back."""
+        for files in (self._history, self._state):
+            other = files.another()
+            if other is not None:
+                with suppress(StoreError):
+                    if SmallFile(other, MESH_FILE, _MAX_MESH_FILE).read() == checked_line(self._mesh.hex()):
+                        return True
+        return False
+
+    def _try_again(self, log: LogFile) -> None:
+        """Reads what could not be read. Raises `StoreError` where it still cannot be."""
+        place = self._index.get(self._unread[log])
+        if place is not None and self._logs[place.file] is log:
+            log.line(place)
+        del self._unread[log]
 
     # --- Arrival --------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from meshchat.chat.requests.fields import (
 )
 from meshchat.chat.requests.operation import Call, Nothing, Operation
 from meshchat.constants import MAX_TEXT, ONCE_SIZE, ROAMING_MS
-from meshchat.errors import TextRefused, UsageError
+from meshchat.errors import StoreError, TextRefused, UsageError
 from meshchat.wire.ids import PublicKey
 from meshchat.wire.records import Kind, Space, make_stamp
 
@@ -166,7 +166,7 @@ def _history(call: Call, asked: History) -> Outcome:
         before=None if asked.before is None else parse_position(asked.before),
     )
     items = (message for record in records if (message := app.seen(record, viewer)))
-    return Answer({"ok": True, "cursor": str(newest)}, items)
+    return Answer.partial(items, cursor=str(newest))
 
 
 def _arrived(call: Call, room: str, after: Cursor, limit: int | None) -> Answer:
@@ -183,15 +183,20 @@ def _arrived(call: Call, room: str, after: Cursor, limit: int | None) -> Answer:
         result["gap"] = True
 
     def items() -> Iterator[Mapping[str, object]]:
-        given = 0
-        for number, record in found:
-            message = app.seen(record, viewer)
-            if message is not None:
-                yield message
-                given += 1
-                if given == limit:
-                    result["cursor"] = str(newest._replace(number=number))
-                    return
+        given, passed = 0, after
+        try:
+            for number, record in found:
+                passed = newest._replace(number=number)
+                message = app.seen(record, viewer)
+                if message is not None:
+                    yield message
+                    given += 1
+                    if given == limit:
+                        result["cursor"] = str(passed)
+                        return
+        except StoreError as error:
+            # Who asks after this cursor gets what the disk did not give, once it does.
+            result["cursor"], result["trouble"] = str(passed), str(error)
 
     return Answer(result, items())
 
@@ -212,7 +217,7 @@ def _subscribe(call: Call, asked: Subscription) -> Outcome:
 
 def _export(call: Call, asked: Room) -> Outcome:
     lines = call.app.mesh.export(call.app.known_room(asked.room, call.session.viewer))
-    return Answer.stream({"line": line} for line in lines)
+    return Answer.partial({"line": line} for line in lines)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def _wipe(call: Call, asked: Wipe) -> Outcome:
 
 
 def _export_all(call: Call, asked: Nothing) -> Outcome:
-    return Answer.stream({"line": line} for line in call.app.mesh.export(None))
+    return Answer.partial({"line": line} for line in call.app.mesh.export(None))
 
 
 @dataclass(frozen=True)
