@@ -121,7 +121,8 @@ class SimFiles:
     Faults are set as attributes at any time: `capacity` in bytes (None: endless), `read_only`, `failing`
     (numbers of coming operations that fail with an input/output error), `crash_at` (the operation at which
     `PowerCut` is raised, before or after it took effect). `operations` counts those that write. Of the files
-    and folders in `unreadable` reads fail, of those in `short` they end early; "" stands for all.
+    and folders in `unreadable` reads fail, of those in `short` they end early; "" stands for all. A read
+    takes `late` seconds; `waited` are those of all reads. `vanish` takes a folder away until `put_back`.
     """
 
     def __init__(self, name: str = "/sim") -> None:
@@ -131,11 +132,14 @@ class SimFiles:
         self.failing: set[int] = set()
         self.unreadable: set[str] = set()
         self.short: set[str] = set()
+        self.late = 0.0
+        self.waited = 0.0
         self.crash_at: int | None = None
         self.operations = 0
         self._locked = False
         self._current: dict[str, _Inode] = {}
         self._durable: dict[str, _Inode] = {}
+        self._away: dict[str, _Inode] = {}
 
     # --- Faults ---------------------------------------------------------------------------------------------
 
@@ -156,6 +160,22 @@ class SimFiles:
             inode.power_cut(rng)
         self._current = survivors
         self._durable = dict(survivors)
+
+    def vanish(self, what: str) -> None:
+        """A file, or a folder with all in it, is moved away by somebody."""
+        for name in [name for name in self._current if _concerns({what}, name)]:
+            self._away[name] = self._current.pop(name)
+            self._durable.pop(name, None)
+
+    def put_back(self) -> None:
+        """What was moved away is where it was, all of it synced; behind what was made in its place."""
+        for name, inode in self._away.items():
+            made = self._current.get(name)
+            content = bytearray() if made is None else made.content
+            if content and not content.endswith(b"\n"):
+                content += b"\n"
+            self._current[name] = self._durable[name] = _Inode(content + inode.content)
+        self._away.clear()
 
     def copy(self, name: str) -> "SimFiles":
         """Another disk with the same files, all of them synced."""
@@ -233,6 +253,7 @@ class SimFiles:
 
     def read(self, name: str, offset: int = 0, count: int | None = None) -> bytes:
         content = self._existing(name).content
+        self.waited += self.late
         if _concerns(self.unreadable, name):
             raise StoreError(f"{self.path(name)}: the disk failed.")
         found = bytes(content[offset : None if count is None else offset + count])

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 from meshchat.constants import MAX_NEIGHBOURS
+from meshchat.errors import StoreError
 from meshchat.protocol.envelope import IP_UDP_HEADERS
 from meshchat.protocol.flood.flooding import MAX_RELAY_QUEUE
 from meshchat.state.fragments import MAX_REASSEMBLIES
@@ -48,6 +49,19 @@ class Safety:
             if router.node is not None:
                 _assert_in_order(router)
                 _assert_bounded(router)
+
+    def read(self, router: SimRouter) -> None:
+        """What a router shows of a room is all that it holds of it, or it says that it is not."""
+        for room in router.mesh.rooms():
+            shown = 0
+            try:
+                for _ in router.mesh.messages(room.name):
+                    shown += 1
+            except StoreError:
+                continue
+            assert shown == room.messages, (
+                f"router {router.number} shows {shown} of {room.messages} in {room.name}, as if that were all"
+            )
 
 
 def _assert_in_order(router: SimRouter) -> None:

@@ -112,6 +112,8 @@ class Run:
         for router in self.honest:
             mend(router)
             router.logs.crash_at = None
+            if router.node is not None and router.up.troubles():
+                router.kill()  # a start reads what could not be read, as `check` says there
         self.world.boot(range(self.plan.routers))
 
     # --- Deeds ------------------------------------------------------------------------------------------
@@ -194,6 +196,39 @@ class Run:
         router.logs.read_only = router.state.read_only = True
         self._mended(router, step)
 
+    def unreadable(self, router: SimRouter, step: Step) -> None:
+        """Reads fail for a while."""
+        router.logs.unreadable.add(Random(step.number).choice(_PLACES))
+        self._used_meanwhile(router, step)
+
+    def short(self, router: SimRouter, step: Step) -> None:
+        """Reads give less than there is for a while."""
+        router.logs.short.add(Random(step.number).choice(_PLACES))
+        self._used_meanwhile(router, step)
+
+    def late(self, router: SimRouter, step: Step) -> None:
+        """Each read takes long, and the process waits for it."""
+        router.logs.late = Random(step.number).uniform(0.01, 0.2)
+        self._used_meanwhile(router, step)
+
+    def away(self, router: SimRouter, step: Step) -> None:
+        """Logs are moved away, and put back."""
+        router.logs.vanish(Random(step.number).choice(_PLACES[1:]))
+        self._used_meanwhile(router, step)
+
+    def _used_meanwhile(self, router: SimRouter, step: Step) -> None:
+        """People write and read, some pull the plug; then the disk is well again."""
+        rng = Random(step.number)
+        for _ in range(3):
+            self.world.run(rng.uniform(0, 8))
+            for number in range(rng.randrange(3)):
+                self.say(router, replace(step, number=step.number + number))
+            if router.node is not None:
+                self.safety.read(router)
+                if rng.random() < 0.15:
+                    router.kill()
+        mend(router)
+
     def _mended(self, router: SimRouter, step: Step) -> None:
         self.world.run(step.number % 20)
         mend(router)
@@ -222,10 +257,14 @@ class Run:
         self.world.run(DAY)
 
 
+_PLACES = ("", "rooms", "rooms/1.log", "rooms/2.log", "spaces")
+"""Of the logs' disk; "" is all of it."""
+
 _Deed = Callable[[Run, SimRouter, Step], None]
 _DEEDS: dict[str, _Deed] = {
     **{name: getattr(Run, name) for name in ("say", "burst", "part", "heal", "move", "stop", "kill", "cut")},
     **{name: getattr(Run, name) for name in ("crash", "forget", "full", "broken", "read_only", "clock")},
+    **{name: getattr(Run, name) for name in ("unreadable", "short", "late", "away")},
     **{"villain": Run.misbehave, "peace": Run.peace, "wait": Run.wait, "day": Run.day},
 }
 
@@ -240,6 +279,10 @@ def mend(router: SimRouter) -> None:
     router.logs.capacity = None
     router.logs.read_only = router.state.read_only = False
     router.logs.failing = set()
+    router.logs.unreadable.clear()
+    router.logs.short.clear()
+    router.logs.late = 0.0
+    router.logs.put_back()
 
 
 def shape(name: str, count: int, seed: int) -> list[Link]:

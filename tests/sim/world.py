@@ -122,6 +122,7 @@ class SimRouter:
         self._starts = 0
         self._deadline: float | None = None
         self._booted_at = 0.0
+        self._free_at = 0.0
         if model.mesh_keys:
             StateStore(self.state).save_mesh_keys(model.mesh_keys)
 
@@ -209,6 +210,7 @@ class SimRouter:
         self.node = self._view = None
         self.shown.clear()
         self._deadline = None
+        self._free_at = 0.0
 
     # --- The node's listener ----------------------------------------------------------------------------
 
@@ -261,12 +263,17 @@ class SimRouter:
     def _tick(self, start: int, deadline: float) -> None:
         if self.node is None or start != self._starts or self._deadline != deadline:
             return
+        if self.world.now < self._free_at:
+            self.world.at(self._free_at, self._tick, start, deadline)
+            return
         self._deadline = None
         self._guarded(self.node.tick)
 
     def receive(self, data: bytes, sender: int) -> None:
-        """A frame arrived."""
-        if self.node is not None:
+        """A frame arrived; it waits while the disk lets the process wait."""
+        if self.world.now < self._free_at:
+            self.world.at(self._free_at, self.receive, data, sender)
+        elif self.node is not None:
             self._guarded(self.node.receive, data, self.model.link.name, self.world.origin_of(sender))
 
     def _guarded(self, action: Callable[..., None], *arguments: Any) -> None:
@@ -274,6 +281,8 @@ class SimRouter:
             action(*arguments)
         except PowerCut:
             self.power_cut()
+        waited, self.logs.waited = self.logs.waited, 0.0
+        self._free_at = max(self._free_at, self.world.now) + waited
 
     # --- The person -------------------------------------------------------------------------------------
 

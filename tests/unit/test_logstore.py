@@ -1,5 +1,6 @@
 """The log store keeps what it acknowledged, opens after every crash, and wipes what it was told to wipe."""
 
+import contextlib
 import json
 import random
 import resource
@@ -758,6 +759,38 @@ class Lives:
             self.written = set(self.safe)
             self.gone = set(self.gone_safely)
 
+    def live_blind(self) -> None:
+        """A life in which reads fail or logs are away, from its start or from some moment on to its end."""
+        begin = self.rng.choice((self.files.unreadable.add, self.files.short.add, self.files.vanish))
+        self.files.failing, self.files.capacity = set(), None
+        store = LogStore(self.files, self.files, MESH, fsync=self.fsync)
+        store.open()
+        late = self.rng.random() < 0.5
+        if not late:
+            begin(self.rng.choice(("rooms", "rooms/a.log", "spaces", "accounts.log")))
+        for _ in store.load(KEY, lambda record: True):
+            pass
+        if late:
+            begin(self.rng.choice(("rooms", "rooms/a.log", "spaces", "accounts.log")))
+        for _ in range(10):
+            before = set(self.written)
+            self.append(store)
+            new = self.written - before
+            for position in self.rng.sample(sorted(self.written), min(3, len(self.written))):
+                with contextlib.suppress(StoreError):
+                    store.read(position)
+            assert store.take_damaged() == []
+            if new and self.rng.random() < 0.5:
+                with contextlib.suppress(StoreError):
+                    store.remove(new)
+                    self.gone |= new
+                self.written -= new
+                self.safe -= new
+        self.files.unreadable.clear()
+        self.files.short.clear()
+        self.files.put_back()
+        self.files.kill()
+
     def check(self, store: LogStore) -> None:
         store.open()
         # Now and then the router has a new key: all lines are to be marked anew.
@@ -826,6 +859,8 @@ def test_through_crashes_every_promise_is_kept(fsync: FsyncPolicy, seed: int) ->
     lives = Lives(random.Random(seed), fsync)
     for _ in range(8):
         lives.live()
+        if lives.rng.random() < 0.3:
+            lives.live_blind()
 
 
 _APPENDER = """
