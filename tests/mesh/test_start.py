@@ -120,6 +120,7 @@ def test_a_stick_that_is_mounted_over_the_logs_hides_nothing_until_the_next_star
         for room in ("1", "2"):
             assert router.meshchat("send", room, "after", "--user", "ada").returncode == 0
         assert router.history() == ["before", "after"]
+        assert f"Another directory is at {router.logs}" in router.meshchat("check").stdout
     with router.daemon() as process:
         said(process)
         assert router.history() == ["before", "after"]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -95,6 +96,19 @@ class Desk:
         if anew:
             self.ask("register", user="ja", password="pass")
         assert self.ask("login", user="ja", password="pass")[1]["ok"]
+
+
+@contextmanager
+def _failing(router: SimRouter, fault: str) -> Iterator[None]:
+    """Within it, the rooms cannot be read."""
+    if fault == "away":
+        router.logs.vanish("rooms")
+    else:
+        getattr(router.logs, fault).add("rooms")
+    yield
+    router.logs.put_back()
+    router.logs.unreadable.clear()
+    router.logs.short.clear()
 
 
 def texts(items: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -193,6 +207,13 @@ class Asker(RuleBasedStateMachine):
             assert arrived == sorted(set(arrived))
         self.cursor = end["cursor"]
 
+    @rule(fault=st.sampled_from(["unreadable", "short", "away"]), limit=st.integers(1, 5))
+    def ask_while_the_disk_fails(self, fault: str, limit: int) -> None:
+        if self.cursor is None:
+            return
+        with _failing(self.router, fault):
+            self.ask_for_a_page(limit)
+
     @rule()
     def drain(self) -> None:
         """Asks until nothing is left: what is held now was all given, then or before."""
@@ -236,6 +257,28 @@ def test_late_news_come_after_what_was_read_and_in_order_of_arrival() -> None:
     assert texts(items) == ["old 2", "old 1", "latest"]
     assert "gap" not in end
     assert Desk(router).ask("history", room=ROOM, after=end["cursor"])[0] == []
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "short", "away"])
+def test_what_the_disk_does_not_give_is_said_and_given_once_it_does(fault: str) -> None:
+    router = alone()
+    router.say(ROOM, "read")
+    _, start = Desk(router).ask("history", room=ROOM)
+    router.say(ROOM, "new")
+    with _failing(router, fault):
+        for asked in ({}, {"after": start["cursor"]}, {"limit": 1}):
+            items, end = Desk(router).ask("history", room=ROOM, **asked)
+            assert (items, end["ok"]) == ([], True)
+            assert f"/rooms/{ROOM}.log" in end["trouble"]
+        for operation, room in (("export", {"room": ROOM}), ("export_all", {})):
+            items, end = Desk(router).ask(operation, **room)
+            assert (items, end["ok"]) == ([], True)
+            assert "2 of 2 records could not be read" in end["trouble"]
+        _, end = Desk(router).ask("history", room=ROOM, after=start["cursor"])
+    assert router.up.troubles() == []
+    items, end = Desk(router).ask("history", room=ROOM, after=end["cursor"])
+    assert texts(items) == ["new"]
+    assert "trouble" not in end
 
 
 def test_pages_by_date_go_back_to_the_beginning() -> None:

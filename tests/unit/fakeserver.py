@@ -20,6 +20,7 @@ from meshchat.identity.passwords import open_key
 from meshchat.protocol.events import Deliver
 from meshchat.protocol.router import HELD_WAIT, HOUSEKEEPING, MESH_STATE_WAIT
 from meshchat.wire.records import Record, Space, make_stamp
+from tests.sim.disk import SimFiles
 from tests.unit.chats import service_over, written
 from tests.unit.routers import Neighbour, Router, key
 
@@ -42,7 +43,8 @@ class FakeDaemon:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)
         self.path = directory / "meshchat.sock"
-        self.router = Router()
+        self.disk = SimFiles()
+        self.router = Router(disk=self.disk)
         self.neighbours: list[Neighbour] = []
         self.holders_at_once = 0
         self.personal = Personal()

@@ -14,6 +14,7 @@ from meshchat.adapters.storage.smallfile import checked_object
 from meshchat.errors import TicketVoid
 from meshchat.identity.boxes import BoxKey
 from meshchat.wire.ids import MeshId
+from tests.sim.disk import SimFiles
 from tests.unit.routers import START_MS, key
 
 MESH = b"the mesh"
@@ -93,6 +94,28 @@ def test_a_damaged_key_voids_all_tickets_and_is_said(
     with pytest.raises(TicketVoid):
         again.tickets.take(text, START_MS)
     assert opened(tmp_path).tickets.take(again.tickets.give(key(1), 1, START_MS)[1], START_MS)
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "short"])
+def test_what_the_disk_failed_to_give_counts_again_at_the_next_start(fault: str) -> None:
+    files = SimFiles()
+    before = AccessFile(files, MeshId(MESH), 0.0, START_MS)
+    stays = before.tickets.give(key(1), 1, START_MS)[1]
+    ended, text = before.tickets.give(key(1), 1, START_MS)
+    before.tickets.void(ended)
+    before.keep(0.0, last=True)
+    getattr(files, fault).add("")
+    meanwhile = AccessFile(files, MeshId(MESH), 0.0, START_MS)
+    for ticket in (stays, text):
+        with pytest.raises(TicketVoid):
+            meanwhile.tickets.take(ticket, START_MS)
+    meanwhile.codes.make(bytes(10))
+    meanwhile.keep(0.0, last=True)
+    getattr(files, fault).clear()
+    after = AccessFile(files, MeshId(MESH), 0.0, START_MS)
+    assert after.tickets.take(stays, START_MS).signer == key(1)
+    with pytest.raises(TicketVoid):
+        after.tickets.take(text, START_MS)
 
 
 json_values = st.recursive(

@@ -154,3 +154,20 @@ def test_whatever_comes_late_or_while_the_daemon_is_away_is_shown_and_counted_on
 
     asyncio.run(visit())
     assert Counter(daemon.texts()) == Counter(heard["1"] + written)
+
+
+def test_a_room_of_which_the_disk_gives_a_part_is_shown_with_what_is_wrong(daemon: FakeDaemon) -> None:
+    daemon.hear("bob", "in room 1", room="1")
+    daemon.hear("bob", "in room 2", room="2")
+
+    async def visit() -> None:
+        async with in_room_1(daemon) as (conversation, front):
+            daemon.disk.unreadable.add("rooms/2.log")
+            await conversation.enter("2")
+            assert front.messages == Counter()
+            assert "1 of 1 records could not be read." in front.said[-1]
+            daemon.disk.unreadable.clear()
+            await conversation.history(10)
+            assert [message.text for message in conversation.model.rooms["2"].messages()] == ["in room 2"]
+
+    asyncio.run(visit())

@@ -768,7 +768,7 @@ class Lives:
         late = self.rng.random() < 0.5
         if not late:
             begin(self.rng.choice(("rooms", "rooms/a.log", "spaces", "accounts.log")))
-        for _ in store.load(KEY, lambda record: True):
+        for _ in store.load(MarkKey(KEY), lambda record: True):
             pass
         if late:
             begin(self.rng.choice(("rooms", "rooms/a.log", "spaces", "accounts.log")))

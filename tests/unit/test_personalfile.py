@@ -182,3 +182,14 @@ def test_a_file_that_cannot_be_read_stops_nothing(tmp_path: Path, caplog: pytest
     (tmp_path / "personal.jsonl").mkdir()
     assert people(DiskFiles(tmp_path)) == []
     assert "What people had read is not known" in caplog.text
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "short"])
+def test_what_the_disk_failed_to_give_is_remembered_at_the_next_start(fault: str) -> None:
+    files = SimFiles()
+    remember(files, Person(PublicKey(KEYS[1]), {"1": mark(1)}))
+    getattr(files, fault).add("")
+    assert people(files) == []
+    remember(files, Person(PublicKey(KEYS[2]), {"1": mark(2)}))
+    getattr(files, fault).clear()
+    assert people(files) == [Person(PublicKey(KEYS[1]), {"1": mark(1)})]
