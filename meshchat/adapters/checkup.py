@@ -305,12 +305,14 @@ class Checkup:
     # --- Disks ------------------------------------------------------------------------------------------
 
     def _check_disks(self) -> Iterator[Finding]:
-        troubles = self._node.troubles()
+        restart = self._on_openwrt("/etc/init.d/meshchat restart", "stop and start the daemon")
+        troubles, unread = self._node.troubles(), self._node.unread()
         for trouble in troubles:
             yield Finding("bad", "disk", trouble, "df -h; dmesg")
-        if not troubles:
+        for trouble in unread:
+            yield Finding("bad", "disk", trouble, f"dmesg; then {restart}")
+        if not troubles and not unread:
             yield Finding("ok", "disk", f"{self._report.records} records are kept.")
-        restart = self._on_openwrt("/etc/init.d/meshchat restart", "stop and start the daemon")
         for place in dict.fromkeys(self._node.displaced()):
             text = f"Another directory is at {place} than at the start; it is not used before the next one."
             yield Finding("warn", "disk", text, restart)

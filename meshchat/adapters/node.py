@@ -219,9 +219,13 @@ class Node:
         self._perform(self.engine.link_down(name, self._clock()))
 
     def troubles(self) -> list[str]:
-        """What ails the disks now, a line for people each: what cannot be written, what cannot be read."""
+        """What cannot be written now, a line for people each."""
         failing = [f"{what}: {why}" for what, why in self._failing.items()]
-        return [*filter(None, [self.disk_trouble]), *failing, *self._logs.unread()]
+        return [*filter(None, [self.disk_trouble]), *failing]
+
+    def unread(self) -> list[str]:
+        """What cannot be read now, or was not at the start, a line for people each."""
+        return list(self._logs.unread())
 
     def displaced(self) -> list[str]:
         """The directories in use in whose place another one is now."""
@@ -229,7 +233,7 @@ class Node:
 
     def is_disk_back(self) -> bool:
         """Whether a disk that failed was put back, so that a start would find it again."""
-        return self._logs.is_put_back() and bool(self.troubles())
+        return self._logs.is_put_back() and bool(self.troubles() or self.unread())
 
     # --- Carrying out -----------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ class OperatorView:
             "quarantined": report.quarantined,
             "fetching": report.fetching,
             "logs": {"files": logs.files, "bytes": logs.bytes, "fsync": logs.fsync},
-            "disk_trouble": " ".join(self._node.troubles()),
+            "disk_trouble": " ".join([*self._node.troubles(), *self._node.unread()]),
             "later_versions": {
                 self._network.words(link, origin): version
                 for (link, origin), version in report.later_versions.items()

@@ -112,7 +112,7 @@ class Run:
         for router in self.honest:
             mend(router)
             router.logs.crash_at = None
-            if router.node is not None and router.up.troubles():
+            if router.node is not None and router.up.unread():
                 router.kill()  # a start reads what could not be read, as `check` says there
         self.world.boot(range(self.plan.routers))
 

@@ -275,7 +275,7 @@ def test_what_the_disk_does_not_give_is_said_and_given_once_it_does(fault: str) 
             assert (items, end["ok"]) == ([], True)
             assert "2 of 2 records could not be read" in end["trouble"]
         _, end = Desk(router).ask("history", room=ROOM, after=start["cursor"])
-    assert router.up.troubles() == []
+    assert router.up.unread() == []
     items, end = Desk(router).ask("history", room=ROOM, after=end["cursor"])
     assert texts(items) == ["new"]
     assert "trouble" not in end
