@@ -4,8 +4,10 @@ Imports stay inside the functions: `meshchat --help` is fast on a router, and th
 terminal. Exit status: 0 done, 1 failed, 2 usage, 3 no daemon answers.
 """
 
+import errno
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from meshchat.constants import DEFAULT_GROUP, DEFAULT_PORT, VERSION
+from meshchat.byhand import lines_of, open_input
+from meshchat.constants import DEFAULT_GROUP, DEFAULT_PORT, MAX_TEXT, VERSION
 from meshchat.errors import DaemonGone, MeshchatError, StoreError
 
 if TYPE_CHECKING:
@@ -34,9 +37,32 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def main() -> None:
     """Runs the command line and exits with its status."""
+    _open_standard_streams()
+    os.umask(os.umask(0o022) | stat.S_IWOTH)  # where everybody may write, everybody may remove the keys
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(_status())
+
+
+def _open_standard_streams() -> None:
+    """Puts something in place of standard streams that are closed, as daemonisers and hooks leave them.
+
+    Else the next file opened would be one of them. What stands in for input can only be written to, and for
+    output only be read, so that a command which needs it fails and says so; what would have gone to standard
+    error is lost.
+    """
+    for number, name, mode, stand_in in (
+        (0, "stdin", "r", os.O_WRONLY),
+        (1, "stdout", "w", os.O_RDONLY),
+        (2, "stderr", "w", os.O_WRONLY),
+    ):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, stand_in), True)  # it takes the lowest free number: this
+        if getattr(sys, name) is None:
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - to the end
+            setattr(sys, name, stream)
 
 
 def _status() -> int:
@@ -59,7 +85,9 @@ def _status() -> int:
         _give_up_unwritable_output()
         return FAILED
     except OSError as error:
-        click.echo(f"meshchat: {error.strerror or error}.", err=True)
+        closed = error.errno == errno.EBADF and error.filename is None
+        reason = "standard input or output is closed" if closed else error.strerror or error
+        click.echo(f"meshchat: {f'{error.filename}: ' if error.filename else ''}{reason}.", err=True)
         _give_up_unwritable_output()
         return FAILED
     return result if isinstance(result, int) else 0
@@ -118,8 +146,12 @@ def _zone() -> "Zone":
     from meshchat.errors import ConfigError
 
     try:
-        return Zone(system_zone(load().timezone))
+        configured = load().timezone
     except ConfigError:  # the daemon is who reports it
+        configured = ""
+    try:
+        return Zone(system_zone(configured))
+    except ConfigError:
         return Zone()
 
 
@@ -254,8 +286,12 @@ def _await_holders(client: "ControlClient", record: str, seconds: float) -> None
 
 def _input_lines() -> Iterator[tuple[int, str]]:
     """The lines of standard input that hold something, counted from 1."""
-    for number, raw in enumerate(sys.stdin.buffer, 1):
-        line = raw.decode("utf-8", "surrogateescape").rstrip("\r\n")
+    for number, raw in lines_of(sys.stdin.buffer, MAX_TEXT):
+        if raw is None:
+            raise MeshchatError(
+                f"Line {number} was not sent, nor what follows it: it has more than {MAX_TEXT} bytes."
+            )
+        line = raw.decode("utf-8", "surrogateescape")
         if line.strip():
             yield number, line
 
@@ -504,11 +540,7 @@ def import_(file: Path, socket: Path | None) -> int:
     from meshchat.chat.render import safe
     from meshchat.client.exportfile import import_lines
 
-    try:
-        source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
-    except OSError as error:
-        raise MeshchatError(f"{file} cannot be read: {error.strerror}.") from None
-    with source, _connect(socket) as client:
+    with sys.stdin.buffer if str(file) == "-" else open_input(file) as source, _connect(socket) as client:
         total = import_lines(client, source)
     reasons = ", ".join(f"{count} {safe(reason)}" for reason, count in sorted(total.refused.items()))
     click.echo(
@@ -575,7 +607,10 @@ def _keys(op: str, socket: Path | None, **args: str) -> None:
 
 
 def _key_given(_: click.Context, __: click.Parameter, key: str) -> str:
-    return sys.stdin.readline().strip() if key == "-" else key
+    if key != "-":
+        return key
+    line = next(lines_of(sys.stdin.buffer, MAX_TEXT), (1, b""))[1] or b""
+    return line.decode("ascii", "backslashreplace").strip()
 
 
 _key_argument = click.argument("key", callback=_key_given)

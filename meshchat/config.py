@@ -9,6 +9,7 @@ import ipaddress
 import json
 import math
 import os
+import pwd
 import re
 import textwrap
 import tomllib
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from meshchat.byhand import read_text
 from meshchat.constants import (
     AIR_RATE,
     CAP_AUTHOR,
@@ -26,11 +28,12 @@ from meshchat.constants import (
     DEFAULT_PORT,
     DEFAULT_RETENTION_S,
     DEFAULT_WIPE_TIME,
+    MAX_MESH_NAME,
     MAX_RECORD,
     PEOPLE_SOCKET,
     REPAIR_SHARE,
 )
-from meshchat.errors import ConfigError, Contradiction
+from meshchat.errors import ConfigError, Contradiction, FileRefused
 from meshchat.units import UNIT_SECONDS, parse_clock_time, parse_duration
 
 MAX_SOCKET_PATH = 107
@@ -149,7 +152,10 @@ def _flag(value: Any) -> bool:
 def _path(value: Any) -> Path:
     if not isinstance(value, (str, Path)) or not str(value) or "\0" in str(value):
         raise ValueError("a path")
-    return Path(value).expanduser().absolute()
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:  # "~", and no home directory; "~name", and no such user
+        raise ValueError("a path; there is no home directory for its ~") from None
 
 
 def _socket(value: Any) -> Path:
@@ -245,22 +251,49 @@ def places() -> Places:
     if (top / "setup.cfg").is_file() and (top / "logs").is_dir():
         logs = top / "logs"
         return Places(logs, logs, logs / _SOCKET, logs / "meshchat.toml")
-    if os.geteuid() == 0:
+    data, settings = _xdg("XDG_DATA_HOME", ".local/share"), _xdg("XDG_CONFIG_HOME", ".config")
+    if os.geteuid() == 0 or data is None or settings is None:
         return _system()
-    home = _xdg("XDG_DATA_HOME", ".local/share") / "meshchat"
-    running = os.environ.get("XDG_RUNTIME_DIR", "")
-    socket = (Path(running) if running.startswith("/") else home) / _SOCKET
-    return Places(home, home, socket, _xdg("XDG_CONFIG_HOME", ".config") / "meshchat" / "meshchat.toml")
+    home = data / "meshchat"
+    running = _own(os.environ.get("XDG_RUNTIME_DIR", ""))
+    return Places(home, home, (running or home) / _SOCKET, settings / "meshchat" / "meshchat.toml")
 
 
 def _system() -> Places:
-    return SYSTEM._replace(file=ROUTER_FILE) if ROUTER_FILE.exists() else SYSTEM
+    return SYSTEM._replace(file=ROUTER_FILE) if os.path.exists(ROUTER_FILE) else SYSTEM
 
 
-def _xdg(variable: str, below_home: str) -> Path:
-    """A base directory; the XDG specification has relative values ignored."""
-    value = os.environ.get(variable, "")
-    return Path(value) if value.startswith("/") else Path("~").expanduser() / below_home
+def _xdg(variable: str, below_home: str) -> Path | None:
+    """A base directory; None where there is none, nor a home that it could be in."""
+    if (named := _own(os.environ.get(variable, ""))) is not None:
+        return named
+    home = _own(os.environ.get("HOME", "")) or _own(_home_in_passwd())
+    return None if home is None else home / below_home
+
+
+def _own(directory: str) -> Path | None:
+    """The directory, unless it is relative, which the XDG specification has ignored, or somebody else's.
+
+    `su` and `sudo` leave HOME and XDG_RUNTIME_DIR as they were, and both are meant for their owner alone.
+    One that is not there yet can be made.
+    """
+    if not directory.startswith("/"):
+        return None
+    try:
+        owner = os.stat(directory).st_uid
+    except FileNotFoundError:
+        return Path(directory)
+    except OSError:  # behind what is shut to us
+        return None
+    return Path(directory) if owner == os.geteuid() else None
+
+
+def _home_in_passwd() -> str:
+    """Where this process's user lives; empty where the machine knows no such user."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return ""
 
 
 def default_socket() -> Path:
@@ -296,7 +329,10 @@ class _Doors(NamedTuple):
 def _default_doors() -> _Doors:
     named = os.environ.get("MESHCHAT_SOCKET")
     if named:
-        socket = check_socket_path(Path(named).expanduser().absolute())
+        try:
+            socket = _socket(named)
+        except ValueError as error:
+            raise ConfigError(f"MESHCHAT_SOCKET is {named!r}: it must be {error}.") from None
         return _Doors(socket, people_socket(socket))
     own, roots = _doors_of(places()), _doors_of(_system())
     return roots if not own.any_there and roots.any_there else own
@@ -342,7 +378,10 @@ class Config:
         default="meshchat",
         metadata=_about(
             "Name of the mesh. Routers with another name do not hear each other.",
-            _text("1 to 64 visible characters", lambda name: 1 <= len(name) <= 64 and name.isprintable()),
+            _text(
+                f"1 to {MAX_MESH_NAME} visible characters",
+                lambda name: 1 <= len(name) <= MAX_MESH_NAME and name.isprintable(),
+            ),
         ),
     )
     interfaces: tuple[str, ...] = field(
@@ -522,7 +561,7 @@ def load(file: Path | None = None, overrides: Mapping[str, object] | None = None
     Raises `ConfigError` naming the file or the setting, its value and what is accepted.
     """
     where = places()
-    if file is None and where.file.exists():
+    if file is None and os.path.exists(where.file):  # not Path.exists: in a folder shut to us it raises
         file = where.file
     text = _read(file) if file else ""
     given = {key: value for key, value in (overrides or {}).items() if value is not None and value != ()}
@@ -531,11 +570,9 @@ def load(file: Path | None = None, overrides: Mapping[str, object] | None = None
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text("utf-8")
-    except OSError as error:
-        raise ConfigError(f"The configuration {file} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"The configuration {file} is not UTF-8 text.") from None
+        return read_text(file)
+    except FileRefused as error:
+        raise ConfigError(f"The configuration {error}") from None
 
 
 def parse(text: str, overrides: Mapping[str, object], where: Places, source: str) -> Config:
@@ -547,6 +584,8 @@ def parse(text: str, overrides: Mapping[str, object], where: Places, source: str
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source} is not valid TOML: {error}.") from None
+    except RecursionError:
+        raise ConfigError(f"{source} is no configuration: brackets are nested too deep.") from None
     settings: dict[str, Any] = {key: checked(key, value, source) for key, value in table.items()}
     settings |= {key: checked(key, value, "the command line") for key, value in overrides.items()}
     settings.setdefault("socket", where.socket)

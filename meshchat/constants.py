@@ -20,6 +20,9 @@ MIN_MTU = 576
 MAX_MTU = 1500
 """A larger MTU (loopback, jumbo frames) is not used: the next radio hop would have to fragment."""
 
+MAX_MESH_NAME = 64
+"""Characters of a mesh's name, which people compare by eye."""
+
 MAX_TEXT = 8 * 1024
 """UTF-8 bytes in one message: about three printed pages, seven frames on the air."""
 

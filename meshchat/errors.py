@@ -104,6 +104,12 @@ class ClockRefused(MeshchatError):
     code = "clock"
 
 
+class FileRefused(MeshchatError):
+    """A file that somebody named, and that cannot be read or written."""
+
+    code = "file"
+
+
 class DaemonGone(MeshchatError):
     """No daemon answers."""
 

@@ -77,7 +77,7 @@ def decode_line(path: str, line: bytes) -> Fields:
         raise DaemonGone(f"The daemon at {path} has stopped.")
     try:
         fields = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise DaemonGone(f"What answers at {path} is no meshchat daemon.")

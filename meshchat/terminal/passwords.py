@@ -4,6 +4,7 @@ import getpass
 import os
 from pathlib import Path
 
+from meshchat.byhand import read_text
 from meshchat.chat.passwords import clean_password
 from meshchat.errors import MeshchatError, UsageError
 
@@ -33,15 +34,10 @@ def new_password(file: Path | None, variable: str = VARIABLE) -> str:
 def _given(file: Path | None, variable: str) -> str:
     if file is None:
         return os.environ.get(variable, "")
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except OSError as error:
-        raise MeshchatError(f"{file} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise MeshchatError(f"{file} is not UTF-8 text.") from None
-    if not lines or not lines[0]:
+    first, _, _ = read_text(file).partition("\n")
+    if not first:
         raise MeshchatError(f"There is no password in the first line of {file}.")
-    return lines[0]
+    return first
 
 
 def _ask(question: str) -> str:

@@ -362,3 +362,64 @@ def test_the_shell_completes_rooms_and_is_not_disturbed_by_a_missing_daemon(daem
     daemon.stop()
     assert out(chat(daemon, env=asked)).strip() == ""
     assert "complete" in out(chat(daemon, env={"_MESHCHAT_COMPLETE": "bash_source"}))
+
+
+# --- Odd surroundings -----------------------------------------------------------------------------------
+
+
+def closed(daemon: FakeDaemon, streams: str, *words: str) -> subprocess.CompletedProcess[bytes]:
+    """A command with these standard streams closed: `<&-`, `>&-`."""
+    script = f'exec "$@" {streams}'
+    return subprocess.run(
+        ["sh", "-c", script, "sh", *command(*words)],
+        env=environment(MESHCHAT_SOCKET=str(daemon.path), **PASSWORD),
+        capture_output=True,
+        timeout=PATIENCE * 2,
+        check=False,
+    )
+
+
+def test_closed_standard_streams_are_one_line_and_a_status(daemon: FakeDaemon) -> None:
+    account(daemon)
+    for streams, words in (
+        (">&-", ["rooms"]),
+        ("<&-", ["send", "1", "-", "--user", "abc"]),
+        ("<&-", ["import", "-"]),
+        ("<&-", ["key", "add", "-"]),
+    ):
+        assert "input or output is closed" in failed(closed(daemon, streams, *words))
+    assert daemon.texts() == []
+    assert closed(daemon, "2>&-", "rooms").returncode == 0
+    assert closed(daemon, "<&- >&- 2>&-", "send", "1", "hi", "--user", "abc").returncode == 1
+    assert daemon.texts() == ["hi"]
+    assert b"Traceback" not in closed(daemon, "<&-", "--plain").stderr
+
+
+def test_a_path_in_a_home_that_nobody_has_is_one_line() -> None:
+    assert "no home directory" in failed(run("daemon", "--logs", "~nobodyofthatname/x"))
+
+
+def test_what_is_read_has_bounds(daemon: FakeDaemon, tmp_path: Path) -> None:
+    account(daemon)
+    words = command("send", "1", "-", "--user", "abc")
+    endless = subprocess.run(
+        [
+            "sh",
+            "-c",
+            'head -c 400000000 /dev/zero | tr "\\0" x | (ulimit -v 400000; exec "$@")',
+            "sh",
+            *words,
+        ],
+        env=environment(MESHCHAT_SOCKET=str(daemon.path), **PASSWORD),
+        capture_output=True,
+        check=False,
+    )
+    assert "Line 1 was not sent" in failed(endless)
+    assert "no file" in failed(chat(daemon, "import", "-", stdin=b"[" * 150_000 + b"\n"))
+    assert "no file" in failed(chat(daemon, "import", "/dev/zero"))
+    os.mkfifo(tmp_path / "pipe")
+    assert "nobody has written" in failed(chat(daemon, "import", str(tmp_path / "pipe")))
+    marked = b"\xef\xbb\xbfsecret\r\nmore"
+    (tmp_path / "password").write_bytes(marked)
+    out(chat(daemon, "send", "1", "hi", "--user", "abc", "--password-file", str(tmp_path / "password")))
+    assert "sends" in out(chat(daemon, "key", "add", "-", stdin=b"\xef\xbb\xbfabcd\r\n"))

@@ -260,3 +260,40 @@ def test_a_socket_whose_path_is_just_short_enough_costs_only_the_people_s() -> N
     assert read(f'socket = "{longest}"').people is None
     shorter = f"/{'x' * (MAX_SOCKET_PATH - 1 - len('.people.sock'))}"
     assert read(f'socket = "{shorter}"').people == Path(f"{shorter}.people.sock")
+
+
+# --- Odd surroundings -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An ordinary user of an installed meshchat, whom the machine does not know; what he may own."""
+    monkeypatch.setattr("meshchat.config.__file__", str(tmp_path / "lib" / "meshchat" / "config.py"))
+    monkeypatch.setattr(os, "geteuid", lambda: 54_321)
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "MESHCHAT_SOCKET"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_without_a_home_the_places_are_roots(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert places() == SYSTEM
+    assert load().socket == SYSTEM.socket
+    assert default_socket() == SYSTEM.socket
+    monkeypatch.setenv("MESHCHAT_SOCKET", "~/s")
+    with pytest.raises(ConfigError, match="no home directory"):
+        default_socket()
+    monkeypatch.setenv("HOME", "relative")
+    assert places() == SYSTEM
+
+
+def test_what_su_left_of_somebody_else_is_not_used(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOME and XDG_RUNTIME_DIR of the one who called `su` belong to him."""
+    for name in ("HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(user))
+    assert places() == SYSTEM
+    monkeypatch.setattr(os, "geteuid", lambda: user.stat().st_uid or 54_321)
+    mine = user / "mine"
+    monkeypatch.setenv("HOME", str(mine))  # made at its first use
+    assert places().logs == mine / ".local/share/meshchat"
+    assert places().socket.parent in (places().logs, user)

@@ -58,7 +58,7 @@ def read_rules() -> list[dict[str, Any]] | None:
     try:
         done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
         listed = json.loads(done.stdout)["nftables"] if done.returncode == 0 else None
-    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
+    except (OSError, subprocess.TimeoutExpired, ValueError, RecursionError, KeyError, TypeError):
         return None
     return listed if isinstance(listed, list) else None
 

@@ -90,7 +90,7 @@ class Machine:
 
     def mount_of(self, path: Path) -> Mount | None:
         """The file system that `path`, or what is there of the way to it, lies on."""
-        while not path.exists() and path != path.parent:
+        while not os.path.exists(path) and path != path.parent:
             path = path.parent
         path = path.resolve()
         mounts = self._mounts()
@@ -127,7 +127,7 @@ class Machine:
         return self._there("etc/openwrt_release")
 
     def _there(self, name: str) -> bool:
-        return (self._root / name).exists()
+        return os.path.exists(self._root / name)
 
     def _read(self, name: str) -> str:
         try:

@@ -52,7 +52,7 @@ def _usable(text: str) -> Iterator[tuple[str, object]]:
     """The settings in TOML of an earlier time that this version takes as well."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return
     for name, value in table.items():
         try:
