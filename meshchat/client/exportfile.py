@@ -3,16 +3,20 @@
 The file is a header line `{"meshchat-export":1,"mesh":NAME}` and then log lines as they stand in the logs.
 """
 
+import contextlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from meshchat.byhand import open_output, why_not_written
 from meshchat.client.connection import ControlClient
-from meshchat.errors import MeshchatError
+from meshchat.constants import MAX_MESH_NAME
+from meshchat.errors import FileRefused, MeshchatError
 
 EXPORT_VERSION = 1
 
@@ -43,27 +47,49 @@ def export_lines(client: ControlClient, room: str | None) -> Iterator[bytes]:
 
 
 def write_whole(path: Path, lines: Iterable[bytes]) -> int:
-    """Writes `lines` to `path`, which keeps what it held until all of them are on disk; returns how many.
+    """Writes `lines` to `path`; returns how many.
 
-    Raises `MeshchatError` where the disk does not take them.
+    A plain file keeps what it held until all of them are on disk, and then its mode and owner; a link stays,
+    and what it leads to is written. Raises `FileRefused` where that cannot be done.
     """
-    count = 0
-    unfinished = None
     try:
-        handle, unfinished = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            for line in lines:
-                file.write(line)
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        unfinished = None
+        try:
+            old = os.stat(path)
+        except FileNotFoundError:
+            old = None
+        if old is None or stat.S_ISREG(old.st_mode):
+            return _replace(Path(os.path.realpath(path)), old, lines)
+        if stat.S_ISBLK(old.st_mode):
+            raise FileRefused(f"{path} is a whole disk: mount it, and name a file on it.")
+        with open_output(path) as file:
+            return _write_all(file, lines)
     except OSError as error:
-        raise MeshchatError(f"{path} cannot be written: {error.strerror}.") from None
-    finally:
-        if unfinished is not None:
-            os.unlink(unfinished)
+        raise FileRefused(f"{path} cannot be written: {why_not_written(error, path.parent)}.") from None
+
+
+def _replace(path: Path, old: os.stat_result | None, lines: Iterable[bytes]) -> int:
+    handle, unfinished = tempfile.mkstemp(prefix=".meshchat-", dir=path.parent)  # the name may fill NAME_MAX
+    try:
+        with os.fdopen(handle, "wb") as file:
+            count = _write_all(file, lines)
+            if old is not None:
+                with contextlib.suppress(PermissionError):  # of another owner: then it is ours from now on
+                    os.fchown(handle, old.st_uid, old.st_gid)
+                os.fchmod(handle, stat.S_IMODE(old.st_mode))
+            os.fsync(handle)
+        os.replace(unfinished, path)
+    except BaseException:
+        os.unlink(unfinished)
+        raise
+    return count
+
+
+def _write_all(file: BinaryIO, lines: Iterable[bytes]) -> int:
+    count = 0
+    for line in lines:
+        file.write(line)
+        count += 1
+    file.flush()
     return count
 
 
@@ -72,7 +98,7 @@ def import_lines(client: ControlClient, file: BinaryIO) -> Imported:
 
     Raises `MeshchatError` where `file` is no export of the daemon's mesh.
     """
-    _check_header(client, file.readline(BATCH_SIZE))
+    _check_header(str(client.greeting.get("mesh", "")), file.readline(BATCH_SIZE))
     total = Imported()
     batch: list[str] = []
     size = 0
@@ -92,18 +118,19 @@ def import_lines(client: ControlClient, file: BinaryIO) -> Imported:
     return total
 
 
-def _check_header(client: ControlClient, line: bytes) -> None:
+def _check_header(mesh: str, line: bytes) -> None:
+    """Raises `MeshchatError` where an export of `mesh` does not begin with this line."""
     try:
         header = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or "meshchat-export" not in header:
         raise MeshchatError("This is no file that `meshchat export` wrote.")
     if header["meshchat-export"] != EXPORT_VERSION:
         raise MeshchatError("This file is of a later version of meshchat: update this router first.")
-    mesh = client.greeting.get("mesh", "")
     if header.get("mesh") != mesh:
-        raise MeshchatError(f"This file is of the mesh {header.get('mesh')!r}, this router of {mesh!r}.")
+        other = str(header.get("mesh"))[:MAX_MESH_NAME]
+        raise MeshchatError(f"This file is of the mesh {other!r}, this router of {mesh!r}.")
 
 
 def _checked(raw: bytes) -> tuple[str | None, int]:

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from meshchat.byhand import NO_INODES, has_no_inodes
 from meshchat.errors import StoreError
 
 _CURES = {
@@ -28,6 +30,8 @@ def takes_nothing(error: StoreError) -> bool:
 def store_error(error: OSError, path: str) -> StoreError:
     """The line for people about an `OSError` at `path`."""
     cure = _CURES.get(error.errno or 0, error.strerror or type(error).__name__)
+    if error.errno == errno.ENOSPC and has_no_inodes(os.path.dirname(path)):
+        cure = NO_INODES
     return StoreError(f"{path}: {cure}.")
 
 

@@ -1,8 +1,10 @@
 """`Files` on a real disk, by the system calls that make it last."""
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
@@ -15,6 +17,21 @@ MAX_HANDLES = 32
 
 FILE_MODE = 0o640
 PRIVATE_MODE = 0o600
+
+
+def _open_plain(path: Path, flags: int, mode: int = FILE_MODE) -> int:
+    """A descriptor of a plain file, or of one that a link leads to; raises `OSError` where it is anything
+    else: a pipe would be waited for without end, and /dev/zero fill the memory.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise _no_plain_file()
+
+
+def _no_plain_file() -> OSError:
+    return OSError(errno.EINVAL, "this is no plain file: move it out of the way")
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -35,6 +52,32 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _plain_stat(path: Path) -> os.stat_result | None:
+    """What the kernel says of a plain file, None where there is none; raises `OSError` for anything else."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise _no_plain_file()
+    return found
+
+
+def _resemble(descriptor: int, old: os.stat_result) -> None:
+    """Gives an open file the mode and the owner of another, as far as the file system and our rights go."""
+    with contextlib.suppress(OSError):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & ~stat.S_IWOTH)
+
+
+def _is(entry: "os.DirEntry[str]", wanted: "Callable[[os.DirEntry[str]], bool]") -> bool:
+    """Whether an entry of a folder is wanted; a loop of links, which cannot be looked at, is not."""
+    try:
+        return wanted(entry)
+    except OSError:
+        return False
 
 
 class DiskFiles:
@@ -120,7 +163,7 @@ class DiskFiles:
         with blaming(self.path(folder)):
             try:
                 with os.scandir(self._at(folder)) as entries:
-                    return sorted(entry.name for entry in entries if wanted(entry))
+                    return sorted(entry.name for entry in entries if _is(entry, wanted))
             except FileNotFoundError:
                 return []
 
@@ -134,7 +177,7 @@ class DiskFiles:
 
     def read(self, name: str, offset: int = 0, count: int | None = None) -> bytes:
         """Raises `StoreError` where there is no such file."""
-        with blaming(self.path(name)), open(self._at(name), "rb") as file:
+        with blaming(self.path(name)), open(_open_plain(self._at(name), os.O_RDONLY), "rb") as file:
             file.seek(offset)
             return file.read(count)  # goes on where the kernel gives less at once
 
@@ -164,12 +207,12 @@ class DiskFiles:
                     self._handles.move_to_end(name)
                     return descriptor, found.st_size
             self._drop(name)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_APPEND
         try:
-            descriptor = os.open(path, flags)
+            descriptor = _open_plain(path, flags)
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, flags | os.O_CREAT, FILE_MODE)
+            descriptor = _open_plain(path, flags | os.O_CREAT)
             self._settled.discard(name)
         self._handles[name] = descriptor
         if len(self._handles) > MAX_HANDLES:
@@ -188,7 +231,7 @@ class DiskFiles:
 
     def overwrite(self, name: str, offset: int, data: bytes) -> None:
         """By pwrite(2)."""
-        with blaming(self.path(name)), open(self._at(name), "r+b", buffering=0) as file:
+        with blaming(self.path(name)), open(_open_plain(self._at(name), os.O_RDWR), "r+b", 0) as file:
             file.seek(offset)
             _write(file.fileno(), data)
 
@@ -200,7 +243,7 @@ class DiskFiles:
             if descriptor is not None:
                 os.fsync(descriptor)
             else:
-                with open(path, "rb", buffering=0) as file:
+                with open(_open_plain(path, os.O_RDONLY), "rb", 0) as file:
                     os.fsync(file.fileno())
             if name not in self._settled:
                 self._settle(name, path)
@@ -213,18 +256,26 @@ class DiskFiles:
         self._settled.add(name)
 
     def replace(self, name: str, pieces: Iterable[bytes], *, private: bool = False) -> None:
-        """By a temporary file, fsync(2), rename(2), and fsync(2) of the folder."""
+        """By a temporary file, fsync(2), rename(2), and fsync(2) of the folder.
+
+        The new file has the old one's mode and owner; where a link was, it is what that leads to.
+        """
         path = self._at(name)
-        temporary = path.with_name(path.name + TEMP_SUFFIX)
         with blaming(self.path(name)):
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink():
+                path = Path(os.path.realpath(path))
+            old = _plain_stat(path)
+            temporary = path.with_name(path.name + TEMP_SUFFIX)
             temporary.unlink(missing_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            descriptor = os.open(temporary, flags, PRIVATE_MODE if private else FILE_MODE)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            descriptor = _open_plain(temporary, flags, PRIVATE_MODE if private else FILE_MODE)
             try:
                 try:
                     for piece in pieces:
                         _write(descriptor, piece)
+                    if old is not None:
+                        _resemble(descriptor, old)
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
