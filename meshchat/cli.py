@@ -481,6 +481,7 @@ def check(as_json: bool, socket: Path | None) -> int:
     """Say whether this router is well set up, and what to do where not. Status 1 if something is bad."""
     from meshchat.adapters.host import firewall
     from meshchat.adapters.host.machine import Machine
+    from meshchat.adapters.links import arp
     from meshchat.terminal import tables
 
     with _connect(socket) as client:
@@ -488,6 +489,7 @@ def check(as_json: bool, socket: Path | None) -> int:
         status = client.request("status")["status"]
     if (rules := firewall.read_rules()) is not None:
         items += firewall.findings(status, rules, openwrt=Machine().is_openwrt)
+    items += arp.findings(status)
     _print(tables.check, items, as_json)
     return FAILED if any(item["level"] == "bad" for item in items) else 0
 

@@ -1,6 +1,7 @@
 """The daemon: the only place that wires engine, logs, network, application, clock and entropy together."""
 
 import asyncio
+import errno
 import grp
 import logging
 import os
@@ -10,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from meshchat.adapters.control import ControlServer, Socket
 from meshchat.adapters.host.clock import SystemClock, boot_id, system_zone
@@ -43,6 +45,9 @@ whether what people have read is to be written."""
 
 FAREWELL = 2 * CONFIRM_WAIT
 """Seconds to say that the people here have gone, and once more to a neighbour that may have missed it."""
+
+SAID_AGAIN = 60.0
+"""Seconds after which it is said again that no more files can be opened."""
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +98,7 @@ class Daemon:
         self._wake_at = 0.0
         self.starts_anew = False
         self._stopped = asyncio.Event()
+        self._is_unreachable = False
 
     def _wipe_moment(self, now_ms: int) -> int:
         return last_wipe(now_ms, self._config.wipe_time, self._zone)
@@ -113,6 +119,7 @@ class Daemon:
     async def run(self, early: Sequence[int] = ()) -> None:
         """Serves until `stop`. `early` fills with hang-ups that come before it is ready."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(FaultReport())
         self.node.start()
         hello = {"version": VERSION, "mesh": self._config.mesh, "router": self.node.router.hex()}
         self._service = Service(
@@ -165,6 +172,20 @@ class Daemon:
                 log.warning("The disk that had failed is back: all is read anew.")
                 self.starts_anew = True
                 self.stop()
+            await self._tend_sockets()
+
+    async def _tend_sockets(self) -> None:
+        """A cleaner of old files may remove a socket: nobody could reach the daemon any more."""
+        if self._control is None:
+            return
+        try:
+            await self._control.tend()
+        except StoreError as error:
+            if not self._is_unreachable:
+                log.error("%s", error)
+            self._is_unreachable = True
+        else:
+            self._is_unreachable = False
 
     def _keep(self, *, last: bool = False) -> None:
         """Writes what is remembered of people, where it is time."""
@@ -211,6 +232,26 @@ class Daemon:
         if self._service is not None:
             self._service.set_zone(zone)
         log.info("The configuration was read again.")
+
+
+class FaultReport:
+    """What asyncio is to do with faults that nobody catches.
+
+    Where all file descriptors are used up, it fails a hundred times a second to take a connection on, and has
+    a traceback for each: a router's log is small.
+    """
+
+    def __init__(self) -> None:
+        self._said_at = -SAID_AGAIN
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A handler as `asyncio.loop.set_exception_handler` takes it."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
+            loop.default_exception_handler(context)
+        elif loop.time() - self._said_at >= SAID_AGAIN:
+            self._said_at = loop.time()
+            log.error("Nobody can connect: too many files are open. Raise the limit (ulimit -n).")
 
 
 def _retention_ms(config: Config) -> int | None:

@@ -1,12 +1,12 @@
 """`meshchat check`: what is wrong with this router's set-up, in words, and the command that mends it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from meshchat.adapters.host.machine import Machine, Mount
-from meshchat.adapters.links.interfaces import Interface
+from meshchat.adapters.links.interfaces import Interface, choose, reasons_not
 from meshchat.adapters.links.network import Network
 from meshchat.adapters.node import Node
 from meshchat.chat.localtime import format_rfc3339
@@ -56,6 +56,7 @@ class Checkup:
         yield from self._check_sending()
         yield from self._check_clock()
         yield from self._check_neighbours()
+        yield from self._check_twins()
         yield from self._check_strangers()
         yield from self._check_disks()
 
@@ -65,19 +66,64 @@ class Checkup:
     # --- Interfaces -------------------------------------------------------------------------------------
 
     def _check_interfaces(self) -> Iterator[Finding]:
-        used = self._network.used
-        for name in self._config.interfaces:
+        used, listing = self._network.used, self._machine.interfaces()
+        for name in sorted(choose(self._config.interfaces, listing).union(self._config.interfaces)):
             if name not in used:
-                yield Finding("bad", "interface", f"{name} is not there or not up.", f"ip link set {name} up")
+                yield self._unused(name, listing.get(name))
         if not used and not self._config.peers:
-            text = (
-                "No interface to a mesh: this router is on its own. The one to the Internet has to be named."
+            reasons = reasons_not(listing)
+            text = "No interface to a mesh: this router is on its own." + (
+                f" Not used unless named: {reasons}." if reasons else ""
             )
             yield Finding("bad", "interface", text, f"{self._use('NAME')}   (names: ip -br link)")
         for one in used.values():
-            yield Finding("ok", "interface", f"{one.name} is up, {', '.join(one.addresses) or 'no address'}.")
-            yield from self._check_place(one)
-            yield from self._check_arrival(one)
+            found = [*self._check_address(one), *self._check_place(one), *self._check_arrival(one)]
+            if one.addresses and all(finding.level != "bad" for finding in found):
+                yield Finding("ok", "interface", f"{one.name} is up, {', '.join(one.addresses)}.")
+            yield from found
+
+    def _unused(self, name: str, interface: Interface | None) -> Finding:
+        """Why an interface that is to be used is not."""
+        if interface is None or not interface.up:
+            return Finding("bad", "interface", f"{name} is not there or not up.", f"ip link set {name} up")
+        why = ", ".join(
+            what.partition(" ")[2]
+            for what, count in self._network.errors.items()
+            if what.startswith("join ") and count
+        )
+        text = (
+            f"{name} is up, but the kernel does not let this router join {self._config.group} on it ({why})."
+        )
+        cures = {
+            "ENOBUFS": "sysctl -w net.ipv4.igmp_max_memberships=100",
+            "EMFILE": "raise the limit of open files (ulimit -n), and start the daemon again",
+        }
+        return Finding("bad", "interface", text, cures.get(why, f"ip link show {name}; dmesg"))
+
+    def _check_address(self, one: Interface) -> Iterator[Finding]:
+        """Can it be answered? The chat speaks IPv4, and each link needs an address of its own."""
+        if not one.addresses:
+            heard = self._network.heard[one.name, True] or self._network.heard[one.name, False]
+            text = (
+                f"{one.name} has no IPv4 address, and IPv6 does not count here: what this router sends there "
+                "goes under another interface's address or none, so that nobody can answer, or hears it."
+            )
+            cure = self._on_openwrt(
+                f"give the interface of {one.name} in /etc/config/network proto static and an ipaddr; "
+                "/etc/init.d/network reload",
+                f"ip address add 10.X.Y.Z/16 dev {one.name}   (X.Y.Z another on each router)",
+            )
+            yield Finding("warn" if heard else "bad", "address", text, cure)
+        by_host: dict[str, list[Neighbour]] = {}
+        for neighbour in self._neighbours:
+            if neighbour.link == one.name:
+                by_host.setdefault(self._network.words(one.name, neighbour.origin), []).append(neighbour)
+        for host, sharing in by_host.items():
+            twins = [each for each in sharing if _were_heard_at_once(each, sharing)]
+            if twins:
+                names = " and ".join(sorted(each.router.hex() for each in twins))
+                text = f"The routers {names} both have the address {host}: each hears only one of two."
+                yield Finding("bad", "address", text, "give one of them another address on the mesh")
 
     def _use(self, name: str) -> str:
         return self._on_openwrt(
@@ -271,6 +317,22 @@ class Checkup:
                 text = f"{count} neighbours run version {shown}, later than {VERSION} here."
                 yield Finding("warn", "version", text, "upgrade this router")
 
+    def _check_twins(self) -> Iterator[Finding]:
+        """Is there another router with this one's key? Such two never hear each other."""
+        for (link, origin), heard_at in self._report.twins.items():
+            if self._now.mono - heard_at > NEIGHBOUR_LIFETIME:
+                continue
+            text = (
+                f"{self._network.words(link, origin)} on {link} speaks under this router's own key: both "
+                "come from one image or backup, and neither hears the other."
+            )
+            key = self._config.state / "router.key"
+            cure = self._on_openwrt(
+                f"on one of the two: /etc/init.d/meshchat stop; rm {key}; /etc/init.d/meshchat start",
+                f"on one of the two: stop the daemon; rm {key}; start it",
+            )
+            yield Finding("bad", "key", text, cure)
+
     def _check_strangers(self) -> Iterator[Finding]:
         drops, mesh = self._report.drops, self._config.mesh
         for count, text, cure in (
@@ -359,6 +421,16 @@ class Checkup:
         elif mount.kind == "flash" and fsync == "never":
             text = f"{logs} is on flash and never forced onto it: a power cut takes the last minutes."
             yield Finding("warn", "disk", text, policy)
+
+
+def _were_heard_at_once(one: Neighbour, others: Iterable[Neighbour]) -> bool:
+    """Whether another of them was heard before `one` and after it: no router that was given a new key."""
+    return any(
+        other.router != one.router
+        and other.last_heard > one.first_heard
+        and one.last_heard > other.first_heard
+        for other in others
+    )
 
 
 def _since(moment: float | None, now: float) -> float:

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from meshchat.adapters.host.socketfile import bind
+from meshchat.adapters.host.socketfile import bind, identity
 from meshchat.adapters.worker import Worker
 from meshchat.chat.access import Door
 from meshchat.chat.answers import Answer, Outcome, Work
@@ -33,7 +33,7 @@ from meshchat.constants import (
     MAX_WAITING,
     MAX_WAITING_BYTES,
 )
-from meshchat.errors import MeshchatError, TooFast, UsageError
+from meshchat.errors import MeshchatError, StoreError, TooFast, UsageError
 
 ITEMS_AT_ONCE = 32
 """Items of a long answer made before others get their turn."""
@@ -52,6 +52,13 @@ class Socket:
     path: Path
     door: Door
     group: int | None = None
+
+
+class _Listening(NamedTuple):
+    """An open door, and which file is its."""
+
+    server: asyncio.Server
+    file: tuple[int, int] | None
 
 
 class _Request:
@@ -118,19 +125,43 @@ class ControlServer:
         self._trusted = frozenset(trusted)
         self._lines: dict[Connection, _Line] = {}
         self._tasks: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
-        self._servers: list[asyncio.Server] = []
+        self._listening: dict[Socket, _Listening] = {}
         self._worker = Worker()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
 
     async def start(self) -> None:
         """Listens. Raises `StoreError` where a socket cannot be made or a daemon answers on it already."""
-        with contextlib.ExitStack() as undo:
+        try:
             for each in self._sockets:
-                bound = undo.enter_context(bind(each.path, each.group))
-                self._servers.append(await self._serve_at(each.door, bound))
-                undo.callback(each.path.unlink, missing_ok=True)
-            undo.pop_all()
+                await self._listen(each)
+        except StoreError:
+            self._stop_listening()
+            raise
+
+    async def tend(self) -> None:
+        """Makes the file of a socket anew where a cleaner of old files has removed it.
+
+        Who is connected stays so. Raises `StoreError` as `start` does.
+        """
+        for each in self._sockets:
+            if each in self._listening and identity(each.path) is None:
+                self._listening.pop(each).server.close()
+                await self._listen(each)
+                log.warning("The control socket %s had been removed, and was made anew.", each.path)
+
+    async def _listen(self, each: Socket) -> None:
+        bound = bind(each.path, each.group)
+        server = await self._serve_at(each.door, bound)
+        self._listening[each] = _Listening(server, identity(each.path))
+
+    def _stop_listening(self) -> None:
+        """Removes the files as well, unless another daemon's is there by now."""
+        for each, listening in self._listening.items():
+            listening.server.close()
+            if identity(each.path) == listening.file:
+                each.path.unlink(missing_ok=True)
+        self._listening.clear()
 
     async def _serve_at(self, door: Door, bound: socket.socket) -> asyncio.Server:
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -172,10 +203,7 @@ class ControlServer:
 
     async def close(self) -> None:
         """Stops listening, ends all connections and removes the sockets. Unfinished logins are dropped."""
-        for server in self._servers:
-            server.close()
-        for each in self._sockets[: len(self._servers)]:
-            each.path.unlink(missing_ok=True)
+        self._stop_listening()
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -35,6 +35,9 @@ class Report:
     later_versions: Mapping[tuple[str, Origin], int]
     """Who speaks a later version of the protocol: the link and the origin, with that version."""
 
+    twins: Mapping[tuple[str, Origin], float]
+    """When somebody was last heard who speaks under this router's own key, by link and origin."""
+
     neighbours: int
     """How many routers are heard."""
 

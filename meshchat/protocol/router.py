@@ -167,6 +167,7 @@ class Router:
         self.receipts = Receipts(self.store.holds)
         self._traffic = Traffic()
         self._later_versions: dict[tuple[str, Origin], int] = {}
+        self._twins: dict[tuple[str, Origin], float] = {}
         self._read = read
         self._answers: BucketTable[Origin] = BucketTable(ANSWER_RATE, ANSWER_BURST, _MAX_ORIGINS)
         self.retention = Retention(
@@ -274,7 +275,14 @@ class Router:
                 self._later_versions[link_name, origin] = later.version
         except Malformed as refusal:
             self.drops[refusal.reason] += 1
+            if refusal.reason == "own":
+                self._note_twin(link_name, origin, now)
         return self._done(now)
+
+    def _note_twin(self, link_name: str, origin: Origin, now: Instant) -> None:
+        """What comes in was not sent here: the kernel gives nobody his own multicast or address back."""
+        if len(self._twins) < _MAX_LATER or (link_name, origin) in self._twins:
+            self._twins[link_name, origin] = now.mono
 
     def submit(self, record: Record, now: Instant) -> list[Output]:
         """A record made on this router; its `Append` is among the outputs."""
@@ -483,6 +491,7 @@ class Router:
             traffic=replace(self._traffic),
             drops=self.drops.copy(),
             later_versions=dict(self._later_versions),
+            twins=dict(self._twins),
             neighbours=self.neighbours_heard(now),
             horizon_ms=self.horizon.state.horizon_ms,
             records=self.store.held,

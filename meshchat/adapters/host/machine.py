@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshchat.adapters.links.interfaces import Interface, list_interfaces
+from meshchat.adapters.links.routes import main_table
 
 _BATMAN_NAME = re.compile(r"bat\d+", re.ASCII)
 
 _RAM = {"tmpfs", "ramfs", "rootfs"}
 _FLASH = {"jffs2", "ubifs", "squashfs", "f2fs"}
 """File systems that a router has on its own flash; f2fs is that of larger ones."""
-
-_RTF_UP = 0x1
-_RTF_REJECT = 0x200
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,16 @@ class Machine:
 
     # --- Interfaces -------------------------------------------------------------------------------------
 
+    def interfaces(self) -> Mapping[str, Interface]:
+        """All interfaces by name; none where they cannot be listed now."""
+        try:
+            return self._listing()
+        except OSError:
+            return {}
+
     def top(self, name: str) -> str:
         """The interface over `name` that has no master itself: the bridge over bat0 over wlan0. Or `name`."""
-        listing, passed = self._listing(), {name}
+        listing, passed = self.interfaces(), {name}
         while (one := listing.get(name)) is not None and one.master and one.master not in passed:
             name = one.master
             passed.add(name)
@@ -73,18 +78,9 @@ class Machine:
     def route_to(self, address: str) -> str | None:
         """The interface that the routing table has an IPv4 address leave by, or None."""
         wanted = _number(address)
-        best: tuple[int, str] | None = None
-        for row in self._read("proc/net/route").splitlines()[1:]:
-            try:
-                name, destination, _, flags, _, _, _, mask, *_ = row.split()
-                bits = int(mask, 16)
-                matches = wanted & bits == int(destination, 16)
-                up = int(flags, 16) & (_RTF_UP | _RTF_REJECT) == _RTF_UP
-            except ValueError:
-                continue
-            if matches and up and (best is None or bits.bit_count() > best[0]):
-                best = bits.bit_count(), name
-        return best[1] if best else None
+        matching = [route for route in main_table(self._root) if wanted & route.mask == route.destination]
+        best = max(matching, key=lambda route: route.mask.bit_count(), default=None)
+        return None if best is None else best.interface
 
     # --- Disks ------------------------------------------------------------------------------------------
 

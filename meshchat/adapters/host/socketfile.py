@@ -42,6 +42,15 @@ def bind(path: Path, group: int | None = None) -> socket.socket:
     return bound
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells the file at `path` from another that is made there later; None where there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _remove_stale(path: Path) -> None:
     """Removes a socket on which nobody answers: a daemon that was killed leaves one."""
     try:

@@ -10,7 +10,13 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from meshchat.adapters.links.interfaces import Interface, choose, list_interfaces, watch_interfaces
+from meshchat.adapters.links.interfaces import (
+    Interface,
+    choose,
+    list_interfaces,
+    reasons_not,
+    watch_interfaces,
+)
 from meshchat.adapters.links.link import Engine, Link
 from meshchat.adapters.links.multicast import InterfaceLink
 from meshchat.adapters.links.peers import PeerLink, Peers, report_end
@@ -46,7 +52,8 @@ class Network:
         self._strays: Counter[str] = Counter()
         self._watch = watch_interfaces()
         self._polling: asyncio.Task[None] | None = None
-        self._complained: frozenset[str] | None = None
+        self._complained: dict[str, str] | None = None
+        self._is_blind = False
 
     @property
     def used(self) -> Mapping[str, Interface]:
@@ -125,8 +132,17 @@ class Network:
     # --- Interfaces -------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Compares the machine's interfaces with those in use."""
-        listing = list_interfaces()
+        """Compares the machine's interfaces with those in use; where they cannot be listed, later."""
+        try:
+            listing = list_interfaces()
+        except OSError as error:
+            if not self._is_blind:
+                log.warning(
+                    "The interfaces stay as they are: they cannot be listed now (%s).", error.strerror
+                )
+            self._is_blind = True
+            return
+        self._is_blind = False
         chosen = {name: listing[name] for name in choose(self._config.interfaces, listing)}
         for name, link in list(self._interfaces.items()):
             now = chosen.get(name)
@@ -134,7 +150,7 @@ class Network:
                 self._drop(link)
         for name, interface in chosen.items():
             self._take(name, interface)
-        self._report()
+        self._report(listing)
 
     def _take(self, name: str, interface: Interface) -> None:
         link = self._interfaces.get(name)
@@ -166,16 +182,21 @@ class Network:
         del self._heard[name, False], self._heard[name, True]
         self._engine.link_down(name)
 
-    def _report(self) -> None:
-        missing = frozenset(self._config.interfaces).difference(self._interfaces)
+    def _report(self, listing: Mapping[str, Interface]) -> None:
+        wanted = choose(self._config.interfaces, listing).union(self._config.interfaces)
+        missing = {
+            name: "is refused by the kernel" if name in listing and listing[name].up else "is not there or up"
+            for name in sorted(wanted.difference(self._interfaces))
+        }
         if missing != self._complained:
             self._complained = missing
-            for name in sorted(missing):
-                log.warning("The interface %s is not there or not up; waiting for it.", name)
+            for name, reason in missing.items():
+                log.warning("The interface %s %s; waiting for it.", name, reason)
             if not self._interfaces and not missing and not self._config.peers:
+                reasons = reasons_not(listing)
                 log.warning(
-                    "No interface to a mesh yet: this router is on its own until one appears. The interface "
-                    "that holds the default route is used only where --interface names it."
+                    "No interface to a mesh yet: this router is on its own until one appears.%s",
+                    f" Used only where --interface names it: {reasons}." if reasons else "",
                 )
 
     def _changed(self) -> None:

@@ -213,15 +213,17 @@ class UdpPort:
 
         An interface that was removed and made anew has another index: close the old socket, and join anew.
         """
-        opened = _new_socket()
+        opened = None
         try:
+            opened = _new_socket()
             with self._shared():
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 opened.bind(self.group)
             request = struct.pack("=4s4si", socket.inet_aton(self._group), _ANY, ifindex)
             opened.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
         except OSError as error:
-            opened.close()
+            if opened is not None:
+                opened.close()
             self.errors[f"join {errno.errorcode.get(error.errno or 0, 'UNKNOWN')}"] += 1
             return None
         return UdpSocket(opened, self.errors)
