@@ -13,9 +13,35 @@ INDENT = "      "
 ACTION = "/me "
 """A text that begins so says what its author does."""
 
+MAX_MARKS = 8
+"""Marks that may stand on one letter: Hebrew and Vietnamese have 4 at most, Tibetan stacks 6. Strangers pile
+hundreds up, which covers the lines above; what is beyond is cut."""
+
+EMOJI_FORM = "\ufe0f"
+"""Asks for the colourful form of the character before it."""
+
 _ZWNJ, _ZWJ = "\u200c", "\u200d"
 _VIRAMA = 9
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
+
+_SYMBOLS = frozenset("\u203c\u2049\u2139\u2194\u25fb\u25fc\u25fd\u25fe\u3030\u303d")
+"""Pictographs that are letters, mathematics or punctuation otherwise."""
+
+_PICTOGRAPHS = (
+    range(0x1F300, 0x1F650),
+    range(0x1F680, 0x1F700),
+    range(0x1F7D5, 0x1F800),
+    range(0x1F90C, 0x1FB00),
+)
+"""Code points that are emoji or kept for them (Extended_Pictographic): those of a year that Python does not
+know yet, such as U+1FACD of Unicode 17, are shown like the others."""
+
+_FLAG, _TAG_END = "\U0001f3f4", "\U000e007f"
+_FLAGS = frozenset(
+    _FLAG + "".join(chr(0xE0000 + ord(letter)) for letter in region) + _TAG_END
+    for region in ("gbeng", "gbsct", "gbwls")
+)
+"""The flags spelled with invisible tags that are in general use, and no others: tags can hide text."""
 
 BLANKS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 """Letters and marks that show nothing (Default_Ignorable_Code_Point)."""
@@ -31,11 +57,16 @@ def safe(text: str, *, multiline: bool = False) -> str:
 
     That is controls, format characters, line separators, lone surrogates, private and unassigned code
     points. A newline becomes `\n`; with `multiline`, a line break and an indent. Kept of the invisible are
-    only the joiners and variation selectors that emoji and the Arabic and Indic scripts are written with.
+    only the joiners, variation selectors and tags that emoji, flags and the Arabic and Indic scripts are
+    written with. Of more than `MAX_MARKS` marks on one letter the next one is escaped, and the rest left out.
     """
     shown: list[str] = []
+    marks = 0
     for at, char in enumerate(text):
-        if char == "\n":
+        marks = marks + 1 if _is_mark(char) else 0
+        if marks > MAX_MARKS:
+            shown.append(_escape(char) if marks == MAX_MARKS + 1 else "")
+        elif char == "\n":
             shown.append("\n" + INDENT if multiline else "\\n")
         elif char == "\t":
             shown.append("\\t")
@@ -49,12 +80,17 @@ def safe(text: str, *, multiline: bool = False) -> str:
 def escape(written: str) -> str:
     """`written` with all that could drive a terminal or split a line as `\\uXXXX`.
 
-    That is Unicode's categories C* (control, format, private, unassigned), Zl and Zp. Inside a JSON string
-    the result means the same.
+    That is Unicode's categories C* (control, format, private, unassigned), Zl and Zp, and more than
+    `MAX_MARKS` marks on one letter. Inside a JSON string the result means the same.
     """
-    if written.isprintable():
+    if written.isascii() and written.isprintable():
         return written
-    return "".join(char if _harmless(char) else _json_escape(char) for char in written)
+    escaped: list[str] = []
+    marks = 0
+    for char in written:
+        marks = marks + 1 if _is_mark(char) else 0
+        escaped.append(char if _harmless(char) and marks <= MAX_MARKS else _json_escape(char))
+    return "".join(escaped)
 
 
 def _harmless(char: str) -> bool:
@@ -97,8 +133,27 @@ def _visible(text: str, at: int) -> bool:
         return _joins_script(text, at) or (char == _ZWJ and _joins_emoji(text, at))
     if char in SELECTORS:
         return at > 0 and _takes_selector(text[at - 1])
+    if is_new_pictograph(char):
+        return True
+    if "\U000e0020" <= char <= _TAG_END:
+        return _spells_flag(text, at)
     category = unicodedata.category(char)
     return category[0] != "C" and category not in ("Zl", "Zp") and char not in BLANKS
+
+
+def is_new_pictograph(char: str) -> bool:
+    """Whether it is an emoji, or a place kept for one, that Python's tables do not have yet."""
+    return unicodedata.category(char) == "Cn" and any(ord(char) in block for block in _PICTOGRAPHS)
+
+
+def _is_mark(char: str) -> bool:
+    return char > "\u02ff" and unicodedata.category(char) in ("Mn", "Me")
+
+
+def _spells_flag(text: str, at: int) -> bool:
+    """Whether the tag belongs to a flag that is spelled so: seven characters, the black flag first."""
+    start = text.rfind(_FLAG, max(at - 6, 0), at)
+    return start >= 0 and text[start : start + 7] in _FLAGS
 
 
 def _joins_script(text: str, at: int) -> bool:
@@ -120,10 +175,10 @@ def _joins_emoji(text: str, at: int) -> bool:
 
 
 def _is_pictograph(char: str) -> bool:
-    return char != "" and unicodedata.category(char) == "So"
+    return char != "" and (unicodedata.category(char) == "So" or char in _SYMBOLS or is_new_pictograph(char))
 
 
 def _takes_selector(base: str) -> bool:
     """Symbols, digits, punctuation (keycaps, `!!`) and letters without case (ideographs, Mongolian)."""
     category = unicodedata.category(base)
-    return base not in BLANKS and (category[0] in "SNP" or category == "Lo")
+    return base not in BLANKS and (category[0] in "SNP" or category == "Lo" or _is_pictograph(base))

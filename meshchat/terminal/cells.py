@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from prompt_toolkit.utils import get_cwidth
 
+from meshchat.chat.render import EMOJI_FORM, is_new_pictograph
+
 MAX_CLUSTER = 12
 """Code points drawn in one cell: the longest emoji have 10; what a stranger stacks on top of that is cut."""
 
-_ZWJ, _EMOJI_FORM = "\u200d", "\ufe0f"
+_ZWJ = "\u200d"
 _FLAG_LETTERS = range(0x1F1E6, 0x1F200)
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 
@@ -39,13 +41,13 @@ def clusters(text: str) -> Iterator[tuple[str, int]]:
     """What of `text` stands in a cell each, with its width."""
     at = 0
     while at < len(text):
-        start, width = at, get_cwidth(text[at])
+        start, width = at, 2 if is_new_pictograph(text[at]) else get_cwidth(text[at])
         flag = ord(text[at]) in _FLAG_LETTERS
         at += 1
         if flag and at < len(text) and ord(text[at]) in _FLAG_LETTERS:
             at, width = at + 1, 2
         while at < len(text) and (extends(text[at]) or text[at - 1] == _ZWJ):
-            if text[at] == _EMOJI_FORM:
+            if text[at] == EMOJI_FORM:
                 width = 2
             at += 1
         if width == 0 and extends(text[start]):  # a mark with nothing to stand on
@@ -61,7 +63,8 @@ def characters(text: str) -> list[str]:
 
 def extends(char: str) -> bool:
     """Whether the character stands in the cell of the one before it."""
-    return (get_cwidth(char) == 0 and unicodedata.category(char) != "Cc") or ord(char) in _SKIN_TONES
+    nothing = get_cwidth(char) == 0 and unicodedata.category(char) != "Cc" and not is_new_pictograph(char)
+    return nothing or ord(char) in _SKIN_TONES
 
 
 def cells(text: str, style: str = "") -> Row:

@@ -10,9 +10,10 @@ from typing import Self
 from meshchat.chat import render
 from meshchat.chat.localtime import Zone
 from meshchat.client.model import Model
-from meshchat.terminal.editor import Editor, columns
+from meshchat.terminal.editor import Editor
 from meshchat.terminal.keyboard import Keyboard
 from meshchat.terminal.lines import LineFront
+from meshchat.terminal.widths import columns
 
 PLAIN_WIDTH = 80
 """Columns of a terminal that does not say how many it has."""

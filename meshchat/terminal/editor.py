@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from meshchat.chat.render import safe
 from meshchat.terminal.front import Leave
+from meshchat.terminal.widths import char_columns, columns
 
 MAX_TYPED = 64 * 1024
 """Characters kept of one line; what follows is dropped. Eight times what a message may have, so that a line
@@ -25,25 +26,9 @@ CUT_MARK = "<"
 """Stands for the beginning of a line that is longer than the row."""
 
 _MIN_WIDTH = 4
-_EMOJI_FORM = "\ufe0f"
-"""Makes some characters wide, on some terminals."""
 
 _ENTER, _INTERRUPT, _END = "\r\n", "\x03", "\x04"
 _BACKSPACE, _KILL_LINE, _KILL_WORD, _CLEAR, _ESCAPE = "\x08\x7f", "\x15", "\x17", "\x0c", "\x1b"
-
-
-def char_columns(char: str) -> int:
-    """Columns that a visible character takes: 0, 1 or 2; where terminals differ, the most."""
-    if char == _EMOJI_FORM:
-        return 1
-    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def columns(text: str) -> int:
-    """Columns that visible text takes."""
-    return sum(map(char_columns, text))
 
 
 def tail(text: str, width: int, cut: bool = False) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from meshchat.chat.localtime import Zone, format_local
 from meshchat.chat.render import escape, message_line, safe
 from meshchat.client.messages import time_ms
+from meshchat.terminal.widths import columns, padded
 
 HISTORY_FIELDS = ("id", "room", "user", "time", "text", "router")
 """What `history --json` prints of a message, in this order: scripts depend on it."""
@@ -31,12 +32,12 @@ def history_text(message: Item, zone: Zone) -> str:
     return message_line(written, message["user"], message["text"], unknown=unknown)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
     """The lines of a table with these column titles; None and missing values show as `-`."""
-    cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells = [list(titles), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     for row in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield "  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def rooms(items: Sequence[Item], zone: Zone) -> Iterator[str]:
@@ -83,9 +84,9 @@ def codes(items: Sequence[Item], _: Zone) -> Iterator[str]:
 
 def fields(item: Item) -> Iterator[str]:
     """A status or a clock: a field a line, what is nested beside its name or below it."""
-    width = max((len(name) for name in item), default=0)
+    width = max((columns(safe(name)) for name in item), default=0)
     for name, value in item.items():
-        title = f"{safe(name):<{width}}  "
+        title = padded(safe(name), width) + "  "
         if isinstance(value, list) and value:
             for entry in value:
                 yield title + _cell(entry)

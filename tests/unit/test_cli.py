@@ -12,6 +12,7 @@ import pytest
 
 from meshchat.client.connection import ControlClient
 from meshchat.identity.meshkey import MeshKey, mesh_key_text
+from meshchat.terminal.widths import columns
 from tests.unit.fakeserver import PATIENCE, FakeDaemon
 from tests.unit.people import TOP, Terminal, command, environment, run
 
@@ -423,3 +424,11 @@ def test_what_is_read_has_bounds(daemon: FakeDaemon, tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(marked)
     out(chat(daemon, "send", "1", "hi", "--user", "abc", "--password-file", str(tmp_path / "password")))
     assert "sends" in out(chat(daemon, "key", "add", "-", stdin=b"\xef\xbb\xbfabcd\r\n"))
+
+
+def test_tables_stand_straight_whatever_the_names_are(daemon: FakeDaemon) -> None:
+    for room in ("日本語の部屋", "e\u0301te\u0301", "plain"):
+        daemon.hear("bob", "hi", room=room)
+    rows = out(chat(daemon, "rooms")).splitlines()
+    starts = {columns(row) - columns(row.split(maxsplit=1)[1]) for row in rows}
+    assert len(starts) == 1, rows

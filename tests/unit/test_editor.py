@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshchat.chat.render import safe
-from meshchat.terminal.editor import MAX_TYPED, Editor, columns
+from meshchat.terminal.editor import MAX_TYPED, Editor
 from meshchat.terminal.front import Leave
+from meshchat.terminal.widths import columns
 from tests.unit.screen import Screen
 
 TEXTS = st.text(
