@@ -150,7 +150,7 @@ def _zone() -> "Zone":
     except ConfigError:  # the daemon is who reports it
         configured = ""
     try:
-        return Zone(system_zone(configured))
+        return system_zone(configured)
     except ConfigError:
         return Zone()
 

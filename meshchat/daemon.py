@@ -261,9 +261,9 @@ def _retention_ms(config: Config) -> int | None:
 def _zone(config: Config) -> Zone:
     """The configured zone, which has to be readable; else the machine's, or UTC where that is odd."""
     if config.timezone:
-        return Zone(system_zone(config.timezone))
+        return system_zone(config.timezone)
     try:
-        return Zone(system_zone())
+        return system_zone()
     except ConfigError as error:
         log.warning("%s Until then times are UTC.", error)
         return Zone()

@@ -6,11 +6,13 @@ names (`<+0330>-3:30`) and misplaces rules beyond a day (`M3.4.4/26`, `M3.5.0/-1
 zone that OpenWrt can store goes the same way.
 """
 
+import bisect
 import datetime
 import functools
 import re
 from dataclasses import dataclass
 
+from meshchat.chat.zonefile import ZoneTable
 from meshchat.errors import ConfigError, UsageError
 from meshchat.units import parse_clock_time, parse_duration
 
@@ -32,6 +34,9 @@ _ZONE = re.compile(
     re.ASCII,
 )
 """POSIX.1-2024, "Other environment variables", TZ; the hours of a rule's time by RFC 8536, 3.3.1."""
+
+_NAMES_SINCE = 946_684_800
+"""The year 2000: people write the names that times are called by today, not those of their grandparents."""
 
 _US_RULES = ("M3.2.0", None, "M11.1.0", None)
 """What glibc takes for a zone with daylight saving time and no rules, such as `EST5EDT`."""
@@ -64,11 +69,15 @@ class _YearlyMoment:
 
 
 class Zone:
-    """A time zone by a POSIX TZ string, such as `CET-1CEST,M3.5.0,M10.5.0/3` or `<+0330>-3:30`."""
+    """A time zone by a POSIX TZ string, such as `CET-1CEST,M3.5.0,M10.5.0/3` or `<+0330>-3:30`.
 
-    def __init__(self, text: str = "UTC") -> None:
+    Where the machine has a table of the zone, that goes before the rule up to its last change.
+    """
+
+    def __init__(self, text: str = "UTC", table: ZoneTable | None = None) -> None:
         """Reads `text`; raises `ConfigError` naming it where it is no POSIX time zone."""
         self.text = text
+        self._table = table if table is not None and table.changes else None
         plain = {"": "UTC0", "UTC": "UTC0", "GMT": "GMT0"}.get(text, text)
         match = _ZONE.fullmatch(plain) if len(plain) <= 128 else None
         try:
@@ -100,6 +109,16 @@ class Zone:
     @functools.lru_cache(maxsize=16)  # noqa: B019 - a daemon has one zone for as long as it runs
     def _changes(self, year: int) -> tuple[tuple[int, tuple[int, str]], ...]:
         """The changes in and around `year`: (UTC seconds, (offset in seconds, abbreviation) from then on)."""
+        if self._table is None:
+            return self._by_rule(year)
+        first = _new_year(year - 1)
+        last = self._table.changes[-1].moment
+        listed = [each for each in self._table.changes if first <= each.moment < _new_year(year + 2)]
+        by_rule = [change for change in self._by_rule(year) if change[0] > last]
+        return (*((each.moment, (each.offset, each.name)) for each in listed), *by_rule)
+
+    @functools.lru_cache(maxsize=16)  # noqa: B019 - as above
+    def _by_rule(self, year: int) -> tuple[tuple[int, tuple[int, str]], ...]:
         if self._start is None or self._end is None:
             return ()
         changes = []
@@ -111,8 +130,12 @@ class Zone:
 
     def _at(self, seconds: int) -> tuple[int, str]:
         """(offset in seconds, abbreviation) at a UTC second."""
+        if self._table is not None and seconds < self._table.changes[-1].moment:
+            number = bisect.bisect_right(self._table.changes, seconds, key=lambda change: change.moment)
+            change = self._table.changes[number - 1] if number else self._table.first
+            return change.offset, change.name
         current = self._standard
-        for moment, after in self._changes(_year(seconds)):
+        for moment, after in self._by_rule(_year(seconds)):
             if moment > seconds:
                 break
             current = after
@@ -127,18 +150,20 @@ class Zone:
 
     def abbreviations(self) -> frozenset[str]:
         """The names by which the zone calls its own time, such as CET and CEST."""
-        return frozenset((self._standard[1], self._daylight[1]))
+        listed = () if self._table is None else self._table.changes
+        lately = (change.name for change in listed if change.moment >= _NAMES_SINCE)
+        return frozenset((self._standard[1], self._daylight[1], *lately))
 
     def moments(self, shown: int) -> list[int]:
         """The UTC seconds at which the local clock shows `shown`, ascending.
 
         Two where clocks were put back over it; where they were put forward over it, the moment they were.
         """
-        offsets = {self._standard[0], self._daylight[0]}
+        changes = self._changes(_year(shown))
+        offsets = {after[0] for _, after in changes} | {self._at(shown + far)[0] for far in (-DAY, DAY)}
         found = sorted(shown - offset for offset in offsets if self._at(shown - offset)[0] == offset)
         if found:
             return found
-        changes = self._changes(_year(shown))
         return [
             moment
             for moment, (after, _) in changes
@@ -165,6 +190,11 @@ def _yearly(date: str, time: str | None) -> _YearlyMoment:
     if not usable:
         raise ValueError
     return _YearlyMoment(date, 7200 if time is None else _seconds(time, 167))
+
+
+def _new_year(year: int) -> int:
+    """The UTC second at which a year begins."""
+    return (datetime.date(max(year, 1), 1, 1).toordinal() - EPOCH.toordinal()) * DAY
 
 
 def _year(seconds: int) -> int:

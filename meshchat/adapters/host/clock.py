@@ -6,6 +6,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from meshchat.byhand import read_bytes, read_text
+from meshchat.chat.localtime import Zone
+from meshchat.chat.zonefile import MAX_ZONE_FILE, Change, parse_zone_file
+from meshchat.errors import ConfigError, FileRefused
 from meshchat.protocol.instant import Instant
 
 POLL = 4.0
@@ -102,41 +106,48 @@ class SystemClock:
 # --- The system's time zone -----------------------------------------------------------------------------
 
 
-def system_zone(configured: str = "", root: Path = Path("/")) -> str:
-    """The POSIX TZ string of the time zone to show times in.
+def system_zone(configured: str = "", root: Path = Path("/")) -> Zone:
+    """The time zone to show times in, as `date` shows them on this machine.
 
-    That is `configured`, else $TZ, else /etc/TZ (OpenWrt), else that of /etc/localtime, else UTC. A name such
-    as Europe/Berlin becomes the rule at the end of its file where the machine has it (RFC 8536, 3.3), and is
-    returned as it is where not. `root` is where /etc is looked for.
+    That is `configured`, else $TZ, else /etc/TZ (OpenWrt), else /etc/localtime, else UTC. A name such as
+    Europe/Berlin is looked up in the machine's tables; a POSIX rule stands for itself. `root` is where /etc
+    is looked for. Raises `ConfigError` where the text is neither.
     """
     text = configured or os.environ.get("TZ", "") or _first_line(root / "etc/TZ")
     if not text:
-        return _footer(root / "etc/localtime") or "UTC"
+        return _by_table(root / "etc/localtime") or Zone()
     text = text.removeprefix(":")
     if text.startswith("/"):
-        return _footer(Path(text)) or text
+        return _by_table(Path(text)) or Zone(text)
     if _ZONE_NAME.fullmatch(text):
         import zoneinfo  # here, for on a router the zone is mostly a rule already
 
         for top in zoneinfo.TZPATH:
-            if rule := _footer(Path(top) / text):
-                return rule
-    return text
+            if zone := _by_table(Path(top) / text):
+                return zone
+    return Zone(text)
 
 
 def _first_line(file: Path) -> str:
     try:
-        return (file.read_text("ascii", "replace").splitlines() or [""])[0].strip()
-    except OSError:
+        return read_text(file).partition("\n")[0].strip()
+    except FileRefused:
         return ""
 
 
-def _footer(file: Path) -> str:
-    """The POSIX TZ string on the last line of a TZif file; empty where there is none."""
+def _by_table(file: Path) -> Zone | None:
+    """The zone of a TZif file; None where there is none, or it cannot be used."""
     try:
-        content = file.read_bytes()
-    except OSError:
-        return ""
-    _, newline, last = content.removesuffix(b"\n").rpartition(b"\n")
-    usable = content.startswith(b"TZif") and content.endswith(b"\n") and newline
-    return last.decode("ascii", "replace") if usable else ""
+        table = parse_zone_file(read_bytes(file, MAX_ZONE_FILE))
+        last = table.changes[-1] if table.changes else table.first
+        return Zone(table.rule or _rule_of(last), table)
+    except (FileRefused, ValueError, ConfigError):
+        return None
+
+
+def _rule_of(change: Change) -> str:
+    """A zone that stays as it became, as a POSIX TZ string."""
+    minutes, seconds = divmod(abs(change.offset), 60)
+    return (
+        f"<{change.name:+>3}>{'-' if change.offset > 0 else ''}{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+    )

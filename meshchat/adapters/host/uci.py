@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from meshchat.adapters.host.clock import system_zone
-from meshchat.chat.localtime import Zone
 from meshchat.config import FIXED, SETTINGS, SYSTEM, checked, parse, toml
 from meshchat.errors import ConfigError, Contradiction
 
@@ -102,7 +101,7 @@ def _check(name: str, value: Any, source: str) -> object:
     """`value` itself, where the setting accepts it; raises `ConfigError`."""
     checked(name, value, source)
     if name == "timezone" and value:
-        Zone(system_zone(value))
+        system_zone(value)
     return value
 
 
