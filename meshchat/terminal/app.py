@@ -28,7 +28,7 @@ def run(socket: str, zone: Zone, *, plain: bool) -> int:
     """Talks to the person at the terminal until he leaves; returns the exit status.
 
     `zone` is for the times shown; `plain` forgoes the screen. Raises `DaemonGone` where no daemon answers at
-    the start. The status is 1 where lines of a pipe could not be sent.
+    the start. The status is 1 where a pipe did not get into a room, or something in it was not done.
     """
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding lacks is escaped: a message must never end the conversation.
@@ -62,7 +62,10 @@ async def _run(daemon: Daemon, zone: Zone, keyboard: Keyboard | None, plain: boo
         for line in conversation.outbox.lines:
             lines.show(f"Not sent to room {line.room}: {line.text}")
         await daemon.close()
-    return 1 if conversation.outbox.lines and not lines.attended else 0
+    if lines.attended:
+        return 0
+    is_in = model.current is not None or not lines.was_fed
+    return 0 if is_in and not conversation.outbox.lines and not conversation.failed else 1
 
 
 def _can_draw() -> bool:
@@ -131,8 +134,10 @@ async def _take(front: Front, conversation: Conversation, line: str) -> None:
         try:
             await execute(conversation, line)
         except DaemonGone:
+            conversation.failed = True
             front.show("The daemon does not answer: say it again when it does.")
         except MeshchatError as error:
+            conversation.failed = True
             front.show(str(error))
     elif line.strip():
         await conversation.say(line[1:] if line.startswith("//") else line)

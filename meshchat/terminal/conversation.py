@@ -68,6 +68,8 @@ class Conversation:
         self._sent = Seen()
         """Ids of the lines sent from here, which an echoing front end shows already."""
         self._refused: list[Line] = []
+        self.failed = False
+        """Whether something that was said or asked for was not done: scripts want to know."""
         self._slowed = False
         self._loaded = asyncio.Event()
         self._unshown: set[str] = set()
@@ -484,6 +486,7 @@ class Conversation:
             return
         if error.code == NOT_LOGGED_IN:
             raise LoggedOut
+        self.failed = True
         await self.outbox.drop_first()
         if self.front.put_back(line.text):
             self.front.show(f"Not sent: {error}")

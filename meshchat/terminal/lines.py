@@ -53,6 +53,8 @@ class LineFront:
         self._ended = False
         self._reading = False
         self._at_question = False
+        self.was_fed = False
+        """Whether anything at all was read."""
 
     @property
     def attended(self) -> bool:
@@ -151,6 +153,7 @@ class LineFront:
             data = os.read(self._input, READ_SIZE)
         except OSError:  # the terminal was closed
             data = b""
+        self.was_fed = self.was_fed or bool(data)
         if not data:
             self._ended = True
             self._pause()

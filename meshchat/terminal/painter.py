@@ -17,6 +17,9 @@ from meshchat.terminal.view import View
 
 MAX_INPUT_ROWS = 5
 
+ROWS_WITH_STATUS = 3
+"""Rows of a terminal from which on one is for the status line: of two, the other is for messages."""
+
 ROW_CLASSES = 251
 """Rows with doubtful widths are drawn whole or not at all: each has one of so many style classes, so that
 all cells of a row that replaces another differ from those before. More than the rows of any terminal."""
@@ -76,16 +79,19 @@ class Painter(Container):
         # The last column stays free: behind it terminals differ about where the cursor is.
         inner = max(width - 1, 1)
         typed, cursor = self._input(inner, max(min(MAX_INPUT_ROWS, height - 2), 1))
-        rows = self._drawn.view.rows(inner, max(height - len(typed) - 1, 0), self._drawn.pending())
-        text, style = self._drawn.status(inner)
-        status = fit(cells(self._drawn.drawable(text), style), inner)
-        status += [Cell(" ", 1, style)] * (inner - columns(status))
-        for y, row in enumerate([*rows, status, *typed][-height:]):
+        below = [*([self._status(inner)] if height >= ROWS_WITH_STATUS else []), *typed]
+        rows = self._drawn.view.rows(inner, max(height - len(below), 0), self._drawn.pending())
+        for y, row in enumerate([*rows, *below][-height:]):
             self._draw(screen, y, row)
         screen.height, screen.width = height, width
         screen.set_cursor_position(self._window, Point(cursor.x, height - len(typed) + cursor.y))
         screen.show_cursor = True
         screen.visible_windows_to_write_positions[self._window] = write_position
+
+    def _status(self, width: int) -> Row:
+        text, style = self._drawn.status(width)
+        status = fit(cells(self._drawn.drawable(text), style), width)
+        return status + [Cell(" ", 1, style)] * (width - columns(status))
 
     def _input(self, width: int, most: int) -> tuple[list[Row], Point]:
         """The rows of the input, the cursor's among them, and where in them it is."""

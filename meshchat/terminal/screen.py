@@ -9,6 +9,7 @@ import asyncio
 import locale
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,7 @@ from typing import Self
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import BufferControl, Layout, Window
@@ -39,6 +41,7 @@ from meshchat.terminal.keyboard import Keyboard
 from meshchat.terminal.navigation import neighbour
 from meshchat.terminal.painter import Painter
 from meshchat.terminal.palette import has_256
+from meshchat.terminal.pasting import PasteWatch
 from meshchat.terminal.view import Look, View
 
 REDRAW_S = 0.05
@@ -123,6 +126,10 @@ class Screen:
             enable_page_navigation_bindings=False,
         )
         self._app.ttimeoutlen = 0.05
+        self._watch = PasteWatch(time.monotonic)
+        self._app.key_processor.before_key_press += lambda keys: self._watch.key(len(keys.input_queue))
+        self._is_pasted = False
+        """Whether line ends in the input came with a paste, and nobody has seen it through yet."""
         self._running: asyncio.Task[None] | None = None
         self._looking_back: asyncio.Task[None] | None = None
         *lines, rest = typed_ahead.replace("\r", "\n").split("\n")
@@ -323,6 +330,10 @@ class Screen:
         for number in range(1, 10):
             on("escape", str(number), do=partial(self._go, number))
 
+        @bindings.add(Keys.Any, filter=Condition(lambda: len(self.buffer.text) >= MAX_INPUT))
+        def full(_: KeyPressEvent) -> None:
+            self.ring()
+
         @bindings.add(Keys.BracketedPaste)
         def paste(event: KeyPressEvent) -> None:
             self._paste(event.data.replace("\r\n", "\n").replace("\r", "\n"))
@@ -338,11 +349,26 @@ class Screen:
             self.show(f"Of what you pasted only the first {room} characters were taken.")
 
     def _enter(self) -> None:
+        """Sends what was typed; what a terminal pasted without brackets, only once a person has seen it."""
+        if not self.prompt and self._watch.ends_line():
+            self._is_pasted = True
+            if len(self.buffer.text) < MAX_INPUT:
+                self.buffer.insert_text("\n")
+            return
         text = self.buffer.text
+        if self._is_pasted:
+            text = text.rstrip("\n")
+            self._is_pasted = False
+            if (lines := text.count("\n") + 1) > 1:
+                self.buffer.document = Document(text, len(text))
+                self.show(
+                    f"You have pasted {lines} lines: Enter sends them as one message, Ctrl-C drops them."
+                )
+                return
         if not self.prompt and statusline.too_long(text):
             self.ring()
             return
-        if self._lines.qsize() >= MAX_TYPED:  # a paste, not bracketed, while the daemon is gone
+        if self._lines.qsize() >= MAX_TYPED:  # the daemon is gone
             self.ring()
             return
         self._clear()
@@ -357,6 +383,7 @@ class Screen:
             self._typed.append(text)
         self.buffer.reset()
         self.choices, self._recalled = [], 0
+        self._is_pasted = False
 
     def _recall(self, step: int) -> None:
         """To the row above or below of the input; at its end, to what was typed before or after it."""
@@ -398,6 +425,9 @@ class Screen:
     def _complete(self, step: int) -> None:
         """The first Tab completes as far as all choices agree, further ones go through them."""
         if self.prompt:
+            return
+        if self._watch.is_surely_paste:
+            self.buffer.insert_text("\t")
             return
         if self.choices and self._completed:
             document, word = self._completed

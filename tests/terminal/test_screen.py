@@ -44,7 +44,7 @@ def test_wrong_passwords_slow_down_and_never_lock_out(daemon: FakeDaemon) -> Non
             person.shows_last("Username:")
             person.say("abc")
             person.shows_last("Password:")
-            person.say(password)
+            person.say_unseen(password)
         rows = person.shows("Logged in as: abc")
         assert "\n".join(rows).count("Username or password is invalid") == 4
         assert not [row for row in rows if "wrong" in row or "secret" in row]
@@ -266,6 +266,47 @@ def test_a_paste_of_several_lines_is_one_message(daemon: FakeDaemon) -> None:
         person.say("two")
         person.shows("abc: one", "           two .")
     assert daemon.texts() == [lines, "one\ntwo"]
+
+
+def test_a_paste_that_is_not_bracketed_waits_for_a_person(daemon: FakeDaemon) -> None:
+    account(daemon)
+    lines = [f"row {number:03} of the list" for number in range(300)]
+    with sit_down(daemon) as person:
+        person.log_in()
+        person.paste_unbracketed("".join(f"{line}\n" for line in lines))
+        person.shows("row 299 of the list")
+        person.keys("Enter")
+        person.shows("You have pasted 300 lines")
+        assert daemon.texts() == []
+        person.keys("Enter")
+        person.shows("row 299 of the list .")
+        assert daemon.texts() == ["\n".join(lines)]
+        person.paste_unbracketed("only one\tline of a list\n")
+        person.shows("only one")
+        person.keys("Enter")
+        person.shows("abc: only one\\tline of a list .")
+        person.paste_unbracketed("first\nsecond\n")
+        person.shows("second")
+        person.keys("C-c")
+        person.say("typed")
+        person.shows("abc: typed .")
+    assert daemon.texts()[1:] == ["only one\tline of a list", "typed"]
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_terminal_of_few_rows_shows_what_is_said(daemon: FakeDaemon, rows: int) -> None:
+    account(daemon)
+    daemon.hear("bob", "before")
+    with sit_down(daemon) as person:
+        person.log_in()
+        person.resize(40, rows)
+        daemon.hear("bob", "hi")
+        person.shows_line("22:26 bob: hi", at=0)
+        person.keys("PageUp", "PageDown", "Home", "End")
+        person.say("hello")
+        person.shows_line("22:26 abc: hello .", at=0)
+        person.resize(80, 24)
+        person.shows("22:26 bob: before", "22:26 bob: hi", "22:26 abc: hello .")
 
 
 def test_the_limit_is_seen_before_it_is_met_and_the_text_is_kept(daemon: FakeDaemon) -> None:
@@ -572,11 +613,11 @@ def test_wrong_passwords_never_lock_anybody_out(daemon: FakeDaemon) -> None:
             person.shows_times("Username:", refused + 1)
             person.say("abc")
             person.shows_times("Password:", refused + 1)
-            person.say("wrong")
+            person.say_unseen("wrong")
         person.shows_times("Username:", 5)
         person.say("abc")
         person.shows_times("Password:", 5)
-        person.say("secret")
+        person.say_unseen("secret")
         person.shows("Logged in as: abc")
 
 
@@ -658,12 +699,12 @@ def test_the_password_is_changed_and_never_shown(daemon: FakeDaemon) -> None:
         person.log_in()
         person.say("/passwd")
         person.shows_line("Old password:", at=-1)
-        person.say("secret")
+        person.say_unseen("secret")
         person.shows_line("Choose a password:", at=-1)
         person.type("better")
         person.keys("Enter")
         person.shows_line("The same again:", at=-1)
-        person.say("better")
+        person.say_unseen("better")
         rows = person.shows("The password has been changed")
         assert not [row for row in rows if "secret" in row or "better" in row]
     with ControlClient(daemon.path) as client:
@@ -709,7 +750,7 @@ def test_an_account_closed_meanwhile_leads_back_to_the_login(daemon: FakeDaemon)
         person.shows_times("Username:", 2)
         person.say("eve")
         person.shows_times("Password:", 2)
-        person.say("secret")
+        person.say_unseen("secret")
         person.shows("eve: still here .")
     assert daemon.texts() == ["still here"]
 

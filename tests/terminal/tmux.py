@@ -1,16 +1,23 @@
 """A real terminal, under tmux, and the person in front of it: what he types, and the screen that he sees."""
 
+import fcntl
 import os
 import re
 import select
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from meshchat.terminal.pasting import GOES_ON
 from tests.unit.fakeserver import PATIENCE
 from tests.unit.people import command, environment
+
+SHOWN = 3.0
+"""Seconds at most for what was typed to be shown as it is, which not all of it is: passwords, escapes."""
 
 SIZES = ((80, 24), (40, 15), (200, 50))
 """Columns and rows: the usual terminal, a telephone's, a large one."""
@@ -35,6 +42,7 @@ class Screen:
         self._tmux = ["tmux", "-S", str(home / "tmux"), "-f", os.devnull]
         self._pipe = home / "output"
         self._bells = 0
+        self._typed = ""
         os.mkfifo(self._pipe)
         # Opened for both, or it would wait for a writer.
         self._output = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
@@ -59,9 +67,15 @@ class Screen:
     def type(self, text: str) -> None:
         """Types the text, without Enter."""
         self._call("send-keys", "-l", "--", text)
+        self._typed = text
 
     def keys(self, *names: str) -> None:
         """Presses keys by tmux's names: `Enter`, `PageUp`, `M-2`, `C-n`."""
+        # They come when the text is on the screen: what comes all at once is taken for a paste.
+        text, self._typed = self._typed.strip()[-8:], ""
+        deadline = time.monotonic() + SHOWN
+        while text not in self._up_to_cursor() and time.monotonic() < deadline:
+            self._drain(0.2)
         self._call("send-keys", *names)
 
     def say(self, text: str) -> None:
@@ -69,10 +83,27 @@ class Screen:
         self.type(text)
         self.keys("Enter")
 
+    def say_unseen(self, text: str) -> None:
+        """The same where nothing of it is shown: a password."""
+        self.type(text)
+        self._typed = ""
+        self.keys("Enter")
+
+    def _up_to_cursor(self) -> str:
+        row = self.cursor[1]
+        return "".join(self.rows[max(row - 1, 0) : row + 1])
+
     def paste(self, text: str) -> None:
         """Pastes as terminals do: bracketed where the program has asked for that."""
         subprocess.run([*self._tmux, "load-buffer", "-"], input=text.encode(), check=True, timeout=PATIENCE)
         self._call("paste-buffer", "-p")
+
+    def paste_unbracketed(self, text: str) -> None:
+        """Pastes as poor terminals do: as if it were typed, very fast."""
+        subprocess.run([*self._tmux, "load-buffer", "-"], input=text.encode(), check=True, timeout=PATIENCE)
+        self._call("paste-buffer")
+        self._until(lambda _: not self._unread(), "the paste read")
+        time.sleep(2 * GOES_ON)  # a person's pause, by which the program tells that this was all
 
     def log_in(self, user: str = "abc", password: str = "secret", room: str = "1") -> None:
         """Answers the questions, and waits for the room."""
@@ -81,7 +112,7 @@ class Screen:
         self.shows("Username:")
         self.say(user)
         self.shows("Password:")
-        self.say(password)
+        self.say_unseen(password)
         self.shows("Room Number [")
         self.say(room)
         self.shows_line("> ", at=-1)
@@ -196,6 +227,17 @@ class Screen:
             # A program's end writes nothing: the screen is looked at once a second all the same.
             self._drain(min(left, 1.0))
         return rows
+
+    def _unread(self) -> int:
+        """Bytes that were typed and not read by the program yet."""
+        try:
+            keyboard = os.open(f"/proc/{self.pid}/fd/0", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:  # the program has ended
+            return 0
+        try:
+            return int.from_bytes(fcntl.ioctl(keyboard, termios.FIONREAD, bytes(4)), sys.byteorder)
+        finally:
+            os.close(keyboard)
 
     def _drain(self, seconds: float) -> None:
         """Waits so long for something to be written to the terminal, and takes it away."""
