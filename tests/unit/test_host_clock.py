@@ -200,7 +200,7 @@ ZONES = (
         "Asia/Gaza",
         "America/Nuuk",
         "Pacific/Apia",
-        "Antarctica/Troll",
+        "America/Caracas",
     ),
 )
 
