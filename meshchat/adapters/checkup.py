@@ -319,8 +319,11 @@ class Checkup:
 
     def _check_twins(self) -> Iterator[Finding]:
         """Is there another router with this one's key? Such two never hear each other."""
+        mine = {host for one in self._machine.interfaces().values() for host in one.addresses}
         for (link, origin), heard_at in self._report.twins.items():
-            if self._now.mono - heard_at > NEIGHBOUR_LIFETIME:
+            # The loopback interface gives a machine its own datagrams back.
+            is_echo = self._network.words(link, origin) in mine
+            if is_echo or self._now.mono - heard_at > NEIGHBOUR_LIFETIME:
                 continue
             text = (
                 f"{self._network.words(link, origin)} on {link} speaks under this router's own key: both "

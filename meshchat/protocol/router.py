@@ -280,7 +280,7 @@ class Router:
         return self._done(now)
 
     def _note_twin(self, link_name: str, origin: Origin, now: Instant) -> None:
-        """What comes in was not sent here: the kernel gives nobody his own multicast or address back."""
+        """Somebody else has this key, or an interface gives back what was sent: the address tells which."""
         if len(self._twins) < _MAX_LATER or (link_name, origin) in self._twins:
             self._twins[link_name, origin] = now.mono
 
