@@ -421,7 +421,7 @@ def test_what_is_read_has_bounds(daemon: FakeDaemon, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "nobody has written" in failed(chat(daemon, "import", str(tmp_path / "pipe")))
     marked = b"\xef\xbb\xbfsecret\r\nmore"
-    key = mesh_key_text(bytes(32)).encode()
+    key = mesh_key_text(MeshKey(bytes(32))).encode()
     (tmp_path / "password").write_bytes(marked)
     out(chat(daemon, "send", "1", "hi", "--user", "abc", "--password-file", str(tmp_path / "password")))
     assert "sends" in out(chat(daemon, "key", "add", "-", stdin=b"\xef\xbb\xbf" + key + b"\r\n"))
