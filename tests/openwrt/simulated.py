@@ -66,7 +66,7 @@ tr '\\0' '\\n' | awk 'NR % 2 { name = $0; next }
     "seal-with": """#!/bin/sh
 read -r key
 case $key in *1*|*bad*) echo "A mesh key is 56 letters and digits." >&2; exit 1 ;; esac
-[ "$key" != new ] || key=NEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWK
+[ "$key" != new ] || key=NEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNEWKEYNE
 before=$(grep -vxF "$key" "$1/mesh.keys" 2>/dev/null | head -n 1)
 umask 077
 printf '%s\\n' "$key" ${before:+"$before"} >"$1/mesh.keys"
