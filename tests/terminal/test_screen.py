@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from meshchat.chat import limits
 from meshchat.client.connection import ControlClient
 from tests.terminal.tmux import SIZES, Screen
 from tests.unit.chats import Chat
@@ -769,15 +770,23 @@ def test_a_refused_text_comes_back_into_the_line(daemon: FakeDaemon) -> None:
     assert daemon.texts() == ["precious words"]
 
 
+@pytest.fixture
+def _strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that finds ordinary typing too fast."""
+    monkeypatch.setattr(limits, "PERSON_RATE", 0.2)
+    monkeypatch.setattr(limits, "PERSON_BURST", 2.0)
+
+
+@pytest.mark.usefixtures("_strict")
 def test_who_types_too_fast_is_told_and_loses_nothing(daemon: FakeDaemon) -> None:
     account(daemon)
     with sit_down(daemon) as person:
         person.log_in()
-        for number in range(13):
+        for number in range(4):
             person.say(f"line {number}")
         person.shows("Not so fast: the rest follows by itself")
-        person.shows("abc: line 12 .")
-    assert daemon.texts() == [f"line {number}" for number in range(13)]
+        person.shows("abc: line 3 .")
+    assert daemon.texts() == [f"line {number}" for number in range(4)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])

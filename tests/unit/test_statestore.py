@@ -52,6 +52,13 @@ def test_mesh_keys_may_be_written_by_hand(tmp_path: Path) -> None:
     assert StateStore(DiskFiles(tmp_path)).mesh_keys() == (bytes(32),)
 
 
+def test_mesh_keys_may_come_from_an_editor_of_windows(tmp_path: Path) -> None:
+    key = MeshKey(bytes(range(32)))
+    written = f"\ufeff# the gr\u00fcne valley,\u0085 since May\r\n\r\n{mesh_key_text(key)}\r\n"
+    (tmp_path / "mesh.keys").write_bytes(written.encode())
+    assert StateStore(DiskFiles(tmp_path)).mesh_keys() == (key,)
+
+
 def test_a_damaged_mesh_key_never_opens_the_mesh(tmp_path: Path) -> None:
     (tmp_path / "mesh.keys").write_bytes(b"# ours\n\xff\xfe\n")
     with pytest.raises(ConfigError, match=r"mesh\.keys, line 2: A mesh key is"):

@@ -155,8 +155,8 @@ class StateStore:
                 "meshchat key drop KEY --yes"
             )
         keys = []
-        text = (raw or b"").decode("ascii", "backslashreplace")
-        for number, line in enumerate(text.splitlines(), 1):
+        text = (raw or b"").decode("utf-8-sig", "backslashreplace")
+        for number, line in enumerate(map(str.strip, text.split("\n")), 1):
             if line.split(maxsplit=1)[:1] in ([], ["#"]):  # a key of which a bit turned may begin with #
                 continue
             try:
