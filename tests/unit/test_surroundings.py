@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from meshchat.adapters.storage.diskfiles import DiskFiles
+from meshchat.adapters.storage.statestore import StateStore
 from meshchat.client.connection import ControlClient
 from meshchat.config import people_socket
+from meshchat.identity.keys import KeySeed, SigningKey
 from tests.unit.namespaces import ip, namespaces
 from tests.unit.people import command, environment
 from tests.unit.test_daemon import daemon
@@ -276,7 +279,7 @@ def test_check_tells_of_one_address_and_of_one_key_on_two_routers(tmp_path: Path
                 ip("-n", name, "link", "set", "m0", "up")
                 home = tmp_path / str(number)
                 home.mkdir()
-                (home / "router.key").write_text("11" * 32 + "\n")
+                StateStore(DiskFiles(home), lambda: SigningKey.from_seed(KeySeed(bytes(32)))).identity()
                 started.append(_start(name, home))
             for number, name in enumerate(names):
                 soon((tmp_path / str(number) / "s").is_socket, "no daemon")
