@@ -19,6 +19,7 @@ from typing import Self
 
 from tests.openwrt.router import TOP, Router
 
+_ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9])")
 PATIENCE = 30.0
 PORT = 2222
 CLIENT = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "LogLevel=ERROR")
@@ -212,10 +213,23 @@ class Session:
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())
 
+    def say(self, line: str) -> None:
+        """Types a line in a room: what comes together with its end is taken for a paste."""
+        self.type(line)
+        self._await(line, lambda: _in_order(line, _ESCAPE.sub("", self._shown)))
+        self._shown = ""
+        self.type("\r")
+
     def until(self, words: str) -> str:
         """What is shown up to `words`; what follows them is kept for the next call."""
+        self._await(words, lambda: words in self._shown)
+        seen, _, self._shown = self._shown.partition(words)
+        return seen + words
+
+    def _await(self, words: str, is_there: Callable[[], bool]) -> None:
+        """Takes in what is shown until it `is_there`."""
         deadline = time.monotonic() + PATIENCE
-        while words not in self._shown:
+        while not is_there():
             left = deadline - time.monotonic()
             assert left > 0, f"waited for {words!r}, saw {self._shown!r}"
             if select.select([self._end], [], [], left)[0]:
@@ -225,8 +239,12 @@ class Session:
                     data = b""
                 assert data, f"ended while waiting for {words!r}, saw {self._shown!r}"
                 self._shown += data.decode(errors="replace")
-        seen, _, self._shown = self._shown.partition(words)
-        return seen + words
+
+
+def _in_order(wanted: str, shown: str) -> bool:
+    """Whether the characters are there one behind the other, whatever was drawn between them."""
+    left = iter(shown)
+    return all(char in left for char in wanted)
 
 
 def _share(calls: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -41,12 +42,16 @@ def parts_of(*those: Package) -> list[str]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package's files at their places, in a root with nothing else; programs look there for code."""
     folder = tmp_path_factory.mktemp("root")
-    (meshchat, _) = packages(as_it_stands(TOP), [])
-    for file in meshchat.files:
+    put(folder, packages(as_it_stands(TOP), [])[0])
+    return folder
+
+
+def put(folder: Path, package: Package) -> None:
+    """The package's files at their places below `folder`."""
+    for file in package.files:
         path = folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(file.data.replace(b'"/usr/lib/meshchat"', f'"{folder}/usr/lib/meshchat"'.encode()))
-    return folder
 
 
 def free_port() -> int:
@@ -179,8 +184,12 @@ def chat(commands: Commands) -> None:
 
 
 def test_people_chat_on_the_full_screen(root: Path, tmp_path: Path) -> None:
-    """prompt_toolkit, wcwidth and segno, here pip's, stand for the package meshchat-terminal."""
-    depends = parts_of(*packages(as_it_stands(TOP), []))
+    """prompt_toolkit, wcwidth and segno, here pip's, stand for those of the package meshchat-terminal."""
+    both = packages(as_it_stands(TOP), [])
+    depends = parts_of(*both)
+    root = shutil.copytree(root, tmp_path / "root")
+    for package in both:
+        put(root, package)
     commands = Commands(root, depends, tmp_path)
     with running_daemon(commands):
         commands.ok("register", "ana")
@@ -191,9 +200,10 @@ def test_people_chat_on_the_full_screen(root: Path, tmp_path: Path) -> None:
             person.expect("Room Number")
             person.type("2\n")
             person.expect(ALTERNATE_SCREEN)
-            person.type("drawn\n")
-            person.expect("drawn")
-            person.type("/quit\n")
+            for line in ("drawn", "/quit"):
+                person.type(line)
+                person.expect(line)  # what comes together with its end is taken for a paste
+                person.type("\n")
             assert person.process.wait() == 0
         assert "ana: drawn" in commands.ok("history", "2")
         commands.ok("key", "new")

@@ -40,11 +40,11 @@ def test_two_people_meet_in_a_room_by_ssh_alone(router: SshRouter) -> None:
                 person.type(f"{answer}\r")
             person.until(f"Logged in as: {name}")
             person.until("Room Number [1,2,3,4] ")
-        ann.type("soup at noon\r")
+        ann.say("soup at noon")
         bob.until("soup at noon")
-        bob.type("/wipe\r")
+        bob.say("/wipe")
         bob.until("There is no /wipe")
-        bob.type("/quit\r")
+        bob.say("/quit")
         assert bob.process.wait(timeout=30) == 0
 
 
@@ -194,19 +194,19 @@ def test_nor_does_one_in_a_room(router: SshRouter) -> None:
         for answer in ("no", "eve", "correct horse", "correct horse", "yes", "eve", "correct horse", "1"):
             person.type(f"{answer}\r")
         person.until("Room Number [1,2,3,4] ")
-        person.type("/before\r")
+        person.say("/before")
         person.until("There is no /before")
         before = router.processes()
         for keys in ESCAPES:
             if keys != SUSPEND:
                 person.type(f"{keys}{EMPTY_LINE}")
-        person.type("/after\r")
+        person.say("/after")
         person.until("There is no /after")
         person.type(SUSPEND)
         person.until(
             SCREEN
         )  # given up, and taken again at once: nothing stops a process that no shell watches
-        person.type("/later\r")
+        person.say("/later")
         person.until("There is no /later")
         assert router.processes() == before
 

@@ -5,6 +5,8 @@ and neither daemon can tell. Only root may ask; where nobody can, nothing is kno
 """
 
 import contextlib
+import fcntl
+import os
 import select
 import socket
 import struct
@@ -18,6 +20,10 @@ _REQUEST, _REPLY = 1, 2
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 """RFC 826 for Ethernet and IPv4: types, lengths, operation, sender's and target's addresses."""
 _HEADER = (1, 0x0800, 6, 4)
+_SIOCGIFHWADDR = 0x8927
+_IFREQ_SIZE = 40
+_HARDWARE = slice(18, 24)
+"""Of netdevice(7): the request, the bytes of its `ifreq`, and where in it the hardware address comes back."""
 _ANSWER_S = 1.0
 """Seconds for all answers; a mesh of ten hops takes a tenth of that."""
 
@@ -59,7 +65,20 @@ class _Question:
             return ""
         *header, operation, hardware, protocol, _, _ = _ARP.unpack_from(came)
         is_answer = tuple(header) == _HEADER and operation == _REPLY and protocol == self._wanted
-        return str(hardware.hex(":")) if is_answer and hardware != self._mine else ""
+        return str(hardware.hex(":")) if is_answer and hardware not in own_hardware() else ""
+
+
+def own_hardware() -> frozenset[bytes]:
+    """The hardware addresses of this machine: the kernel answers for each of its addresses on every interface
+    (arp_ignore of ip-sysctl), so on a bridge that two of them are on it is heard to answer itself.
+    """
+    found = set()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):
+                told = fcntl.ioctl(asker, _SIOCGIFHWADDR, os.fsencode(name).ljust(_IFREQ_SIZE, b"\0"))
+                found.add(told[_HARDWARE])
+    return frozenset(found)
 
 
 def findings(status: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

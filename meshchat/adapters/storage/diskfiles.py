@@ -258,7 +258,8 @@ class DiskFiles:
     def replace(self, name: str, pieces: Iterable[bytes], *, private: bool = False) -> None:
         """By a temporary file, fsync(2), rename(2), and fsync(2) of the folder.
 
-        The new file has the old one's mode and owner; where a link was, it is what that leads to.
+        The new file has the old one's owner and, unless it is private, its mode; where a link was, it is what
+        that leads to.
         """
         path = self._at(name)
         with blaming(self.path(name)):
@@ -276,6 +277,8 @@ class DiskFiles:
                         _write(descriptor, piece)
                     if old is not None:
                         _resemble(descriptor, old)
+                    if private:
+                        os.fchmod(descriptor, PRIVATE_MODE)
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
