@@ -158,7 +158,13 @@ AHEAD_MS = 15 * 60 * 1000
 """A record stamped further than this ahead of mesh time waits in quarantine."""
 
 STATE_EVERY = 600.0
-"""How often running time and the clock floor are written to flash: at most 144 small writes a day."""
+"""How often running time, the clock floor and mesh time are written to flash: 144 small writes a day.
+
+Mesh time that is further than this past what is on flash is written before the next record, so `AHEAD_MS`,
+which is larger, covers what a restart does not know. A liar who moves a router without a clock on and on has
+it written five times a second at most, as often as clocks are looked at, and each time with a record that is
+written too: no more than a flood of records takes.
+"""
 
 # --- What is kept ---------------------------------------------------------------------------------------
 

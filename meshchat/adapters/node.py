@@ -50,6 +50,7 @@ from meshchat.wire.records import (
 
 _NO_HASHES: Mapping[RecordId, bytes] = {}
 _MERGE_BATCH = 64
+_STATE_EVERY_MS = int(STATE_EVERY * 1000)
 _RESTORE_BATCH = 256
 """Records that are put into the index at once at the start: what is at hand of them takes 2 MB."""
 
@@ -125,6 +126,7 @@ class Node:
         if kept.clock_offset_ms is not None and kept.boot_id == settings.boot_id:
             self.engine.restore_clock(kept.clock_offset_ms, over_kernel=kept.clock_over_kernel)
         self._saved_at = now.mono
+        self._saved_ms = kept.mesh_ms
         self.disk_trouble = ""
         self._trouble: StoreError | None = None
         self._failing: dict[str, str] = {}
@@ -265,6 +267,9 @@ class Node:
 
     def _append(self, batch: tuple[Stored, ...], once: Mapping[RecordId, bytes]) -> list[Appended]:
         now = self._clock()
+        if self.engine.time_ms(now) - self._saved_ms > _STATE_EVERY_MS:
+            # Mesh time jumped, and a restart would go on from before that: these would lie ahead of it.
+            self._save()
         run = self.engine.running_s(now)
         items = []
         for stored in batch:
@@ -358,7 +363,12 @@ class Node:
             synchronised_boot=self._settings.synchronised_boot(),
             good_ms=lasting.time_ms if lasting.good else None,
         )
-        self._try(lambda: self._state.save(state), "The state could not be saved")
+
+        def save() -> None:
+            self._state.save(state)
+            self._saved_ms = state.mesh_ms
+
+        self._try(save, "The state could not be saved")
 
     # --- What the application and the operator have it do -----------------------------------------------
 

@@ -527,6 +527,31 @@ def test_a_neighbourhood_that_reboots_without_its_good_clock_still_shows_its_his
     assert_idle(world)
 
 
+def test_what_was_said_right_after_a_good_clock_came_by_outlasts_a_power_cut() -> None:
+    """Found by a random history: routers lost power before they had noted the time that they followed."""
+    world = World(15, line(3), 3)
+    visitor, *homely = world.routers
+    for router in homely:
+        router.model.clock = NO_CLOCK
+    world.boot(range(1, 3))
+    world.run(30)
+    world.boot([0])
+    world.run(60)
+    visitor.stop()
+    said = talk(world, homely)
+    assert {record.grade for record in said} == {Grade.ADOPTED}
+    for router in homely:
+        router.power_cut()
+    world.boot([1])
+    assert_in_order(homely[0], said)
+    world.boot([2])
+    world.run(60)
+    said += talk(world, homely)
+    for router in homely:
+        assert_in_order(router, said)
+    assert_idle(world)
+
+
 def test_a_digest_leaves_out_what_lies_ahead_of_a_clock_that_was_set_back() -> None:
     world = World(1, [], 1)
     heard: list[Digest] = []
