@@ -1,5 +1,6 @@
 """What the two packages are made of: the feed's Makefiles, its manifest, the Python code and the wheels."""
 
+import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ CODE = "usr/lib/meshchat"
 
 SCREEN = f"{FEED}/meshchat-terminal/screen.list"
 """The modules that nothing needs without the libraries of meshchat-terminal: they come with these."""
+
+SHOWN = frozenset({"meshchat/cli.py", "meshchat/errors.py"})
+"""Modules whose docstrings people are shown: as help, and as errors."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Package:
 def packages(source: Source, wheels: Iterable[Path]) -> list[Package]:
     """The packages of `source`: meshchat, and meshchat-terminal with the screen and what is in `wheels`."""
     code = [
-        File(f"{CODE}/{name}", data)
+        File(f"{CODE}/{name}", data if name in SHOWN else without_docstrings(data))
         for name, data in source.files.items()
         if name.startswith("meshchat/") and name.endswith(".py")
     ]
@@ -74,6 +78,25 @@ def packages(source: Source, wheels: Iterable[Path]) -> list[Package]:
         _package(source, "meshchat", plain),
         _package(source, "meshchat-terminal", [*screen, *carried]),
     ]
+
+
+def without_docstrings(code: bytes) -> bytes:
+    """The same Python code with its docstrings empty, which nobody reads on a router: a third of the package.
+
+    Each line keeps its number, so that a traceback names the line that it means.
+    """
+    lines = code.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node.value.value, str) and node.end_lineno is not None:
+            first, last = node.lineno - 1, node.end_lineno - 1
+            behind = lines[last][node.end_col_offset :]
+            if first != last:
+                lines[first + 1 : last + 1] = [b"\n"] * (last - first)
+                behind = b"\n" if behind.strip() == b"" else behind
+            lines[first] = lines[first][: node.col_offset] + b'""' + behind
+    return b"".join(lines)
 
 
 def _package(source: Source, name: str, python: list[File]) -> Package:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
+from meshchat.terminal.pasting import GOES_ON
 from tests.openwrt.router import TOP, Router
 
 _ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9])")
@@ -217,6 +218,9 @@ class Session:
         """Types a line in a room: what comes together with its end is taken for a paste."""
         self.type(line)
         self._await(line, lambda: _in_order(line, _ESCAPE.sub("", self._shown)))
+        # A person's pause, in which nothing more is drawn: what follows a paste closely belongs to it.
+        while select.select([self._end], [], [], 3 * GOES_ON)[0]:
+            self._read(line)
         self._shown = ""
         self.type("\r")
 
@@ -233,12 +237,15 @@ class Session:
             left = deadline - time.monotonic()
             assert left > 0, f"waited for {words!r}, saw {self._shown!r}"
             if select.select([self._end], [], [], left)[0]:
-                try:
-                    data = os.read(self._end, 65536)
-                except OSError:  # how the end of a pseudo-terminal reads
-                    data = b""
-                assert data, f"ended while waiting for {words!r}, saw {self._shown!r}"
-                self._shown += data.decode(errors="replace")
+                self._read(words)
+
+    def _read(self, words: str) -> None:
+        try:
+            data = os.read(self._end, 65536)
+        except OSError:  # how the end of a pseudo-terminal reads
+            data = b""
+        assert data, f"ended while waiting for {words!r}, saw {self._shown!r}"
+        self._shown += data.decode(errors="replace")
 
 
 def _in_order(wanted: str, shown: str) -> bool:

@@ -1,5 +1,6 @@
 """The packages as a router gets them: what is in them, whose it is, and that all machines make the same."""
 
+import ast
 import io
 import os
 import re
@@ -124,6 +125,22 @@ def test_all_of_the_code_is_there_once_and_nothing_else_of_the_checkout(
     screen = {name for name, _ in terminal.modes() if name.startswith("/usr/lib/meshchat/meshchat/")}
     assert plain | screen == {f"/usr/lib/meshchat/{name}" for name in code}
     assert not plain & screen
+
+
+def test_packed_code_does_what_the_checkouts_does_line_by_line(meshchat: Ipk, source: Source) -> None:
+    def does(code: bytes) -> list[tuple[str, int]]:
+        """Every statement that does something, with its line."""
+        return [
+            (ast.dump(node) if not hasattr(node, "body") else type(node).__name__, node.lineno)
+            for node in ast.walk(ast.parse(code))
+            if isinstance(node, ast.stmt)
+            and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        ]
+
+    for name, (entry, packed) in meshchat.data.items():
+        written = name.removeprefix("./usr/lib/meshchat/")
+        if entry.isfile() and written in source.files and written.endswith(".py"):
+            assert does(packed) == does(source.files[written]), written
 
 
 def test_the_daemons_package_does_without_the_screens(meshchat: Ipk, tmp_path: Path) -> None:

@@ -200,11 +200,12 @@ def test_people_chat_on_the_full_screen(root: Path, tmp_path: Path) -> None:
             person.expect("Room Number")
             person.type("2\n")
             person.expect(ALTERNATE_SCREEN)
-            for line in ("drawn", "/quit"):
+            for line, shown in (("drawn", ": drawn"), ("/quit", "")):
                 person.type(line)
                 person.expect(line)  # what comes together with its end is taken for a paste
                 person.type("\n")
-            assert person.process.wait() == 0
+                person.expect(shown)
+            assert person.leave() == 0
         assert "ana: drawn" in commands.ok("history", "2")
         commands.ok("key", "new")
         assert len(commands.ok("key", "show", "--qr").splitlines()) > 10

@@ -199,16 +199,17 @@ def test_nor_does_one_in_a_room(router: SshRouter) -> None:
         before = router.processes()
         for keys in ESCAPES:
             if keys != SUSPEND:
-                person.type(f"{keys}{EMPTY_LINE}")
+                # What comes with its end is a paste, whose lines stay: emptied, they join those before.
+                person.type(f"{keys}{8 * EMPTY_LINE}")
         person.say("/after")
         person.until("There is no /after")
         person.type(SUSPEND)
         person.until(
             SCREEN
         )  # given up, and taken again at once: nothing stops a process that no shell watches
-        person.say("/later")
-        person.until("There is no /later")
         assert router.processes() == before
+        person.say("/quit")
+        assert person.process.wait(timeout=30) == 0
 
 
 def test_the_chat_can_start_no_process_and_write_no_file_at_all(router: SshRouter) -> None:
