@@ -1,4 +1,4 @@
-"""Every fixed number, with what it is for: against whom, and why this size.
+"""The fixed numbers that several modules use, with what each is for: against whom, and why this size.
 
 Durations are seconds and sizes bytes unless the name says otherwise.
 """
@@ -252,7 +252,7 @@ MAX_OWN_SESSIONS = 16
 the memory, 3 KB each."""
 
 MAX_WAITING = 64
-"""Requests of one session that wait for the one under way; more are refused."""
+"""Requests of one session, the one under way among them; more are refused."""
 
 MAX_WAITING_BYTES = 4 * 1024 * 1024
 MAX_OWN_WAITING_BYTES = 64 * 1024
