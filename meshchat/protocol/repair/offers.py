@@ -8,8 +8,8 @@ from meshchat.wire.packets import Offer
 
 OFFER_ALIKE = 0.98
 OFFER_FAR = 0.5
-"""Offers of nearly as many records are as good as the largest; of
-these, neighbours of whose multicast half gets lost come last, for over such a link each repair is sent twice."""
+"""Offers of nearly as many records are as good as the largest; of these, neighbours of whose multicast half
+gets lost come last, for over such a link each repair is sent twice."""
 
 MAX_OFFERS = 16
 """OFFERs remembered while choosing, one an address."""
@@ -62,8 +62,8 @@ class Offers:
     def take_best(self) -> Candidate | None:
         """Takes the best one out; None where there is none.
 
-        By (has about as much as the most, is near, sends to most already, for its multicast serves one more at
-        no cost, router id), the highest.
+        The highest by: has about as much as the most; is near; sends to most already, for its multicast serves
+        one more at no cost; router id.
         """
         if not self._candidates:
             return None
