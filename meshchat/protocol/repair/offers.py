@@ -62,7 +62,7 @@ class Offers:
     def take_best(self) -> Candidate | None:
         """Takes the best one out; None where there is none.
 
-        The highest by: has about as much as the most; is near; sends to most already, for its multicast serves
+        The highest by: has about as much as the most; is near; sends to most already, whose multicast serves
         one more at no cost; router id.
         """
         if not self._candidates:
