@@ -7,6 +7,7 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from meshchat.adapters.storage.diskerrors import blaming
@@ -80,6 +81,12 @@ def _is(entry: "os.DirEntry[str]", wanted: "Callable[[os.DirEntry[str]], bool]")
         return False
 
 
+@lru_cache(maxsize=64)
+def _below(base: Path, name: str) -> Path:
+    """The path of a file; kept, for each append looks twice whether its log is where it was."""
+    return base / name
+
+
 class DiskFiles:
     """`Files` in the directory `root` of this machine; `root` is made when it is first needed.
 
@@ -131,7 +138,7 @@ class DiskFiles:
         """Where the file `name` is for the kernel; `path` is what to call it."""
         if self._lock is not None and not os.fstat(self._lock).st_nlink:  # somebody has deleted it all
             self._base = self._root
-        return self._base / name
+        return _below(self._base, name)
 
     def close(self) -> None:
         """Closes the handles and the lock."""
