@@ -71,7 +71,7 @@ class _Request:
 
 
 @dataclass(eq=False)
-class _Line:
+class _Wire:
     """A connection on its wire.
 
     `task` serves it. `waiting` are the requests of each session, the one under way first; a session that has
@@ -123,7 +123,7 @@ class ControlServer:
         self._service = service
         self._hello = hello
         self._trusted = frozenset(trusted)
-        self._lines: dict[Connection, _Line] = {}
+        self._lines: dict[Connection, _Wire] = {}
         self._tasks: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
         self._listening: dict[Socket, _Listening] = {}
         self._worker = Worker()
@@ -223,7 +223,7 @@ class ControlServer:
         assert task is not None, "a coroutine runs in a task"
         uid = _peer_uid(writer)
         connection = self._service.connect(door, Origin(f"uid {uid}"), trusted=uid in self._trusted)
-        line = _Line(connection, writer, task, asyncio.get_running_loop().time())
+        line = _Wire(connection, writer, task, asyncio.get_running_loop().time())
         try:
             # A front end that leaves while it is answered ends its connection, and that is all.
             with contextlib.suppress(ConnectionError):
@@ -234,7 +234,7 @@ class ControlServer:
             # Only now: it has a descriptor until then, and so a place.
             self._lines.pop(connection, None)
 
-    async def _converse(self, door: Door, reader: asyncio.StreamReader, line: _Line) -> None:
+    async def _converse(self, door: Door, reader: asyncio.StreamReader, line: _Wire) -> None:
         if not self._make_room(line.connection):
             line.send(_closing_line("busy", "Too many front ends are connected; try again in a moment."))
             return
@@ -265,14 +265,14 @@ class ControlServer:
         line.task.cancel()
         return True
 
-    def _end(self, line: _Line) -> None:
+    def _end(self, line: _Wire) -> None:
         """Nobody is on this connection any more, and nothing that was asked on it is done."""
         for task in line.tasks:
             task.cancel()
         self._service.disconnect(line.connection)
         self.rearm()
 
-    def _take(self, line: _Line, raw: bytes) -> None:
+    def _take(self, line: _Wire, raw: bytes) -> None:
         """A request: it waits behind those of its session."""
         line.heard_at = asyncio.get_running_loop().time()
         number = None
@@ -295,7 +295,7 @@ class ControlServer:
         line.tasks.add(task)
         task.add_done_callback(line.tasks.discard)
 
-    async def _answer_all(self, line: _Line, session: Session) -> None:
+    async def _answer_all(self, line: _Wire, session: Session) -> None:
         """Answers what waits on a session, in order."""
         waiting = line.waiting[session]
         try:
@@ -310,7 +310,7 @@ class ControlServer:
             line.room.set()
             del line.waiting[session]
 
-    async def _answer(self, line: _Line, session: Session, request: _Request) -> None:
+    async def _answer(self, line: _Wire, session: Session, request: _Request) -> None:
         number, now = request.number, asyncio.get_running_loop().time()
         answer = await self._settle(self._service.handle(session, request.fields, now))
         result = answer.result
@@ -353,7 +353,7 @@ def _peer_uid(writer: asyncio.StreamWriter) -> int:
     return int(uid)
 
 
-async def _read_line(reader: asyncio.StreamReader, line: _Line) -> bytes:
+async def _read_line(reader: asyncio.StreamReader, line: _Wire) -> bytes:
     """The next request; empty at the end, and after a line that is too long, which is answered here."""
     try:
         return await reader.readline()

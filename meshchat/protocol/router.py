@@ -296,7 +296,7 @@ class Router:
         return self._done(now)
 
     def merge(self, carried: Iterable[Carried], now: Instant) -> tuple[int, Counter[str], list[Output]]:
-        """Records from a file, by the same door as a neighbour's.
+        """Records from a file, through the same checks as a neighbour's.
 
         Returns how many were known, how many were refused or have to wait by reason, and the outputs.
         """
